@@ -1,0 +1,236 @@
+"""Make the model fixtures: <name>/model.onnx and <name>/reference.json.
+
+The tests need small models whose right answers come from somewhere other than
+the server. ONNX Runtime's own Python package is that other source: each
+reference.json holds what it computed, as KServe V2 JSON tensors.
+
+Everything is seeded and every name is given, so that a second run writes the
+same bytes and a changed file in a diff means a changed model.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+HERE = Path(__file__).resolve().parent
+OPSET = 17
+IR_VERSION = 8  # the one that goes with opset 17
+
+# V2 datatype: (ONNX element type, numpy type)
+DATATYPES = {
+    "BOOL": (TensorProto.BOOL, np.bool_),
+    "UINT8": (TensorProto.UINT8, np.uint8),
+    "UINT16": (TensorProto.UINT16, np.uint16),
+    "UINT32": (TensorProto.UINT32, np.uint32),
+    "UINT64": (TensorProto.UINT64, np.uint64),
+    "INT8": (TensorProto.INT8, np.int8),
+    "INT16": (TensorProto.INT16, np.int16),
+    "INT32": (TensorProto.INT32, np.int32),
+    "INT64": (TensorProto.INT64, np.int64),
+    "FP16": (TensorProto.FLOAT16, np.float16),
+    "FP32": (TensorProto.FLOAT, np.float32),
+    "FP64": (TensorProto.DOUBLE, np.float64),
+    "BYTES": (TensorProto.STRING, np.object_),
+}
+DATATYPE_OF = {np.dtype(numpy): name for name, (_, numpy) in DATATYPES.items()}
+
+
+def v2_tensor(name, array):
+    """An array as a V2 JSON tensor; Python's float repr brings every FP16 and FP32 back exactly."""
+    return {
+        "name": name,
+        "shape": list(array.shape),
+        "datatype": DATATYPE_OF[array.dtype],
+        "data": array.ravel().tolist(),
+    }
+
+
+def save(name, model, cases, outputs=None):
+    """Write the model, and what ONNX Runtime answers for each case (a dict of input arrays)."""
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    # skl2onnx keeps these in a set, whose order changes from run to run.
+    opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    outputs = outputs or [output.name for output in session.get_outputs()]
+    lines = []
+    for inputs in cases:
+        answers = zip(outputs, session.run(outputs, inputs))
+        case = {
+            "inputs": [v2_tensor(*item) for item in inputs.items()],
+            "outputs": [v2_tensor(*item) for item in answers],
+        }
+        lines.append(json.dumps(case, ensure_ascii=False, allow_nan=False))
+    text = '{"cases":[\n' + ",\n".join(lines) + "\n]}\n"
+    (folder / "reference.json").write_text(text, encoding="utf-8")
+
+
+def value(name, datatype, shape):
+    """A graph input or output; a string in the shape names a dynamic dimension."""
+    return helper.make_tensor_value_info(name, DATATYPES[datatype][0], shape)
+
+
+def build(name, nodes, inputs, outputs, constants=None):
+    """A model from hand-written nodes; `constants` maps a name to its array."""
+    initializers = [numpy_helper.from_array(array, key) for key, array in (constants or {}).items()]
+    graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
+    opset = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="stoker")
+
+
+def fp32(values):
+    return np.array(values, dtype=np.float32)
+
+
+def iris():
+    rows, labels = load_iris(return_X_y=True)
+    rows = rows.astype(np.float32)
+    forest = RandomForestClassifier(n_estimators=50, random_state=0).fit(rows, labels)
+    model = convert_sklearn(
+        forest,
+        name="iris",
+        initial_types=[("float_input", FloatTensorType([None, 4]))],
+        final_types=[("label", Int64TensorType([None])), ("probabilities", FloatTensorType([None, 3]))],
+        options={"zipmap": False},
+        target_opset=OPSET,
+    )
+    picked = rows[::5]  # 30 rows, ten of each class
+    batches = np.split(picked, [1, 4])  # 1, 3 and 26 of them
+    save("iris", model, [{"float_input": batch} for batch in batches])
+
+
+def zipmap():
+    rows, labels = load_iris(return_X_y=True)
+    rows = rows.astype(np.float32)
+    model = convert_sklearn(
+        LogisticRegression(max_iter=1000).fit(rows, labels),
+        name="zipmap",
+        initial_types=[("float_input", FloatTensorType([None, 4]))],
+        target_opset=OPSET,
+    )
+    # The probabilities are a sequence of maps, for which V2 has no tensor.
+    cases = [{"float_input": rows[:1]}, {"float_input": rows[::50]}]
+    save("zipmap", model, cases, outputs=["output_label"])
+
+
+def identity():
+    def name(direction, datatype):
+        return f"{direction}_{datatype.lower()}"
+
+    def extremes(datatype):
+        """The values most easily damaged on the way: a type's limits, and text that is not ASCII."""
+        dtype = DATATYPES[datatype][1]
+        if datatype == "BOOL":
+            return [[True, False], [False, True]]
+        if datatype == "BYTES":
+            return [["plain", ""], ["naïve ☕", 'quote " slash \\ newline \n']]
+        limits = np.finfo(dtype) if datatype.startswith("FP") else np.iinfo(dtype)
+        third = dtype(1) / dtype(3) if datatype.startswith("FP") else dtype(7)
+        return [[limits.min, limits.max], [third, 0]]
+
+    model = build(
+        "identity",
+        [helper.make_node("Identity", [name("in", d)], [name("out", d)]) for d in DATATYPES],
+        [value(name("in", d), d, ["batch", 2]) for d in DATATYPES],
+        [value(name("out", d), d, ["batch", 2]) for d in DATATYPES],
+    )
+    full = {name("in", d): np.array(extremes(d), dtype=dtype) for d, (_, dtype) in DATATYPES.items()}
+    save("identity", model, [{key: array[:1] for key, array in full.items()}, full])
+
+
+def two_inputs():
+    model = build(
+        "two_inputs",
+        [
+            helper.make_node("Add", ["a", "b"], ["sum"]),
+            helper.make_node("ReduceSum", ["sum", "axes"], ["total"], keepdims=0),
+        ],
+        [value("a", "FP32", ["batch", 3]), value("b", "FP32", ["batch", 3])],
+        [value("sum", "FP32", ["batch", 3]), value("total", "FP32", ["batch"])],
+        {"axes": np.array([1])},
+    )
+    one = {"a": fp32([[1, 2, 3]]), "b": fp32([[10, 20, 30]])}
+    two = {"a": fp32([[0.5, -1, 4], [0, 0, 0]]), "b": fp32([[0.25, 1, -8], [1e6, -1e6, 7]])}
+    save("two_inputs", model, [one, two])
+
+
+def variable():
+    model = build(
+        "variable",
+        [helper.make_node("Add", ["x", "x"], ["doubled"])],
+        [value("x", "FP32", ["rows", "columns"])],
+        [value("doubled", "FP32", ["rows", "columns"])],
+    )
+    cases = [fp32([[1.5]]), fp32([[1, 2, 3], [4, 5, 6]]), fp32([[0.1], [-0.2], [0.3], [1e-3]])]
+    save("variable", model, [{"x": case} for case in cases])
+
+
+def fixed_batch():
+    model = build(
+        "fixed_batch",
+        [helper.make_node("Mul", ["x", "two"], ["scaled"]), helper.make_node("Add", ["scaled", "one"], ["y"])],
+        [value("x", "FP32", [1, 4])],
+        [value("y", "FP32", [1, 4])],
+        {"two": fp32(2), "one": fp32(1)},
+    )
+    save("fixed_batch", model, [{"x": fp32([[0, 1, 2, 3]])}, {"x": fp32([[-0.5, 0.25, 1e3, -7]])}])
+
+
+def gather():
+    model = build(
+        "gather",
+        [helper.make_node("Gather", ["table", "index"], ["value"])],
+        [value("index", "INT64", ["batch", 1])],
+        [value("value", "FP32", ["batch", 1])],
+        {"table": fp32([0, 1.5, 3, 4.5, 6, 7.5, 9, 10.5, 12, 13.5])},
+    )
+    save("gather", model, [{"index": np.array([[7]])}, {"index": np.array([[0], [9], [4]])}])
+
+
+def slow():
+    """h = tanh(h W + x), iterated STEPS times from 0.
+
+    W shrinks distances, so h settles on one point per row of x: however long
+    the loop, rounding differences between machines die out instead of growing.
+    """
+    steps = 25_000
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still_go_on"]),
+            helper.make_node("MatMul", ["h", "weights"], ["mixed"]),
+            helper.make_node("Add", ["mixed", "x"], ["moved"]),
+            helper.make_node("Tanh", ["moved"], ["h_next"]),
+        ],
+        "step",
+        [value("step", "INT64", []), value("go_on", "BOOL", []), value("h", "FP32", ["batch", 64])],
+        [value("still_go_on", "BOOL", []), value("h_next", "FP32", ["batch", 64])],
+    )
+    random = np.random.default_rng(0)
+    model = build(
+        "slow",
+        [
+            helper.make_node("Sub", ["x", "x"], ["start"]),
+            helper.make_node("Loop", ["steps", "", "start"], ["y"], body=body),
+        ],
+        [value("x", "FP32", ["batch", 64])],
+        [value("y", "FP32", ["batch", 64])],
+        {"steps": np.array(steps), "weights": fp32(random.standard_normal((64, 64)) / 32)},
+    )
+    save("slow", model, [{"x": fp32(random.standard_normal((batch, 64)))} for batch in (1, 3)])
+
+
+if __name__ == "__main__":
+    for make in (iris, identity, two_inputs, variable, fixed_batch, gather, slow, zipmap):
+        make()
