@@ -1,0 +1,42 @@
+# The commands a person needs. CI calls these and nothing else.
+
+ONNXRUNTIME := target/onnxruntime/libonnxruntime.so.1.31.1
+PORT ?= 8080
+
+.PHONY: run build test e2e bench check clean
+
+## Serve the shipped iris model on PORT and say how to ask it.
+run: build
+	@printf '%s\n' 'Serving iris; ask it with' \
+		"  curl localhost:$(PORT)/v1/models/iris:predict -d '{\"instances\": [[5.1, 3.5, 1.4, 0.2]]}'" \
+		"  curl localhost:$(PORT)/v2/models/iris/infer -d '{\"inputs\": [{\"name\": \"float_input\", \"shape\": [1, 4], \"datatype\": \"FP32\", \"data\": [5.1, 3.5, 1.4, 0.2]}]}'" \
+		"  curl localhost:$(PORT)/metrics"
+	@exec target/release/stoker serve --model_name iris --model_dir tests/models/iris --http_port $(PORT)
+
+## Leave target/release/stoker and the library it needs.
+build: $(ONNXRUNTIME)
+	cargo build --release --locked
+
+$(ONNXRUNTIME): runtimes/fetch-onnxruntime
+	runtimes/fetch-onnxruntime target/onnxruntime
+
+## Everything that needs no other server: style, lints, unit, property, golden, lifecycle and simulation tests.
+test: check $(ONNXRUNTIME)
+	cargo test --workspace --locked
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+## The same binary against real parts: MinIO, and KServe's and Triton's own clients.
+e2e: build
+	tests/e2e/run
+
+## How far the HTTP path is from a bare hyper server. Needs two idle cores.
+bench: build
+	cargo build --release --locked -p loadtest
+	target/release/loadtest http-floor --server-bin target/release/stoker --model-dir tests/models/iris \
+		--connections 1,64 --seconds 10 --rounds 5 --out loadtest/runs
+
+clean:
+	cargo clean

@@ -1,0 +1,44 @@
+//! Benchmarks of stoker's serving path, one subcommand each.
+//!
+//! The subcommands share three parts, which know nothing of any one experiment: a generator of
+//! load (`closed_loop`), servers held as pinned child processes (`process`), and a description of
+//! where a result was measured (`provenance`).
+
+mod bare_server;
+mod closed_loop;
+mod http;
+mod http_floor;
+mod process;
+mod provenance;
+
+use anyhow::{Result, bail};
+use lexopt::prelude::*;
+
+const USAGE: &str = "\
+Usage: loadtest COMMAND [OPTIONS]
+
+  http-floor   compare stoker's requests per second with a bare hyper server's
+      --server-bin FILE      stoker [default: target/release/stoker]
+      --model-dir DIR        the iris model [default: tests/models/iris]
+      --connections N[,N..]  keep-alive connections, one comparison for each N [default: 64]
+      --seconds S            measured seconds of a round [default: 10]
+      --rounds N             rounds of each server [default: 5]
+      --out DIR              where the result is written [default: loadtest/runs]
+
+  bare-server  answer every request with one fixed body
+      --port PORT
+      --body-file FILE
+";
+
+fn main() -> Result<()> {
+    let mut args = lexopt::Parser::from_env();
+    match args.next()? {
+        Some(Value(command)) if command == "http-floor" => http_floor::run(&http_floor::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "bare-server" => bare_server::run(&bare_server::Options::parse(&mut args)?),
+        Some(Short('h') | Long("help")) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("which experiment?\n\n{USAGE}"),
+    }
+}

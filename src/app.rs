@@ -1,0 +1,171 @@
+//! The only place that knows everything: configuration to sockets, sockets to a served model, and back down again.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpSocket;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::{Config, ServerConfig};
+use crate::engine::Engine;
+use crate::engine::admission::Admission;
+use crate::error::{Error, Result};
+use crate::model::catalog::{Catalog, Entry};
+use crate::model::loader::{self, Running};
+use crate::model::state::State;
+use crate::server::Server;
+use crate::telemetry::metrics::Metrics;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// How to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// SIGTERM: stay reachable for a while, since routers learn late that we are leaving.
+    Gradual,
+    /// SIGINT: somebody is waiting at a terminal.
+    Prompt,
+}
+
+/// A server with its ports taken, not yet serving.
+pub struct App {
+    config: Config,
+    http: TcpSocket,
+    grpc: Option<TcpSocket>,
+    addresses: Addresses,
+}
+
+/// Where the server is, with real port numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub http: SocketAddr,
+    pub grpc: Option<SocketAddr>,
+}
+
+impl App {
+    /// Takes the ports. They do not accept before [`App::run`].
+    ///
+    /// # Errors
+    /// When a port is taken or the address is not ours.
+    pub fn bind(config: Config) -> Result<App> {
+        let ServerConfig { http, grpc, .. } = config.server;
+        let (http, http_address) = bind(http)?;
+        let grpc = grpc.map(bind).transpose()?;
+        let addresses = Addresses { http: http_address, grpc: grpc.as_ref().map(|(_, address)| *address) };
+        Ok(App { config, http, grpc: grpc.map(|(socket, _)| socket), addresses })
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Loads the model and serves it until `shutdown`, then drains.
+    ///
+    /// # Errors
+    /// When the model cannot be loaded; the reason is in the termination log as well.
+    pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<()> {
+        let App { config, http, grpc, addresses } = self;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let metrics = Arc::new(Metrics::default());
+        let catalog = Arc::new(Catalog::default());
+        let entry = declare(&config, &metrics);
+        catalog.insert(&entry);
+        let engine = Arc::new(Engine::new(catalog, Admission::new(config.limits)));
+        let server = Server::new(engine, metrics.clone(), config.server.clone());
+        let graceful = Arc::new(GracefulShutdown::new());
+        let mut accepting = JoinSet::new();
+        let mut sockets = Some([Some(http), grpc]);
+        let mut open = |accepting: &mut JoinSet<()>| -> Result<()> {
+            for socket in sockets.take().into_iter().flatten().flatten() {
+                let listener =
+                    socket.listen(BACKLOG).map_err(|error| Error::load(format!("cannot listen: {error}")))?;
+                accepting.spawn(server.clone().accept(listener, graceful.clone()));
+            }
+            tracing::info!(http = %addresses.http, grpc = addresses.grpc.map(tracing::field::display), "listening");
+            Ok(())
+        };
+        if !config.server.listen_when_ready {
+            open(&mut accepting)?;
+        }
+
+        tokio::pin!(shutdown);
+        let loaded = tokio::select! {
+            loaded = loader::load(&entry, &config.model, &metrics) => Some(loaded),
+            _ = &mut shutdown => None,
+        };
+        let running = match loaded {
+            None => return Ok(()), // asked to leave before there was anything to serve
+            Some(Ok(running)) => running,
+            Some(Err(error)) => {
+                leave_reason(&config.termination_log, &error);
+                return Err(error);
+            }
+        };
+        if config.server.listen_when_ready {
+            open(&mut accepting)?;
+        }
+
+        let how = shutdown.await;
+        server.start_draining();
+        let delay = if how == Shutdown::Gradual { config.server.shutdown_delay } else { Duration::ZERO };
+        tracing::info!(accepting_seconds = delay.as_secs_f64(), "shutting down");
+        tokio::time::sleep(delay).await;
+        accepting.shutdown().await;
+        drop(server);
+        drain(graceful, config.server.drain_timeout).await;
+        unload(&entry, running).await;
+        Ok(())
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpSocket, SocketAddr)> {
+    let failed = |error: std::io::Error| Error::load(format!("cannot listen on {address}: {error}"));
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    // A restarted server must not wait for the old one's connections to leave TIME_WAIT.
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok((socket, address))
+}
+
+/// The model's place in the catalog, so that clients hear "not ready" instead of "not found" while it loads.
+fn declare(config: &Config, metrics: &Metrics) -> Arc<Entry> {
+    let name = config.model.name.as_str();
+    let version = config.model.version.as_deref().unwrap_or("1");
+    Arc::new(Entry::new(name.into(), version.into(), Arc::new(metrics.model(name, version))))
+}
+
+async fn drain(graceful: Arc<GracefulShutdown>, limit: Duration) {
+    // The accept loops are gone, and with them the other references.
+    let Some(graceful) = Arc::into_inner(graceful) else { return };
+    if timeout(limit, graceful.shutdown()).await.is_err() {
+        tracing::warn!(seconds = limit.as_secs_f64(), "some requests did not finish in time (--drain_timeout_seconds)");
+    }
+}
+
+async fn unload(entry: &Entry, running: Running) {
+    entry.become_state(State::Draining);
+    running.queue.close();
+    // Bounded: a model that hangs must not keep the process from ending.
+    let joined = tokio::task::spawn_blocking(move || running.thread.join());
+    if timeout(Duration::from_secs(2), joined).await.is_err() {
+        tracing::warn!(model = %entry.name, "the model did not stop in time");
+    }
+    entry.become_state(State::Gone);
+    tracing::info!(model = %entry.name, "model unloaded");
+}
+
+/// Kubernetes shows this file's content as the reason why the container ended; KServe puts it into the
+/// InferenceService's status. It is only there in a pod, and only then written.
+fn leave_reason(path: &Path, error: &Error) {
+    if path.exists() {
+        let _ = std::fs::write(path, format!("{error}\n")); // the same text is in the log
+    }
+}

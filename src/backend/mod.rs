@@ -1,0 +1,64 @@
+//! What runs a model. One [`Backend`] per library or engine; features of the build are decided here and only here.
+
+use std::path::Path;
+
+use crate::config::BackendOptions;
+use crate::device::DeviceId;
+use crate::error::{Error, Result};
+use crate::formats::ModelFiles;
+use crate::infer::Signature;
+use crate::tensor::Tensor;
+
+pub mod echo;
+#[cfg(feature = "onnx")]
+pub mod onnx;
+
+/// Turns model files into a model on a device.
+pub trait Backend: Send + Sync {
+    /// Open Inference's name for it: `platform` in a model's metadata.
+    fn platform(&self) -> &'static str;
+
+    /// Loads the model; may take seconds and block.
+    ///
+    /// # Errors
+    /// [`Kind::Load`](crate::error::Kind::Load), naming the file and the reason.
+    fn load(&self, files: &ModelFiles, device: &DeviceId) -> Result<Box<dyn Model>>;
+}
+
+/// A loaded model. It belongs to one worker, so it needs no locks.
+pub trait Model: Send {
+    fn signature(&self) -> &Signature;
+
+    /// What a person should know: outputs left out, operators on another device.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
+    /// Runs one batch. Inputs come in the signature's order and fit it; outputs go out in the signature's order.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when the values are at fault, else
+    /// [`Kind::Internal`](crate::error::Kind::Internal).
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+}
+
+/// The backend for a format. One format has one backend: there is nothing to fall back to silently.
+///
+/// # Errors
+/// When this build lacks the backend, or the library it stands on cannot be loaded.
+pub fn for_files(files: &ModelFiles, options: &BackendOptions) -> Result<Box<dyn Backend>> {
+    match files.format {
+        #[cfg(feature = "onnx")]
+        crate::formats::Format::Onnx => Ok(Box::new(onnx::OnnxBackend::new(options)?)),
+        #[cfg(not(feature = "onnx"))]
+        crate::formats::Format::Onnx => {
+            let _ = options;
+            Err(unavailable(&files.model))
+        }
+    }
+}
+
+#[cfg_attr(feature = "onnx", allow(dead_code))]
+fn unavailable(model: &Path) -> Error {
+    Error::load(format!("{}: this stoker was built without the feature \"onnx\"", model.display()))
+}

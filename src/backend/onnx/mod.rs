@@ -1,0 +1,147 @@
+//! ONNX models on ONNX Runtime, through the `ort` crate with the library loaded at run time.
+
+mod library;
+mod values;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::error::ErrorCode;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::value::ValueType;
+
+use super::{Backend, Model};
+use crate::config::BackendOptions;
+use crate::device::DeviceId;
+use crate::error::{Error, Kind, Result};
+use crate::formats::ModelFiles;
+use crate::infer::{Signature, TensorSpec};
+use crate::tensor::Tensor;
+
+pub struct OnnxBackend {
+    environment: ort::environment::Environment,
+    threads: usize,
+}
+
+impl OnnxBackend {
+    /// Finds and loads ONNX Runtime; at once from the second call on.
+    ///
+    /// # Errors
+    /// When the library is not where it is looked for, or cannot be loaded.
+    pub fn new(options: &BackendOptions) -> Result<OnnxBackend> {
+        let environment = library::environment(options.onnxruntime_library.as_deref())?;
+        Ok(OnnxBackend { environment, threads: options.threads })
+    }
+
+    fn session(&self, model: &Path) -> Result<Session, ort::Error> {
+        let mut builder = Session::builder(&self.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(self.threads)?
+            // Idle threads that spin take the very cores that the server reads and answers with.
+            .with_intra_op_spinning(false)?;
+        builder.commit_from_file(model)
+    }
+}
+
+impl Backend for OnnxBackend {
+    fn platform(&self) -> &'static str {
+        "onnxruntime_onnx"
+    }
+
+    fn load(&self, files: &ModelFiles, device: &DeviceId) -> Result<Box<dyn Model>> {
+        let DeviceId::Cpu = device;
+        let path = &files.model;
+        let failed = |error: ort::Error| {
+            Error::load(format!("{}: ONNX Runtime cannot load it: {}", path.display(), one_line(error.message())))
+        };
+        let session = self.session(path).map_err(failed)?;
+        let (signature, notes) = signature(&session).map_err(|error| error.context(path.display()))?;
+        let selector =
+            signature.outputs.iter().fold(OutputSelector::no_default(), |chosen, spec| chosen.with(&*spec.name));
+        let run_options = RunOptions::new().map_err(failed)?.with_outputs(selector);
+        Ok(Box::new(OnnxModel { session, run_options, signature, notes }))
+    }
+}
+
+/// What the graph declares. Outputs that are no tensors cannot travel in any protocol we speak: they are left out
+/// and said so.
+fn signature(session: &Session) -> Result<(Signature, Vec<String>)> {
+    let mut notes = Vec::new();
+    let mut inputs = Vec::new();
+    for input in session.inputs() {
+        let spec = tensor_spec(input.name(), input.dtype())
+            .map_err(|reason| Error::load(format!("input \"{}\" {reason}, which cannot be served", input.name())))?;
+        inputs.push(spec);
+    }
+    let mut outputs = Vec::new();
+    for output in session.outputs() {
+        match tensor_spec(output.name(), output.dtype()) {
+            Ok(spec) => outputs.push(spec),
+            Err(reason) => notes.push(format!("output \"{}\" {reason}: it is left out", output.name())),
+        }
+    }
+    if outputs.is_empty() {
+        return Err(Error::load(format!("no output can be served: {}", notes.join("; "))));
+    }
+    if !notes.is_empty() {
+        notes.push("export from scikit-learn with options={\"zipmap\": False} to have all outputs".to_owned());
+    }
+    Ok((Signature { inputs, outputs }, notes))
+}
+
+fn tensor_spec(name: &str, value_type: &ValueType) -> Result<TensorSpec, String> {
+    let ValueType::Tensor { ty, shape, .. } = value_type else {
+        return Err(format!("is no tensor but {value_type}"));
+    };
+    let dtype = values::dtype(*ty).ok_or_else(|| format!("has element type {ty}"))?;
+    // Dimensions that are symbolic come as -1.
+    let dims = shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
+    Ok(TensorSpec { name: Arc::from(name), dtype, dims })
+}
+
+struct OnnxModel {
+    session: Session,
+    run_options: RunOptions<HasSelectedOutputs>,
+    signature: Signature,
+    notes: Vec<String>,
+}
+
+impl Model for OnnxModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let values: Vec<(&str, SessionInputValue)> = inputs
+            .iter()
+            .map(|tensor| Ok((&**tensor.name(), values::to_ort(tensor)?.into())))
+            .collect::<Result<_>>()?;
+        let answers = self.session.run_with_options(values, &self.run_options).map_err(|error| run_error(&error))?;
+        let outputs = self.signature.outputs.iter().map(|spec| {
+            let value = answers
+                .get(&spec.name)
+                .ok_or_else(|| Error::internal(format!("ONNX Runtime gave no output \"{}\"", spec.name)))?;
+            values::from_ort(spec, value)
+        });
+        outputs.collect()
+    }
+}
+
+fn run_error(error: &ort::Error) -> Error {
+    // ONNX Runtime's INVALID_ARGUMENT is about values, since names, dtypes and shapes were checked before:
+    // an index out of bounds, a reshape that does not work out.
+    let kind = match error.code() {
+        ErrorCode::InvalidArgument => Kind::Invalid,
+        _ => Kind::Internal,
+    };
+    Error::new(kind, format!("the model cannot compute this input: {}", one_line(error.message())))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

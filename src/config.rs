@@ -1,0 +1,372 @@
+//! What the operator typed, and what it means.
+//!
+//! Flags follow KServe: `--model_name x` or `--model_name=x`, hyphens as good as underscores, the last one wins
+//! (KServe puts a runtime's arguments before an InferenceService's), an unknown flag warns and is ignored. Every flag
+//! has an environment twin `STOKER_<NAME>`, which a flag beats. All mistakes are reported at once.
+
+pub mod flags;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::device::host;
+use crate::engine::admission::Limits;
+use crate::engine::batch::Policy;
+use crate::error::{Error, Result};
+use crate::source::uri::{self, SourceUri};
+
+/// Everything `stoker serve` was told, resolved and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub model: ModelConfig,
+    pub limits: Limits,
+    pub log: LogConfig,
+    /// Where a failed load leaves its reason for Kubernetes, if the file exists.
+    pub termination_log: PathBuf,
+    /// Unknown flags and the like: worth a line in the log, no reason to stop.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub http: SocketAddr,
+    /// A second port with the same service.
+    pub grpc: Option<SocketAddr>,
+    /// Whether the ports open only when the model is ready.
+    pub listen_when_ready: bool,
+    pub max_body_bytes: usize,
+    pub max_connections: usize,
+    /// How long a body may make no progress.
+    pub body_timeout: Duration,
+    /// Longest a request may take when its caller sets no deadline, and the most that a caller can ask for.
+    pub request_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// After SIGTERM: unready, but still accepting.
+    pub shutdown_delay: Duration,
+    /// After that: how long requests in flight may take to finish.
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    pub name: String,
+    /// `None`: as the model's layout says, else 1.
+    pub version: Option<String>,
+    pub source: SourceUri,
+    pub cache_dir: PathBuf,
+    pub batching: Policy,
+    pub backend: BackendOptions,
+}
+
+#[derive(Clone, Debug)]
+pub struct BackendOptions {
+    /// Threads that one model computes with.
+    pub threads: usize,
+    pub onnxruntime_library: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Json,
+    Text,
+}
+
+impl Config {
+    /// Resolves the arguments after `stoker serve` and the environment.
+    ///
+    /// # Errors
+    /// One [`Error`] with a line for each mistake.
+    pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+        let typed = flags::read(args, env);
+        let mut values = Values { typed: &typed, problems: Vec::new() };
+        let v = &mut values;
+        let host = v.get("host", |text| text.parse::<IpAddr>().map_err(|_| "is no IP address".to_owned()));
+        let address = |port: u16| SocketAddr::new(host.unwrap_or(IpAddr::from([0, 0, 0, 0])), port);
+        let max_body_bytes = v.or("max_body_bytes", 1, bytes);
+        let limits = Limits {
+            max_requests: v.or("max_inflight_requests", 1, count),
+            max_bytes: v.or("max_inflight_bytes", max_body_bytes, bytes),
+        };
+        if limits.max_bytes < max_body_bytes {
+            v.problem("max_inflight_bytes", "must be at least --max_body_bytes, or no such body could enter");
+        }
+        let server = ServerConfig {
+            http: address(v.or("http_port", 0, port)),
+            grpc: v.optional("grpc_port", port).map(address),
+            listen_when_ready: v.or("listen_when_ready", false, boolean),
+            max_body_bytes,
+            max_connections: v.or("max_connections", 1, count),
+            body_timeout: v.or("body_timeout_seconds", Duration::ZERO, seconds),
+            request_timeout: v.or("request_timeout_seconds", Duration::ZERO, seconds),
+            keep_alive: v.or("timeout_keep_alive", Duration::ZERO, seconds),
+            shutdown_delay: v.or("shutdown_delay_seconds", Duration::ZERO, seconds),
+            drain_timeout: v.or("drain_timeout_seconds", Duration::ZERO, seconds),
+        };
+        let source = source(v);
+        let model = ModelConfig {
+            name: v.or("model_name", String::new(), model_name),
+            version: v.optional("model_version", model_name),
+            source: source.unwrap_or_else(|| SourceUri::Local(PathBuf::new())),
+            cache_dir: PathBuf::from(v.text("cache_dir")),
+            batching: Policy {
+                max_rows: v.or("max_batch_size", 1, count),
+                max_delay: v.or("max_queue_delay_microseconds", Duration::ZERO, microseconds),
+                max_queue: v.or("max_queue_size", 1, count),
+            },
+            backend: backend_options(v),
+        };
+        let log = LogConfig {
+            format: v.or("log_format", LogFormat::Auto, log_format),
+            level: v.or("log_level", String::new(), log_level),
+        };
+        let termination_log = PathBuf::from(v.text("termination_log"));
+        let problems = std::mem::take(&mut v.problems);
+        if !problems.is_empty() {
+            return Err(Error::load(problems.join("\n")));
+        }
+        Ok(Config { server, model, limits, log, termination_log, warnings: typed.warnings })
+    }
+}
+
+/// What `stoker inspect` was told.
+#[derive(Clone, Debug)]
+pub struct InspectConfig {
+    pub path: PathBuf,
+    pub max_rows: usize,
+    pub backend: BackendOptions,
+}
+
+impl InspectConfig {
+    /// Resolves the arguments after `stoker inspect`: one path, and the flags of `serve` that matter to a load.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<InspectConfig> {
+        let (path, flags) = match args.split_first() {
+            Some((path, flags)) if !path.starts_with('-') => (path, flags),
+            _ => return Err(Error::load("expected a model directory: stoker inspect DIR")),
+        };
+        let typed = flags::read(flags, env);
+        let mut values = Values { typed: &typed, problems: Vec::new() };
+        let max_rows = values.or("max_batch_size", 1, count);
+        let backend = backend_options(&mut values);
+        match values.problems.as_slice() {
+            [] => Ok(InspectConfig { path: path.into(), max_rows, backend }),
+            problems => Err(Error::load(problems.join("\n"))),
+        }
+    }
+}
+
+fn backend_options(values: &mut Values) -> BackendOptions {
+    let threads = values.or("threads", 0, |text| text.parse::<usize>().map_err(|_| "is no whole number".to_owned()));
+    BackendOptions {
+        threads: if threads == 0 { host::cpus() } else { threads },
+        onnxruntime_library: values.optional("onnxruntime_library", |text| Ok(PathBuf::from(text))),
+    }
+}
+
+fn source(values: &mut Values) -> Option<SourceUri> {
+    match (values.text("storage_uri"), values.text("model_dir")) {
+        ("", "") => {
+            values.problem("model_dir", "or --storage_uri is needed: where is the model?");
+            None
+        }
+        ("", directory) => Some(SourceUri::Local(directory.into())),
+        (text, "") => uri::parse(text).map_err(|error| values.problem("storage_uri", error.message())).ok(),
+        _ => {
+            values.problem("storage_uri", "and --model_dir are both given: which one is it?");
+            None
+        }
+    }
+}
+
+/// Typed access to what [`flags::read`] found, collecting what is wrong.
+struct Values<'a> {
+    typed: &'a flags::Typed,
+    problems: Vec<String>,
+}
+
+impl<'a> Values<'a> {
+    fn text(&self, name: &str) -> &'a str {
+        &self.typed.get(name).text
+    }
+
+    fn problem(&mut self, name: &str, what: &str) {
+        self.problems.push(format!("--{name} {what}"));
+    }
+
+    fn get<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let flags::Value { text, origin } = self.typed.get(name);
+        parse(text).map_err(|what| self.problems.push(format!("{origin}: \"{text}\" {what}"))).ok()
+    }
+
+    /// The value, or `fallback` after noting what is wrong; the whole parse fails then, so it is never used.
+    fn or<T>(&mut self, name: &str, fallback: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        self.get(name, parse).unwrap_or(fallback)
+    }
+
+    /// `None` when the flag was left empty.
+    fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        if self.text(name).is_empty() { None } else { self.get(name, parse) }
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "is no port number (0 to 65535, 0 picks a free one)".to_owned())
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "is no whole number above 0".to_owned())
+}
+
+/// Bytes, as a plain number or with a Kubernetes suffix.
+fn bytes(text: &str) -> Result<usize, String> {
+    let units = [("Ki", 10), ("Mi", 20), ("Gi", 30)];
+    let unit = units.iter().find_map(|(suffix, shift)| text.strip_suffix(suffix).map(|number| (number, *shift)));
+    let (number, shift) = unit.unwrap_or((text, 0));
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "is no size, expected bytes or a number with Ki, Mi or Gi".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let longest = Duration::from_hours(24);
+    parsed.filter(|time| *time <= longest).ok_or_else(|| "is no number of seconds up to a day".to_owned())
+}
+
+fn microseconds(text: &str) -> Result<Duration, String> {
+    let longest = 60_000_000; // no batch is worth a minute's wait
+    let parsed = text.parse::<u64>().ok().filter(|micros| *micros <= longest);
+    parsed.map(Duration::from_micros).ok_or_else(|| format!("is no number of microseconds up to {longest}"))
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+/// Names appear in URLs, metric labels and thread names: the characters that are plain in all of them.
+fn model_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match text {
+        "" => Err("is empty".to_owned()),
+        _ if text.len() > 253 => Err("is longer than 253 characters".to_owned()),
+        _ if !text.bytes().all(plain) => Err("may only hold letters, digits and . _ -".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("is none of auto, json, text".to_owned()),
+    }
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    if crate::telemetry::log::valid_level(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("is none of error, warn, info, debug, trace, nor a filter such as info,stoker=debug".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Config> {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::parse(&args, &move |name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()))
+    }
+
+    #[test]
+    fn kserves_spellings_are_understood_and_the_last_one_wins() {
+        let config = parse(
+            &["--model_name=a", "--model-dir", "/m", "--http-port", "1", "--model_name", "b", "--http_port=2"],
+            &[],
+        );
+        let config = config.unwrap();
+        assert_eq!(config.model.name, "b");
+        assert_eq!(config.model.source, SourceUri::Local("/m".into()));
+        assert_eq!(config.server.http.port(), 2);
+        assert_eq!(config.server.grpc, None);
+    }
+
+    #[test]
+    fn the_environment_stands_in_for_flags() {
+        let env = [("STOKER_MODEL_DIR", "/m"), ("STOKER_HTTP_PORT", "7"), ("INFERENCE_SERVICE_NAME", "isvc")];
+        let config = parse(&[], &env).unwrap();
+        assert_eq!((config.server.http.port(), config.model.name.as_str()), (7, "isvc"));
+        let config = parse(&["--http_port=8", "--model_name=m"], &env).unwrap();
+        assert_eq!((config.server.http.port(), config.model.name.as_str()), (8, "m"));
+    }
+
+    #[test]
+    fn unknown_flags_warn_and_take_their_value_with_them() {
+        let args =
+            ["--model_dir=/m", "--workers", "4", "--enable_docs_url=false", "--verbose", "--model_name", "m", "stray"];
+        let config = parse(&args, &[]).unwrap();
+        assert_eq!(config.model.name, "m");
+        let warnings = config.warnings.join("|");
+        for part in ["--workers 4", "--enable_docs_url=false", "--verbose", "stray"] {
+            assert!(warnings.contains(part), "{warnings}");
+        }
+    }
+
+    #[test]
+    fn switches_may_stand_alone_or_with_a_value() {
+        let listen =
+            |args: &[&str]| parse(&[&["--model_dir=/m"], args].concat(), &[]).unwrap().server.listen_when_ready;
+        assert!(!listen(&[]));
+        assert!(listen(&["--listen_when_ready"]));
+        assert!(listen(&["--listen_when_ready", "--model_name=m"]));
+        assert!(!listen(&["--listen_when_ready", "false"]));
+        assert!(!listen(&["--listen_when_ready=false"]));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let error = parse(
+            &["--http_port=x", "--max_body_bytes=1Gi", "--max_inflight_bytes=1Mi", "--model_name=a/b"],
+            &[("STOKER_MAX_BATCH_SIZE", "0")],
+        );
+        let message = error.unwrap_err().message().to_owned();
+        for part in [
+            "--http_port: \"x\" is no port number",
+            "STOKER_MAX_BATCH_SIZE: \"0\" is no whole number above 0",
+            "--max_inflight_bytes must be at least --max_body_bytes",
+            "--model_name: \"a/b\" may only hold",
+            "--model_dir or --storage_uri is needed",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn sizes_take_kubernetes_suffixes() {
+        assert_eq!(bytes("64Mi"), Ok(64 << 20));
+        assert_eq!(bytes("100"), Ok(100));
+        for wrong in ["", "0", "-1", "1.5Gi", "1Ti", "99999999999Gi"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

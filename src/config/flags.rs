@@ -1,0 +1,194 @@
+//! The table of flags: name, default, why that default, and the text of `--help`, all in one place.
+
+use std::collections::HashMap;
+
+/// One flag of `stoker serve`.
+pub struct Flag {
+    /// With underscores; `STOKER_` and upper case make its environment twin.
+    pub name: &'static str,
+    /// What stands for the value in `--help`; empty for a switch.
+    pub value: &'static str,
+    pub default: &'static str,
+    /// Variables that KServe or Knative set, read when neither flag nor twin is given.
+    pub also_env: &'static [&'static str],
+    pub help: &'static str,
+}
+
+const fn flag(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Flag {
+    Flag { name, value, default, also_env: &[], help }
+}
+
+/// All flags, in the order of `--help`.
+pub const FLAGS: &[Flag] = &[
+    Flag {
+        also_env: &["INFERENCE_SERVICE_NAME"],
+        ..flag("model_name", "NAME", "model", "Name that requests use. KServe gives the InferenceService's.")
+    },
+    flag(
+        "model_version",
+        "VERSION",
+        "",
+        "Version that is told to clients. Default: the model's version folder, else 1.",
+    ),
+    flag("model_dir", "DIR", "", "Directory or file to serve in place, e.g. /mnt/models."),
+    flag("storage_uri", "URI", "", "Where to pull the model from instead: s3://bucket/prefix or file:///dir."),
+    flag("cache_dir", "DIR", "/tmp/stoker-cache", "Where pulled models are kept. /tmp is writable in every pod."),
+    flag("host", "IP", "0.0.0.0", "Address to listen on. All of them, as the kubelet and the mesh come from outside."),
+    Flag {
+        also_env: &["PORT"],
+        ..flag("http_port", "PORT", "8080", "REST, gRPC and metrics on one port; 8080 is what KServe expects.")
+    },
+    flag("grpc_port", "PORT", "", "A second port with the same service, for routes that want one. Off by default."),
+    flag(
+        "listen_when_ready",
+        "",
+        "false",
+        "Open the ports only when the model is ready, for pods whose only probe is a TCP connect.",
+    ),
+    flag("max_batch_size", "ROWS", "32", "Most rows in one batch, KServe's own default. Larger requests are cut."),
+    flag(
+        "max_queue_delay_microseconds",
+        "US",
+        "0",
+        "How long a request may wait for company while the model is free. 0: never, batches form under load.",
+    ),
+    flag("max_queue_size", "N", "1024", "Most requests waiting for the model: a second's worth at 1 ms each."),
+    flag("max_inflight_requests", "N", "4096", "Most requests being read, waiting or running."),
+    flag("max_inflight_bytes", "BYTES", "512Mi", "Most request bytes held at once: what a 1 Gi pod can spare."),
+    flag("max_body_bytes", "BYTES", "64Mi", "Largest request body. As much as Triton takes."),
+    flag("max_connections", "N", "8192", "Most open connections. Below the usual file limit of 65536."),
+    flag("request_timeout_seconds", "S", "60", "Longest a request may take. 60 is the timeout of KServe's routes."),
+    flag("body_timeout_seconds", "S", "30", "How long a request's body may stall before it is given up with 408."),
+    flag(
+        "timeout_keep_alive",
+        "S",
+        "75",
+        "How long an idle connection is kept: longer than the 60 s of Envoy's upstreams.",
+    ),
+    flag("shutdown_delay_seconds", "S", "5", "After SIGTERM, unready but accepting, until endpoints have noticed."),
+    flag("drain_timeout_seconds", "S", "20", "After that, time to finish what is in flight. Both fit a pod's 30 s."),
+    flag("threads", "N", "0", "Threads a model computes with. 0: the container's CPU limit."),
+    flag("onnxruntime_library", "FILE", "", "libonnxruntime to load. Default: near the executable."),
+    flag("log_format", "FORMAT", "auto", "json, text, or auto: text on a terminal."),
+    flag(
+        "log_level",
+        "LEVEL",
+        "info",
+        "error, warn, info, debug (one line per request), or a filter such as info,onnxruntime=error.",
+    ),
+    flag(
+        "termination_log",
+        "FILE",
+        "/dev/termination-log",
+        "Where a failed load leaves its reason, if the file exists.",
+    ),
+];
+
+/// Each flag's text and where it came from.
+#[derive(Debug)]
+pub struct Typed {
+    values: HashMap<&'static str, Value>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct Value {
+    pub text: String,
+    /// For messages: `--http_port`, `STOKER_HTTP_PORT` or `the default of --http_port`.
+    pub origin: String,
+}
+
+impl Typed {
+    /// # Panics
+    /// When there is no such flag in [`FLAGS`]: a typing error of ours.
+    pub fn get(&self, name: &str) -> &Value {
+        &self.values[name]
+    }
+}
+
+/// Reads every flag: command line over environment over default.
+pub fn read(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Typed {
+    let mut values: HashMap<_, _> = FLAGS.iter().map(|flag| (flag.name, from_env_or_default(flag, env))).collect();
+    let mut warnings = Vec::new();
+    let mut rest = args.iter().map(String::as_str).peekable();
+    while let Some(arg) = rest.next() {
+        let Some(body) = arg.strip_prefix("--") else {
+            warnings.push(format!("ignored: unexpected argument {arg}"));
+            continue;
+        };
+        let (name, inline) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
+        let name = name.replace('-', "_");
+        let flag = FLAGS.iter().find(|flag| flag.name == name);
+        // A switch swallows only what reads as its value; a flag with a value takes whatever comes next; and so does
+        // an unknown flag, unless another flag comes next.
+        let next = inline.map(str::to_owned).or_else(|| {
+            let takes = |next: &&str| match flag {
+                Some(flag) if flag.value.is_empty() => matches!(*next, "true" | "false" | "0" | "1"),
+                Some(_) => true,
+                None => !next.starts_with("--"),
+            };
+            rest.next_if(takes).map(str::to_owned)
+        });
+        match (flag, next) {
+            (Some(flag), text) => {
+                let text =
+                    text.unwrap_or_else(|| if flag.value.is_empty() { "true".to_owned() } else { String::new() });
+                values.insert(flag.name, Value { text, origin: format!("--{}", flag.name) });
+            }
+            (None, None) => warnings.push(format!("ignored: unknown flag {arg}")),
+            (None, Some(_)) if inline.is_some() => warnings.push(format!("ignored: unknown flag {arg}")),
+            (None, Some(value)) => warnings.push(format!("ignored: unknown flag {arg} {value}")),
+        }
+    }
+    Typed { values, warnings }
+}
+
+fn from_env_or_default(flag: &Flag, env: &dyn Fn(&str) -> Option<String>) -> Value {
+    let twin = env_twin(flag.name);
+    let names = std::iter::once(twin.as_str()).chain(flag.also_env.iter().copied());
+    let found = names.filter_map(|name| Some((name.to_owned(), env(name)?))).find(|(_, text)| !text.is_empty());
+    match found {
+        Some((origin, text)) => Value { text, origin },
+        None => Value { text: flag.default.to_owned(), origin: format!("the default of --{}", flag.name) },
+    }
+}
+
+fn env_twin(name: &str) -> String {
+    format!("STOKER_{}", name.to_uppercase())
+}
+
+/// The text of `stoker serve --help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "Serves one model over V1, V2 (Open Inference) and gRPC on one port.\n\n\
+         Usage: stoker serve --model_name NAME (--model_dir DIR | --storage_uri URI) [FLAGS]\n\n\
+         Flags may be written with hyphens, as --flag VALUE or --flag=VALUE; the last one wins. Each has a twin in the\n\
+         environment: --http_port is STOKER_HTTP_PORT. S3 credentials and endpoints come from the AWS_* and S3_*\n\
+         variables that KServe sets (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, S3_USE_HTTPS, AWS_CA_BUNDLE, ...).\n\n",
+    );
+    for Flag { name, value, default, also_env, help } in FLAGS {
+        let spelled = if value.is_empty() { format!("--{name}") } else { format!("--{name} {value}") };
+        text.push_str(&format!("  {spelled}\n      {help}"));
+        if !default.is_empty() {
+            text.push_str(&format!(" [default: {default}]"));
+        }
+        if !also_env.is_empty() {
+            text.push_str(&format!(" [also from: {}]", also_env.join(", ")));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_flag_and_fits_a_terminal() {
+        let help = help();
+        assert!(FLAGS.iter().all(|flag| help.contains(&format!("--{}", flag.name))));
+        let longest = help.lines().map(str::len).max().unwrap();
+        assert!(longest <= 150, "{longest}");
+    }
+}

@@ -1,0 +1,73 @@
+//! The part of this machine that is ours: a container's limits, not the host's.
+
+use std::path::Path;
+
+/// CPUs this process may use, at least 1: the smallest of the affinity mask and the cgroup's quota (v1 and v2),
+/// both of which the standard library reads.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Memory of this process in bytes, as the kernel counts it; `None` where there is no procfs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessMemory {
+    pub virtual_bytes: u64,
+    pub resident_bytes: u64,
+}
+
+pub fn process_memory() -> Option<ProcessMemory> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = text.split_whitespace().map(|field| field.parse::<u64>().ok());
+    let page = page_size();
+    Some(ProcessMemory { virtual_bytes: pages.next()?? * page, resident_bytes: pages.next()?? * page })
+}
+
+/// User plus system time of this process in seconds.
+pub fn process_cpu_seconds() -> Option<f64> {
+    let fields = process_stat()?;
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    #[allow(clippy::cast_precision_loss)] // exact up to 2^53 ticks
+    Some(ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// When this process started, in seconds since the epoch.
+pub fn process_start_seconds() -> Option<f64> {
+    let ticks: f64 = process_stat()?.get(19)?.parse().ok()?;
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: f64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + ticks / TICKS_PER_SECOND)
+}
+
+pub fn open_fds() -> Option<usize> {
+    Some(Path::new("/proc/self/fd").read_dir().ok()?.count())
+}
+
+/// The kernel's `USER_HZ`, which is 100 on every architecture Linux supports today.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+fn page_size() -> u64 {
+    // SAFETY: sysconf only reads.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
+
+/// The fields of `/proc/self/stat` after the command name, whose parentheses may hold anything.
+fn process_stat() -> Option<Vec<String>> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_measured() {
+        assert!(cpus() >= 1);
+        assert!(process_memory().unwrap().resident_bytes > 1 << 20);
+        assert!(process_cpu_seconds().unwrap() >= 0.0);
+        assert!(process_start_seconds().unwrap() > 1.6e9);
+        assert!(open_fds().unwrap() >= 3);
+    }
+}

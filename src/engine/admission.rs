@@ -1,0 +1,102 @@
+//! May this request enter? Counts requests and the bytes they hold, so that no traffic can take more memory than
+//! the limits say. Lock-free, and whatever was taken is given back when the guard drops.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::error::{Error, Kind, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most requests between their first byte and their answer.
+    pub max_requests: usize,
+    /// Most request bytes held at once, over all requests.
+    pub max_bytes: usize,
+}
+
+#[derive(Debug)]
+pub struct Admission {
+    limits: Limits,
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Admission {
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Admission { limits, requests: AtomicUsize::new(0), bytes: AtomicUsize::new(0) })
+    }
+
+    /// Requests inside.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Relaxed)
+    }
+
+    /// # Errors
+    /// [`Kind::Overloaded`] when as many requests as allowed are inside.
+    pub fn enter(self: &Arc<Self>) -> Result<Guard> {
+        let Limits { max_requests, .. } = self.limits;
+        take(&self.requests, 1, max_requests).map_err(|()| {
+            Error::new(Kind::Overloaded, format!("{max_requests} requests are in flight (--max_inflight_requests)"))
+        })?;
+        Ok(Guard { admission: self.clone(), bytes: AtomicUsize::new(0) })
+    }
+}
+
+/// One request's place; dropping it frees the place and its bytes.
+#[derive(Debug)]
+pub struct Guard {
+    admission: Arc<Admission>,
+    bytes: AtomicUsize,
+}
+
+impl Guard {
+    /// Accounts for more bytes of this request's body.
+    ///
+    /// # Errors
+    /// [`Kind::Overloaded`] when all requests together would hold more than allowed.
+    pub fn grow(&self, bytes: usize) -> Result<()> {
+        let Limits { max_bytes, .. } = self.admission.limits;
+        take(&self.admission.bytes, bytes, max_bytes).map_err(|()| {
+            Error::new(
+                Kind::Overloaded,
+                format!("the requests in flight hold all of {max_bytes} bytes (--max_inflight_bytes)"),
+            )
+        })?;
+        self.bytes.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.admission.requests.fetch_sub(1, Relaxed);
+        self.admission.bytes.fetch_sub(*self.bytes.get_mut(), Relaxed);
+    }
+}
+
+/// Adds `amount` unless the sum would pass `limit`.
+fn take(counter: &AtomicUsize, amount: usize, limit: usize) -> Result<(), ()> {
+    let within = |held: usize| held.checked_add(amount).filter(|sum| *sum <= limit);
+    counter.fetch_update(Relaxed, Relaxed, within).map(drop).map_err(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_and_bytes_are_bounded_and_come_back() {
+        let admission = Admission::new(Limits { max_requests: 2, max_bytes: 10 });
+        let first = admission.enter().unwrap();
+        let second = admission.enter().unwrap();
+        assert_eq!(admission.enter().unwrap_err().kind(), Kind::Overloaded);
+        first.grow(6).unwrap();
+        assert!(second.grow(5).unwrap_err().message().contains("10 bytes"));
+        assert!(second.grow(usize::MAX).is_err());
+        drop(first);
+        second.grow(10).unwrap();
+        assert_eq!(admission.requests(), 1);
+        drop(second);
+        assert_eq!((admission.requests(), admission.bytes.load(Relaxed)), (0, 0));
+    }
+}

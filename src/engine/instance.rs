@@ -1,0 +1,132 @@
+//! One instance of a model at work: pull a batch, join it, run it, share the results out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::batch::{Batch, Job};
+use super::queue::Queue;
+use super::stack;
+use crate::backend::Model;
+use crate::error::{Error, Kind, Result};
+use crate::infer::Signature;
+use crate::telemetry::metrics::ModelMetrics;
+use crate::tensor::Tensor;
+
+/// A checked request waiting for its turn.
+pub struct Pending {
+    /// In the signature's order.
+    pub inputs: Vec<Tensor>,
+    pub rows: usize,
+    pub shape: ShapeKey,
+    pub deadline: Instant,
+    pub queued: Instant,
+    pub reply: oneshot::Sender<Result<Vec<Tensor>>>,
+}
+
+/// Everything of the inputs' shapes that must agree for two requests to be joined: the inner dimensions. Ranks and
+/// dtypes are the signature's, so the dimensions can simply follow one another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ShapeKey(Vec<usize>);
+
+impl ShapeKey {
+    pub fn of(signature: &Signature, inputs: &[Tensor]) -> ShapeKey {
+        if !signature.has_free_inner_dims() {
+            return ShapeKey(Vec::new()); // they all agree, and an empty vector costs nothing
+        }
+        let inner = inputs.iter().flat_map(|input| input.shape().dims().iter().skip(1).copied());
+        ShapeKey(inner.collect())
+    }
+}
+
+impl Job for Pending {
+    type Shape = ShapeKey;
+
+    fn shape(&self) -> &ShapeKey {
+        &self.shape
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    fn abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+/// A model and what is needed to serve it.
+pub struct Instance {
+    pub model: Box<dyn Model>,
+    pub queue: Arc<Queue<Pending>>,
+    pub metrics: Arc<ModelMetrics>,
+}
+
+impl Instance {
+    /// Serves until the queue is closed and empty. Blocks: give it a thread of its own.
+    pub fn serve(mut self, runtime: &tokio::runtime::Handle) {
+        while let Some(Batch { jobs, expired }) = runtime.block_on(self.queue.next()) {
+            for job in expired {
+                let late = Error::new(Kind::Deadline, "the deadline passed while the request waited for the model");
+                let _ = job.reply.send(Err(late)); // an error here means the caller's own timer was faster
+            }
+            if !jobs.is_empty() {
+                self.run(jobs);
+            }
+        }
+    }
+
+    fn run(&mut self, jobs: Vec<Pending>) {
+        let now = Instant::now();
+        let rows: Vec<usize> = jobs.iter().map(|job| job.rows).collect();
+        for job in &jobs {
+            self.metrics.queue.observe(now.duration_since(job.queued).as_secs_f64());
+        }
+        let answers = {
+            let inputs: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
+            self.compute(&inputs, &rows)
+        };
+        match answers {
+            Ok(answers) => {
+                for (job, outputs) in jobs.into_iter().zip(answers) {
+                    let _ = job.reply.send(Ok(outputs)); // an error here means the caller has gone
+                }
+            }
+            // One bad request must not fail its neighbours: run each alone, so that only the culprit hears of it.
+            Err(_) if jobs.len() > 1 => jobs.into_iter().for_each(|job| self.run_alone(job)),
+            Err(error) => {
+                for job in jobs {
+                    let _ = job.reply.send(Err(error.replicate()));
+                }
+            }
+        }
+    }
+
+    fn run_alone(&mut self, job: Pending) {
+        if job.abandoned() {
+            return;
+        }
+        let answer = self.compute(&[&job.inputs], &[job.rows]);
+        let _ = job.reply.send(answer.map(|mut answers| answers.pop().unwrap_or_default()));
+    }
+
+    fn compute(&mut self, jobs: &[&[Tensor]], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
+        let inputs = stack::join(jobs)?;
+        let started = Instant::now();
+        // A panic in a backend is a bug, but it must cost one batch, not the server.
+        let outputs = catch_unwind(AssertUnwindSafe(|| self.model.run(&inputs)))
+            .unwrap_or_else(|_| Err(Error::internal("the model's backend panicked; see the server's log")));
+        self.metrics.observe_batch(rows, started.elapsed());
+        let outputs = outputs?;
+        match jobs {
+            [_] => Ok(vec![outputs]),
+            _ => stack::split(&outputs, rows),
+        }
+    }
+}

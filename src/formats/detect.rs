@@ -1,0 +1,110 @@
+//! Recognises a model by what lies in its directory. Pure: it sees a listing, not a disk.
+//!
+//! Accepted: one `*.onnx` at the top, as KServe's storage initializer leaves it; a version folder (`1/model.onnx`);
+//! and a whole Triton repository with one model in it (`NAME/1/model.onnx`). Of several versions the highest wins.
+
+use super::{FileEntry, Format};
+use crate::error::{Error, Result};
+
+/// What was recognised, in terms of the listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detected {
+    pub format: Format,
+    pub model: String,
+    pub version: Option<String>,
+    /// Size of the model file and everything beside and below it, which is where external weights lie.
+    pub bytes: u64,
+}
+
+/// # Errors
+/// [`Kind::Load`](crate::error::Kind::Load) when there is no model or more than one; the message lists what is there.
+pub fn detect(files: &[FileEntry]) -> Result<Detected> {
+    let candidates: Vec<Candidate> = files.iter().filter_map(Candidate::of).collect();
+    let highest = candidates.iter().filter_map(|candidate| candidate.version).max();
+    // A model at the top needs no version; versions only compete with each other.
+    let top: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.version.is_none()).collect();
+    let chosen =
+        if top.is_empty() { candidates.iter().filter(|candidate| candidate.version == highest).collect() } else { top };
+    match chosen.as_slice() {
+        [] => Err(Error::load(format!(
+            "no model file found. Supported: one *.onnx file, also below a version folder (1/model.onnx). It holds {}",
+            show(files.iter().map(|file| file.path.as_str()))
+        ))),
+        [one] => Ok(Detected {
+            format: Format::Onnx,
+            model: one.path.to_owned(),
+            version: one.version.map(|version| version.to_string()),
+            bytes: files.iter().filter(|file| file.path.starts_with(one.folder)).map(|file| file.bytes).sum(),
+        }),
+        several => Err(Error::load(format!(
+            "more than one model file is detected, expected exactly one: {}",
+            show(several.iter().map(|candidate| candidate.path))
+        ))),
+    }
+}
+
+/// A model file and what its folders say.
+struct Candidate<'a> {
+    path: &'a str,
+    /// With its `/`, empty at the top.
+    folder: &'a str,
+    version: Option<u64>,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(file: &'a FileEntry) -> Option<Candidate<'a>> {
+        let path = file.path.as_str();
+        let folders = path.matches('/').count();
+        let folder = &path[..path.rfind('/').map_or(0, |slash| slash + 1)];
+        let version = folder.trim_end_matches('/').rsplit('/').next().and_then(|name| name.parse().ok());
+        let placed = folders == 0 || (folders <= 2 && version.is_some());
+        (path.ends_with(".onnx") && placed).then_some(Candidate { path, folder, version })
+    }
+}
+
+fn show<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 10;
+    let names: Vec<&str> = names.collect();
+    match names.len() {
+        0 => "nothing".to_owned(),
+        count if count > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detect_paths(paths: &[&str]) -> Result<Detected> {
+        let files: Vec<_> = paths.iter().map(|path| FileEntry { path: (*path).to_owned(), bytes: 10 }).collect();
+        detect(&files)
+    }
+
+    #[test]
+    fn every_accepted_layout_is_recognised() {
+        let cases = [
+            (&["model.onnx", "weights.bin", "README.md"][..], "model.onnx", None, 30),
+            (&["anything.onnx"], "anything.onnx", None, 10),
+            (&["config.pbtxt", "1/model.onnx", "1/model.onnx.data"], "1/model.onnx", Some("1"), 20),
+            (&["2/model.onnx", "10/model.onnx"], "10/model.onnx", Some("10"), 10),
+            (&["iris/config.pbtxt", "iris/1/model.onnx"], "iris/1/model.onnx", Some("1"), 10),
+        ];
+        for (paths, model, version, bytes) in cases {
+            let detected = detect_paths(paths).unwrap();
+            assert_eq!(detected.model, model);
+            assert_eq!(detected.version.as_deref(), version);
+            assert_eq!(detected.bytes, bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_listed_when_it_is_not_one_model() {
+        let message = |paths: &[&str]| detect_paths(paths).unwrap_err().message().to_owned();
+        assert!(message(&[]).contains("It holds nothing"));
+        assert!(message(&["model.pt", "a.txt"]).contains("It holds model.pt, a.txt"));
+        assert!(message(&["a.onnx", "b.onnx"]).contains("exactly one: a.onnx, b.onnx"));
+        assert!(message(&["x/1/model.onnx", "y/1/model.onnx"]).contains("exactly one: x/1/model.onnx, y/1/model.onnx"));
+        assert!(message(&["deep/er/1/model.onnx"]).contains("no model file found"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Bytes of model files to typed descriptions. So far it is the recognition of what lies in a directory; readers
+//! for the formats we compute ourselves come beside it.
+
+pub mod detect;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// What kind of model a directory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    Onnx,
+}
+
+impl Format {
+    /// KServe's `modelFormat` name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Onnx => "onnx",
+        }
+    }
+}
+
+/// A model on the local file system, recognised but not loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFiles {
+    pub format: Format,
+    /// The file that the backend opens.
+    pub model: PathBuf,
+    /// The version that the directory layout says, e.g. `2` for `2/model.onnx`.
+    pub version: Option<String>,
+    /// Size of all files that belong to the model.
+    pub bytes: u64,
+}
+
+/// One file below a model directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FileEntry {
+    /// Relative, with `/` between components.
+    pub path: String,
+    pub bytes: u64,
+}
+
+/// More files than any model we serve has; a bound on the walk below a mistaken `--model_dir /`.
+const MAX_FILES: usize = 10_000;
+const MAX_DEPTH: usize = 8;
+
+/// Looks at what lies below `path`, a directory or a single model file, and recognises it.
+///
+/// # Errors
+/// [`Kind::Load`](crate::error::Kind::Load) when it does not exist, cannot be read, or holds no model we know.
+pub fn open(path: &Path) -> Result<ModelFiles> {
+    let failed = |error: std::io::Error| Error::load(format!("{}: {error}", path.display()));
+    let found = if std::fs::metadata(path).map_err(failed)?.is_dir() {
+        let mut files = Vec::new();
+        list(path, "", 0, &mut files).map_err(failed)?;
+        detect::detect(&files).map_err(|error| error.context(path.display()))?
+    } else {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = std::fs::metadata(path).map_err(failed)?.len();
+        let found =
+            detect::detect(&[FileEntry { path: name, bytes }]).map_err(|error| error.context(path.display()))?;
+        return Ok(ModelFiles {
+            format: found.format,
+            model: path.to_owned(),
+            version: found.version,
+            bytes: found.bytes,
+        });
+    };
+    Ok(ModelFiles { format: found.format, model: path.join(&found.model), version: found.version, bytes: found.bytes })
+}
+
+fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> std::io::Result<()> {
+    let mut entries = std::fs::read_dir(root.join(below))?.collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Kubernetes mounts volumes with `..data` links, tools leave dot files: neither is part of a model.
+        if name.starts_with('.') {
+            continue;
+        }
+        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        let metadata = std::fs::metadata(root.join(&path))?; // follows links, as mounts use them
+        if files.len() >= MAX_FILES {
+            return Err(std::io::Error::other(format!("more than {MAX_FILES} files: is this a model directory?")));
+        }
+        if !metadata.is_dir() {
+            files.push(FileEntry { path, bytes: metadata.len() });
+        } else if depth < MAX_DEPTH {
+            list(root, &path, depth + 1, files)?;
+        }
+    }
+    Ok(())
+}

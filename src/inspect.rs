@@ -1,0 +1,56 @@
+//! `stoker inspect DIR`: what would be served, found out by really loading it.
+
+use std::fmt::Write;
+
+use crate::config::InspectConfig;
+use crate::device::{DeviceId, host};
+use crate::error::Result;
+use crate::formats;
+use crate::infer::TensorSpec;
+use crate::model::loader::{open_model, warm_up};
+
+/// Loads the model, warms it up with the batch sizes that serving would use, and describes it.
+///
+/// # Errors
+/// Whatever `serve` would fail with.
+pub fn inspect(config: &InspectConfig) -> Result<String> {
+    let files = formats::open(&config.path)?;
+    let resident = || host::process_memory().unwrap_or_default().resident_bytes;
+    let before = resident();
+    let (model, platform) = open_model(&files, &config.backend, DeviceId::Cpu)?;
+    let max_rows = if model.signature().batches() { config.max_rows } else { 1 };
+    let (model, warmed) = warm_up(model, max_rows)?;
+    let needed = resident().saturating_sub(before);
+
+    let signature = model.signature();
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| writeln!(text, "{key:<9}{value}").expect("writing to a string");
+    line("format", files.format.name().to_owned());
+    line("file", format!("{} ({})", files.model.display(), size(files.bytes)));
+    line("version", files.version.clone().unwrap_or_else(|| "1".to_owned()));
+    line("backend", format!("{platform} on {}, {} threads", DeviceId::Cpu, config.backend.threads));
+    line(
+        "batching",
+        if signature.batches() { format!("up to {max_rows} rows") } else { "no: the shapes are fixed".to_owned() },
+    );
+    line("memory", format!("{} once loaded and warmed up with {max_rows} rows", size(needed)));
+    let mut list = |key: &str, specs: &[TensorSpec]| specs.iter().for_each(|spec| line(key, spec.to_string()));
+    list("input", &signature.inputs);
+    list("output", &signature.outputs);
+    for note in model.notes().iter().chain(&warmed) {
+        line("note", note.clone());
+    }
+    text.truncate(text.trim_end().len());
+    Ok(text)
+}
+
+fn size(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss)] // shown with one decimal
+    let of = |unit: u64| bytes as f64 / unit as f64;
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", of(1 << 10)),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", of(1 << 20)),
+        _ => format!("{:.1} GiB", of(1 << 30)),
+    }
+}

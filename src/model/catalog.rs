@@ -1,0 +1,116 @@
+//! Name to model. Requests read it without locks; loads swap it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::state::State;
+use crate::engine::Served;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::metrics::ModelMetrics;
+
+/// One model under one name, whatever state it is in.
+pub struct Entry {
+    pub name: Arc<str>,
+    pub version: Arc<str>,
+    pub metrics: Arc<ModelMetrics>,
+    state: Mutex<State>,
+    served: ArcSwapOption<Served>,
+}
+
+impl Entry {
+    pub fn new(name: Arc<str>, version: Arc<str>, metrics: Arc<ModelMetrics>) -> Entry {
+        metrics.observe_state(State::Declared);
+        let state = Mutex::new(State::Declared);
+        Entry { name, version, metrics, state, served: ArcSwapOption::empty() }
+    }
+
+    pub fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves on to `next`.
+    ///
+    /// # Panics
+    /// When a model of this state cannot become `next`: a bug in whoever drives it.
+    pub fn become_state(&self, next: State) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(state.may_become(next), "a {state} model cannot become {next}");
+        *state = next;
+        if matches!(next, State::Draining | State::Gone | State::Failed) {
+            self.served.store(None);
+        }
+        self.metrics.observe_state(next);
+        tracing::debug!(model = %self.name, version = %self.version, state = %next, "model state");
+    }
+
+    /// Lets requests in: from here on the model is ready.
+    pub fn serve(&self, served: Served) {
+        self.served.store(Some(Arc::new(served)));
+        self.become_state(State::Ready);
+    }
+
+    /// What requests run against.
+    ///
+    /// # Errors
+    /// [`Kind::NotReady`], with the state that the model is in.
+    pub fn served(&self) -> Result<Arc<Served>> {
+        self.served.load_full().ok_or_else(|| {
+            // The first sentence is KServe's, which clients know; the state says why.
+            let text = format!("Model with name {} is not ready. It is {}.", self.name, self.state());
+            Error::new(Kind::NotReady, text)
+        })
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.served.load().is_some()
+    }
+}
+
+#[derive(Default)]
+pub struct Catalog {
+    entries: ArcSwap<BTreeMap<Arc<str>, Arc<Entry>>>,
+}
+
+impl Catalog {
+    /// Adds a model, or puts it in the place of the one with its name.
+    pub fn insert(&self, entry: &Arc<Entry>) {
+        self.entries.rcu(|entries| {
+            let mut entries = BTreeMap::clone(entries);
+            entries.insert(entry.name.clone(), entry.clone());
+            entries
+        });
+    }
+
+    /// All models in order of their names.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.entries.load().values().cloned().collect()
+    }
+
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown name or version.
+    pub fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<Entry>> {
+        let entries = self.entries.load();
+        let entry = entries.get(name).ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("Model with name {} does not exist.", crate::tensor::Excerpt(name)))
+        })?;
+        match version {
+            Some(version) if *version != *entry.version => Err(Error::new(
+                Kind::NotFound,
+                format!(
+                    "Model with name {name} has no version {}, it serves version {}.",
+                    crate::tensor::Excerpt(version),
+                    entry.version
+                ),
+            )),
+            _ => Ok(entry.clone()),
+        }
+    }
+
+    /// Whether every model answers. A server without models is not ready: there is nothing it could answer.
+    pub fn is_ready(&self) -> bool {
+        let entries = self.entries.load();
+        !entries.is_empty() && entries.values().all(|entry| entry.is_ready())
+    }
+}

@@ -1,0 +1,13 @@
+//! Bytes to and from [`crate::infer`], and nothing else: no sockets, no models, no clock.
+//!
+//! V1 and V2 over REST share [`json`]; gRPC has its generated messages in [`open_inference`]. Which path means
+//! what is one screen in [`route`].
+
+pub mod grpc;
+pub mod json;
+#[rustfmt::skip]
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod open_inference;
+pub mod route;
+pub mod v1;
+pub mod v2;

@@ -1,0 +1,161 @@
+//! Sockets. One listener speaks HTTP/1.1, HTTP/2 with prior knowledge (h2c) and gRPC, because Knative allows one
+//! port; a second one with the same service may stand beside it.
+
+mod body;
+mod context;
+mod grpc;
+mod rest;
+mod watch;
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use self::body::ResponseBody;
+use self::context::Context;
+use self::watch::Watch;
+use crate::config::ServerConfig;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::model::catalog::Entry;
+use crate::telemetry::metrics::{Metrics, ModelMetrics};
+
+/// What we tell clients we are.
+const SERVER_NAME: &str = "stoker";
+/// Only what is really supported.
+const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+
+/// Largest request head: a path, an id and a trace context fit many times over.
+const MAX_HEAD_BYTES: u32 = 32 << 10;
+/// Requests at once on one HTTP/2 connection; a gRPC channel of a busy client uses hundreds.
+const MAX_STREAMS: u32 = 1024;
+/// How often an HTTP/2 peer is asked whether it is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What every connection shares.
+pub struct Server {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    /// Counts requests that name no model we have; made by the first of them.
+    unknown_model: OnceLock<ModelMetrics>,
+    config: ServerConfig,
+    draining: AtomicBool,
+    connections: Arc<Semaphore>,
+    grpc: grpc::Service,
+}
+
+impl Server {
+    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, config: ServerConfig) -> Arc<Server> {
+        Arc::new_cyclic(|server| Server {
+            unknown_model: OnceLock::new(),
+            connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
+            grpc: grpc::service(server.clone(), config.max_body_bytes),
+            engine,
+            metrics,
+            config,
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Turns unready for good; requests are still answered.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.is_draining() && self.engine.catalog().is_ready()
+    }
+
+    /// Where a request for this model is counted.
+    fn metrics_of<'a>(&'a self, entry: &'a Result<Arc<Entry>>) -> &'a ModelMetrics {
+        match entry {
+            Ok(entry) => &entry.metrics,
+            Err(_) => self.unknown_model.get_or_init(|| self.metrics.model("", "")),
+        }
+    }
+
+    /// Gauges are read when somebody asks, not kept up to date on every request.
+    fn sample_gauges(&self) {
+        self.metrics.observe_inflight(self.engine.inflight());
+        for entry in self.engine.catalog().entries() {
+            let (requests, rows) = entry.served().map_or((0, 0), |served| served.queue.depth());
+            entry.metrics.observe_queue(requests, rows);
+        }
+    }
+
+    /// Accepts connections for ever; drop the future to stop. Connections go on under `graceful`'s watch.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener, graceful: Arc<GracefulShutdown>) {
+        loop {
+            let place = self.connections.clone().acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let connection = self.clone().serve(stream, &graceful);
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                // Out of file descriptors, or a peer that was gone at once: the next accept may work.
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+
+    fn serve(self: Arc<Self>, stream: TcpStream, graceful: &GracefulShutdown) -> impl Future<Output = ()> + use<> {
+        let _ = stream.set_nodelay(true); // an error here only costs latency
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // hyper's header timeout runs from the end of one request, so it is the keep-alive timeout as well.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.config.keep_alive).max_buf_size(64 << 10);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD_BYTES)
+            .adaptive_window(true);
+        let service = hyper::service::service_fn(move |request| self.clone().handle(request));
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %error, "connection ended early");
+            }
+        }
+    }
+
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+        let context = Context::of(request.headers(), self.config.request_timeout);
+        let id = HeaderValue::from_str(context.request_id.as_str());
+        let mut response = if is_grpc(&request) {
+            grpc::handle(&self, context, request).await
+        } else {
+            rest::handle(&self, &context, request).await
+        };
+        if let Ok(id) = id {
+            response.headers_mut().insert("x-request-id", id);
+        }
+        Ok(response)
+    }
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let media_type = request.headers().get(header::CONTENT_TYPE);
+    media_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

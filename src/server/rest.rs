@@ -1,0 +1,210 @@
+//! The REST front end: routes to answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use serde_json::json;
+
+use super::Server;
+use super::body::{LimitedBody, ResponseBody, discard};
+use super::context::Context;
+use crate::engine::admission::Guard;
+use crate::error::{Error, Kind, Result};
+use crate::model::catalog::Entry;
+use crate::protocol::route::{ModelRef, Route, route};
+use crate::protocol::{json as json_text, v1, v2};
+use crate::telemetry::metrics::{Protocol, Spent};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+pub async fn handle(server: &Server, context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
+    let path = request.uri().path().to_owned();
+    let answered = match route(request.method().as_str(), &path) {
+        Ok(Route::V1Predict(model)) => infer(server, context, Protocol::V1, &model, request).await,
+        Ok(Route::ModelInfer(model)) => infer(server, context, Protocol::V2, &model, request).await,
+        other => {
+            let described = other.and_then(|route| describe(server, &route, request.headers()));
+            discard(request.into_body()).await;
+            described
+        }
+    };
+    answered.unwrap_or_else(|error| {
+        let status = StatusCode::from_u16(error.kind().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        respond(status, JSON, json_text::error_body(error.message()))
+    })
+}
+
+/// Everything but predictions: health, metadata, metrics.
+fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<Response<ResponseBody>> {
+    let catalog = server.engine.catalog();
+    let names = || catalog.entries().iter().map(|entry| entry.name.to_string()).collect::<Vec<_>>();
+    let find = |model: &ModelRef| catalog.find(&model.name, model.version.as_deref());
+    let ready = |model: &ModelRef| -> Result<Arc<Entry>> {
+        let entry = find(model)?;
+        entry.served()?;
+        if server.is_draining() {
+            let text = format!("Model with name {} is not ready. The server is shutting down.", entry.name);
+            return Err(Error::new(Kind::NotReady, text));
+        }
+        Ok(entry)
+    };
+    let ok = |value: serde_json::Value| respond(StatusCode::OK, JSON, value.to_string().into_bytes());
+    Ok(match route {
+        Route::Alive => ok(json!({"status": "alive"})),
+        Route::V1Models | Route::V2Models => ok(json!({"models": names()})),
+        Route::V1Model(model) | Route::ModelReady(model) => ok(json!({"name": *ready(model)?.name, "ready": true})),
+        Route::ServerMetadata => ok(json!({
+            "name": super::SERVER_NAME,
+            "version": env!("CARGO_PKG_VERSION"),
+            "extensions": super::EXTENSIONS,
+        })),
+        Route::ServerLive => ok(json!({"live": true})),
+        Route::ServerReady => {
+            let ready = server.is_ready();
+            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            respond(status, JSON, json!({"ready": ready}).to_string().into_bytes())
+        }
+        Route::ModelMetadata(model) => {
+            let entry = find(model)?;
+            let served = entry.served()?;
+            let body = v2::encode_metadata(&entry.name, &entry.version, served.platform, &served.signature);
+            respond(StatusCode::OK, JSON, body)
+        }
+        Route::Metrics => metrics(server, headers),
+        Route::V1Predict(_) | Route::ModelInfer(_) => unreachable!("predictions are handled by infer"),
+    })
+}
+
+fn metrics(server: &Server, headers: &HeaderMap) -> Response<ResponseBody> {
+    server.sample_gauges();
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (media_type, text) = if accept.contains("application/openmetrics-text") {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", server.metrics.openmetrics())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", server.metrics.prometheus_text())
+    };
+    respond(StatusCode::OK, HeaderValue::from_static(media_type), text.into_bytes())
+}
+
+async fn infer(
+    server: &Server,
+    context: &Context,
+    protocol: Protocol,
+    model: &ModelRef<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>> {
+    let entry = server.engine.catalog().find(&model.name, model.version.as_deref());
+    let mut watch = super::Watch::new(server.metrics_of(&entry), protocol, context);
+    let answered = match &entry {
+        Ok(entry) => predict(server, context, protocol, entry, request).await,
+        // The body is read all the same, so that the connection can be used again.
+        Err(error) => read_body(server, request).await.and(Err(error.replicate())),
+    };
+    watch.finish(answered)
+}
+
+async fn predict(
+    server: &Server,
+    context: &Context,
+    protocol: Protocol,
+    entry: &Entry,
+    request: Request<Incoming>,
+) -> Result<(Response<ResponseBody>, Spent)> {
+    let headers = request.headers().clone();
+    let (body, _guard) = read_body(server, request).await?;
+    let served = entry.served()?;
+    let json_length = media_type(&headers, protocol)?;
+
+    let began = Instant::now();
+    let (decoded, binary) = match protocol {
+        Protocol::V2 => v2::decode(&body, json_length)?,
+        _ => (v1::decode(&body, &served.signature)?, v2::BinaryOutputs::default()),
+    };
+    let decode = began.elapsed();
+
+    let began = Instant::now();
+    let answer = server.engine.infer(entry, &served, decoded, context.deadline).await?;
+    let infer = began.elapsed();
+
+    let began = Instant::now();
+    let mut response = match protocol {
+        Protocol::V2 => {
+            let v2::Encoded { body, json_length } = v2::encode(&answer, &binary)?;
+            let media_type =
+                if json_length.is_some() { HeaderValue::from_static("application/octet-stream") } else { JSON };
+            let mut response = respond(StatusCode::OK, media_type, body);
+            if let Some(length) = json_length {
+                response.headers_mut().insert(v2::JSON_LENGTH_HEADER, HeaderValue::from(length));
+            }
+            response
+        }
+        _ => respond(StatusCode::OK, JSON, v1::encode(&answer)?),
+    };
+    // So that a canary's share of the traffic can be counted by its callers.
+    if let Ok(version) = HeaderValue::from_str(&entry.version) {
+        response.headers_mut().insert("x-model-version", version);
+    }
+    Ok((response, Spent { decode, infer, encode: began.elapsed() }))
+}
+
+/// Reads the body under the server's limits. The guard keeps the bytes accounted for: hold it as long as them.
+async fn read_body(server: &Server, request: Request<Incoming>) -> Result<(Bytes, Arc<Guard>)> {
+    let limit = server.config.max_body_bytes;
+    // Who asks before sending gets the refusal before sending.
+    let asks_first = request.headers().contains_key(EXPECT);
+    if asks_first && request.body().size_hint().lower() > limit as u64 {
+        return Err(Error::new(
+            Kind::TooLarge,
+            format!("the request body is larger than {limit} bytes (--max_body_bytes)"),
+        ));
+    }
+    match server.engine.admit() {
+        Ok(guard) => {
+            let guard = Arc::new(guard);
+            let body = LimitedBody::new(request.into_body(), guard.clone(), limit, server.config.body_timeout);
+            Ok((body.read().await?, guard))
+        }
+        Err(full) => {
+            discard(request.into_body()).await;
+            Err(full)
+        }
+    }
+}
+
+/// Checks the media type and gives the length of the JSON when binary tensors follow it.
+fn media_type(headers: &HeaderMap, protocol: Protocol) -> Result<Option<usize>> {
+    let json_length = match headers.get(v2::JSON_LENGTH_HEADER).filter(|_| protocol == Protocol::V2) {
+        None => None,
+        Some(value) => {
+            let length = value.to_str().ok().and_then(|text| text.parse().ok());
+            Some(length.ok_or_else(|| Error::invalid("Inference-Header-Content-Length is no whole number"))?)
+        }
+    };
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(json_length) };
+    let text = value.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        // The last one is what curl -d says of any data; if it is no JSON, the decoder will say so.
+        "application/json" | "application/ld+json" | "application/x-www-form-urlencoded" => Ok(json_length),
+        "application/octet-stream" if json_length.is_some() => Ok(json_length),
+        "application/octet-stream" if protocol == Protocol::V2 => {
+            Err(Error::invalid("application/octet-stream needs the header Inference-Header-Content-Length"))
+        }
+        _ => Err(Error::new(
+            Kind::MediaType,
+            format!("Content-Type is \"{}\", expected application/json", crate::tensor::Excerpt(text)),
+        )),
+    }
+}
+
+fn respond(status: StatusCode, media_type: HeaderValue, body: Vec<u8>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Rest(Full::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
+}

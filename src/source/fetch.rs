@@ -1,0 +1,161 @@
+//! Brings a source's files to a local directory, whole or not at all.
+//!
+//! Files are written into a private folder that is renamed when the last byte is there, under a name made of what
+//! the manifest says. So a directory that exists is complete, and an unchanged source is not read twice.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+
+use super::{RemoteFile, Source};
+use crate::error::{Error, Result};
+
+/// One request's worth: large enough that a round trip does not matter, small enough for 8 of them in memory.
+const PART_BYTES: u64 = 8 << 20;
+/// Requests in flight. Half of it already fills a 10 Gbit/s link against MinIO.
+const PARALLEL_READS: usize = 8;
+
+/// What was fetched.
+pub struct Fetched {
+    pub directory: PathBuf,
+    pub files: usize,
+    pub bytes: u64,
+    /// Whether it was all there from before.
+    pub cached: bool,
+}
+
+/// # Errors
+/// When the source is empty or fails, or when the cache directory cannot be written.
+pub async fn fetch<S: Source>(source: Arc<S>, name: &str, cache: &Path) -> Result<Fetched> {
+    let manifest = source.manifest().await?;
+    if manifest.is_empty() {
+        return Err(Error::load(format!("{name}: there is no object below it")));
+    }
+    let target = cache.join(cache_key(name, &manifest));
+    let bytes = manifest.iter().map(|file| file.bytes).sum();
+    let fetched = |cached| Fetched { directory: target.clone(), files: manifest.len(), bytes, cached };
+    if target.is_dir() {
+        return Ok(fetched(true));
+    }
+    let failed = |error: std::io::Error| Error::load(format!("cache directory {}: {error}", cache.display()));
+    std::fs::create_dir_all(cache).map_err(failed)?;
+    let partial = tempfile::Builder::new().prefix("partial-").tempdir_in(cache).map_err(failed)?;
+    download(&source, &manifest, partial.path()).await?;
+    match std::fs::rename(partial.path(), &target) {
+        Ok(()) => drop(partial.keep()), // it has moved: there is nothing left to remove
+        Err(_) if target.is_dir() => {} // another process was faster with the same content
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(fetched(false))
+}
+
+/// The same for the same content of the same place, and safe as a file name.
+fn cache_key(name: &str, manifest: &[RemoteFile]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(name);
+    for file in manifest {
+        hash.update(format!("\0{}\0{}\0{}", file.path, file.bytes, file.tag));
+    }
+    hash.finalize().iter().take(16).fold(String::new(), |name, byte| name + &format!("{byte:02x}"))
+}
+
+async fn download<S: Source>(source: &Arc<S>, manifest: &[RemoteFile], directory: &Path) -> Result<()> {
+    let mut reads = JoinSet::new();
+    for remote in manifest {
+        let path = directory.join(&remote.path);
+        let file = Arc::new(create(&path, remote.bytes).map_err(|error| write_error(&path, &error))?);
+        let remote = Arc::new(remote.clone());
+        let mut start = 0;
+        while start < remote.bytes {
+            let end = remote.bytes.min(start + PART_BYTES);
+            if reads.len() >= PARALLEL_READS {
+                finish_one(&mut reads).await?;
+            }
+            let (source, remote, file, path) = (source.clone(), remote.clone(), file.clone(), path.clone());
+            reads.spawn(async move {
+                let part = source.read(&remote, start..end).await?;
+                if part.len() as u64 != end - start {
+                    let got = part.len();
+                    return Err(Error::load(format!("{}: expected {} bytes, got {got}", remote.key, end - start)));
+                }
+                let written = tokio::task::spawn_blocking(move || file.write_all_at(&part, start)).await;
+                written.map_err(std::io::Error::other).flatten().map_err(|error| write_error(&path, &error))
+            });
+            start = end;
+        }
+    }
+    while !reads.is_empty() {
+        finish_one(&mut reads).await?;
+    }
+    Ok(())
+}
+
+async fn finish_one(reads: &mut JoinSet<Result<()>>) -> Result<()> {
+    match reads.join_next().await {
+        Some(Ok(read)) => read,
+        Some(Err(error)) => Err(Error::load(format!("a download task failed: {error}"))),
+        None => Ok(()),
+    }
+}
+
+fn create(path: &Path, bytes: u64) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let file = File::options().write(true).create_new(true).open(path)?;
+    file.set_len(bytes)?;
+    Ok(file)
+}
+
+fn write_error(path: &Path, error: &std::io::Error) -> Error {
+    Error::load(format!("{}: cannot be written: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::source::memory::Memory;
+
+    fn content() -> Bytes {
+        let length = usize::try_from(PART_BYTES).unwrap() * 2 + 12_345;
+        (0..=250).cycle().take(length).collect()
+    }
+
+    #[tokio::test]
+    async fn all_files_arrive_whole_and_are_not_read_twice() {
+        let cache = tempfile::tempdir().unwrap();
+        let files = [("1/model.onnx", content()), ("empty", Bytes::new()), ("small", Bytes::from_static(b"x"))];
+        let source = Arc::new(Memory::new(files));
+        let first = fetch(source.clone(), "memory://a", cache.path()).await.unwrap();
+        assert!(!first.cached);
+        assert_eq!(std::fs::read(first.directory.join("1/model.onnx")).unwrap(), content());
+        assert_eq!(std::fs::read(first.directory.join("empty")).unwrap(), b"");
+        let reads = source.reads();
+        let second = fetch(source.clone(), "memory://a", cache.path()).await.unwrap();
+        assert!(second.cached && second.directory == first.directory);
+        assert_eq!(source.reads(), reads);
+    }
+
+    #[tokio::test]
+    async fn a_failed_read_leaves_nothing_behind() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut source = Memory::new([("model.onnx", content())]);
+        source.fail_read = Some(2);
+        let error = fetch(Arc::new(source), "memory://a", cache.path()).await.err().unwrap();
+        assert!(error.message().contains("scripted failure"), "{error}");
+        assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_empty_source_is_an_error() {
+        let cache = tempfile::tempdir().unwrap();
+        let error = fetch(Arc::new(Memory::default()), "memory://a", cache.path()).await.err().unwrap();
+        assert_eq!(error.message(), "memory://a: there is no object below it");
+    }
+}

@@ -1,0 +1,159 @@
+//! The environment that KServe gives to whoever reads S3, resolved and checked.
+//! Source: kserve `pkg/credentials/s3/s3_secret.go` and `python/storage/kserve_storage/kserve_storage.py`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// With scheme; `None` is AWS itself.
+    pub endpoint: Option<String>,
+    pub region: String,
+    /// `endpoint/bucket/key` instead of `bucket.endpoint/key`.
+    pub path_style: bool,
+    /// Whether the server's certificate is checked.
+    pub verify_tls: bool,
+    /// Further roots of trust, PEM.
+    pub ca_bundle: Option<PathBuf>,
+    /// `None` asks without a signature.
+    pub credentials: Option<Keys>,
+    pub connect_timeout: Duration,
+    pub read_timeout: Duration,
+    pub max_attempts: u32,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: Option<String>,
+}
+
+impl std::fmt::Debug for Keys {
+    /// Never prints the secret: settings end up in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// Reads the settings from an environment.
+///
+/// # Errors
+/// When a number or the endpoint does not parse, or credentials are missing without `awsAnonymousCredential`; all
+/// problems are reported at once.
+pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Settings> {
+    let mut problems = Vec::new();
+    let get = |name: &str| env(name).filter(|value| !value.is_empty());
+    let truthy = |value: &str| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off");
+    let flag = |name: &str, default: bool| get(name).map_or(default, |value| truthy(&value));
+    let mut number = |name: &str, default: u32| match get(name).map(|value| (value.parse::<u32>(), value)) {
+        None => default,
+        Some((Ok(number), _)) if number > 0 => number,
+        Some((_, value)) => {
+            problems.push(format!("{name}: \"{value}\" is not a whole number above 0"));
+            default
+        }
+    };
+    let connect_timeout = Duration::from_secs(number("S3_CONNECT_TIMEOUT", 15).into());
+    let read_timeout = Duration::from_secs(number("S3_READ_TIMEOUT", 30).into());
+    let max_attempts = number("S3_MAX_ATTEMPTS", 3);
+
+    // AWS_ENDPOINT_URL carries its scheme; S3_ENDPOINT may not, and then S3_USE_HTTPS decides.
+    let endpoint = get("AWS_ENDPOINT_URL").or_else(|| {
+        get("S3_ENDPOINT").map(|endpoint| match endpoint.contains("://") {
+            true => endpoint,
+            false if flag("S3_USE_HTTPS", true) => format!("https://{endpoint}"),
+            false => format!("http://{endpoint}"),
+        })
+    });
+    if let Some(endpoint) = &endpoint {
+        let parsed = endpoint.parse::<::http::Uri>();
+        if !parsed.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()) {
+            problems.push(format!("the S3 endpoint \"{endpoint}\" is no http:// or https:// address"));
+        }
+    }
+    let credentials = if flag("awsAnonymousCredential", false) {
+        None
+    } else {
+        match (get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY")) {
+            (Some(access_key_id), Some(secret_access_key)) => {
+                Some(Keys { access_key_id, secret_access_key, session_token: get("AWS_SESSION_TOKEN") })
+            }
+            _ => {
+                problems.push(
+                    "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                     or awsAnonymousCredential=true for a public bucket"
+                        .to_owned(),
+                );
+                None
+            }
+        }
+    };
+    if !problems.is_empty() {
+        return Err(Error::load(problems.join("; ")));
+    }
+    Ok(Settings {
+        // KServe spells it S3_USER_VIRTUAL_BUCKET; MinIO and its like want the bucket in the path.
+        path_style: endpoint.is_some() && !flag("S3_USER_VIRTUAL_BUCKET", false),
+        endpoint,
+        region: get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned()),
+        verify_tls: flag("S3_VERIFY_SSL", true),
+        ca_bundle: get("AWS_CA_BUNDLE").map(PathBuf::from),
+        credentials,
+        connect_timeout,
+        read_timeout,
+        max_attempts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(vars: &[(&str, &str)]) -> Result<Settings> {
+        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "s")];
+        let vars: Vec<_> = keys.iter().chain(vars).copied().collect();
+        from_env(&move |name| vars.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn endpoints_follow_kserves_variables() {
+        let endpoint = |vars: &[_]| settings(vars).unwrap().endpoint;
+        assert_eq!(endpoint(&[]), None);
+        assert_eq!(endpoint(&[("S3_ENDPOINT", "minio:9000")]).as_deref(), Some("https://minio:9000"));
+        assert_eq!(
+            endpoint(&[("S3_ENDPOINT", "minio:9000"), ("S3_USE_HTTPS", "0")]).as_deref(),
+            Some("http://minio:9000")
+        );
+        assert_eq!(endpoint(&[("S3_ENDPOINT", "http://minio:9000")]).as_deref(), Some("http://minio:9000"));
+        let both = [("S3_ENDPOINT", "other"), ("AWS_ENDPOINT_URL", "http://minio:9000")];
+        assert_eq!(endpoint(&both).as_deref(), Some("http://minio:9000"));
+    }
+
+    #[test]
+    fn custom_endpoints_get_the_bucket_in_the_path() {
+        let minio = ("AWS_ENDPOINT_URL", "http://minio:9000");
+        assert!(!settings(&[]).unwrap().path_style);
+        assert!(settings(&[minio]).unwrap().path_style);
+        assert!(!settings(&[minio, ("S3_USER_VIRTUAL_BUCKET", "1")]).unwrap().path_style);
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let error = settings(&[("AWS_ACCESS_KEY_ID", ""), ("S3_READ_TIMEOUT", "x"), ("S3_ENDPOINT", "ftp://a")]);
+        let message = error.unwrap_err().message().to_owned();
+        for part in ["credentials are missing", "S3_READ_TIMEOUT: \"x\"", "\"ftp://a\" is no http"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn anonymous_access_needs_no_keys_and_secrets_are_not_printed() {
+        let anonymous = settings(&[("AWS_ACCESS_KEY_ID", ""), ("awsAnonymousCredential", "true")]).unwrap();
+        assert_eq!(anonymous.credentials, None);
+        let printed = format!("{:?}", settings(&[("AWS_SECRET_ACCESS_KEY", "hush")]).unwrap());
+        assert!(!printed.contains("hush"), "{printed}");
+    }
+}

@@ -1,0 +1,30 @@
+//! Structured logs: JSON for machines, text on a terminal.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use crate::config::LogFormat;
+
+/// Installs the process's log; the first call wins, later ones (tests start many servers) change nothing.
+/// `level` is a `tracing` filter such as `info` or `info,stoker=debug`; it has been checked by [`valid_level`].
+pub fn init(format: LogFormat, level: &str) {
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(SystemTime);
+    // An error here means that there is a log already.
+    let _ = if json {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).compact().try_init()
+    };
+}
+
+pub fn valid_level(level: &str) -> bool {
+    EnvFilter::try_new(level).is_ok()
+}

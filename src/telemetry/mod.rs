@@ -1,0 +1,7 @@
+//! What an operator sees: metrics, logs, and the thread that ties a request to both.
+
+mod exposition;
+pub mod log;
+pub mod metrics;
+mod process;
+pub mod trace;

@@ -1,0 +1,185 @@
+//! The engine with scripted models: batches, neighbours of failures, panics, requests larger than a batch.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use stoker::backend::Model;
+use stoker::backend::echo::{Act, Echo};
+use stoker::engine::admission::{Admission, Limits};
+use stoker::engine::batch::Policy;
+use stoker::engine::instance::Instance;
+use stoker::engine::queue::Queue;
+use stoker::engine::{Engine, Served};
+use stoker::error::{Error, Kind, Result};
+use stoker::infer::{InferRequest, InferResponse, Signature, TensorSpec};
+use stoker::model::catalog::{Catalog, Entry};
+use stoker::model::state::State;
+use stoker::telemetry::metrics::Metrics;
+use stoker::tensor::{DType, Shape, Tensor};
+
+use crate::support::PATIENCE;
+
+fn spec(dims: &[Option<usize>]) -> TensorSpec {
+    TensorSpec { name: "x".into(), dtype: DType::Uint32, dims: dims.to_vec() }
+}
+
+/// An engine with one ready model, and its model's entry.
+struct Bench {
+    engine: Engine,
+    entry: Arc<Entry>,
+}
+
+impl Bench {
+    fn new(model: Box<dyn Model>, policy: Policy) -> Bench {
+        let metrics = Metrics::default();
+        let entry = Arc::new(Entry::new("m".into(), "1".into(), Arc::new(metrics.model("m", "1"))));
+        let queue = Arc::new(Queue::new(policy));
+        let signature = model.signature().clone();
+        let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics.clone() };
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::spawn(move || instance.serve(&runtime));
+        for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
+            entry.become_state(state);
+        }
+        entry.serve(Served { signature, platform: "test", queue, max_rows: policy.max_rows });
+        let catalog = Arc::new(Catalog::default());
+        catalog.insert(&entry);
+        let limits = Limits { max_requests: 10_000, max_bytes: 1 << 30 };
+        Bench { engine: Engine::new(catalog, Admission::new(limits)), entry }
+    }
+
+    async fn infer(&self, values: &[u32], dims: &[usize], deadline: Instant) -> Result<InferResponse> {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor = Tensor::new("x", DType::Uint32, Shape::new(dims.to_vec())?, data.into())?;
+        let request = InferRequest { id: None, inputs: vec![tensor], outputs: Vec::new() };
+        let served = self.entry.served()?;
+        self.engine.infer(&self.entry, &served, request, deadline).await
+    }
+
+    async fn echo(&self, values: &[u32]) -> Result<Vec<u32>> {
+        let response = self.infer(values, &[values.len(), 1], Instant::now() + PATIENCE).await?;
+        Ok(numbers(response.outputs[0].data()))
+    }
+}
+
+fn numbers(data: &Bytes) -> Vec<u32> {
+    data.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
+}
+
+fn policy(max_rows: usize) -> Policy {
+    Policy { max_rows, max_delay: Duration::ZERO, max_queue: 1000 }
+}
+
+/// A model that reports the rows of every batch, waits for leave, and fails on the value 13.
+struct Watched {
+    inner: Echo,
+    batches: mpsc::Sender<usize>,
+    leave: mpsc::Receiver<()>,
+}
+
+impl Model for Watched {
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let _ = self.batches.send(inputs[0].rows());
+        let _ = self.leave.recv();
+        if numbers(inputs[0].data()).contains(&13) {
+            return Err(Error::invalid("13 brings bad luck"));
+        }
+        self.inner.run(inputs)
+    }
+}
+
+fn watched(max_rows: usize) -> (Arc<Bench>, mpsc::Receiver<usize>, mpsc::Sender<()>) {
+    let (batches, seen) = mpsc::channel();
+    let (allow, leave) = mpsc::channel();
+    let inner = Echo::new(vec![spec(&[None, Some(1)])], Vec::new());
+    (Arc::new(Bench::new(Box::new(Watched { inner, batches, leave }), policy(max_rows))), seen, allow)
+}
+
+#[tokio::test]
+async fn what_waits_while_the_model_is_busy_runs_together_and_only_the_culprit_fails() {
+    let (bench, seen, allow) = watched(8);
+    let ask = |value: u32| {
+        let bench = bench.clone();
+        tokio::spawn(async move { bench.echo(&[value]).await })
+    };
+    let first = ask(0);
+    let rows = tokio::task::spawn_blocking(move || (seen.recv_timeout(PATIENCE).unwrap(), seen));
+    let (rows, seen) = rows.await.unwrap();
+    assert_eq!(rows, 1); // the model is free: nobody waits for company
+    let others: Vec<_> = [11, 12, 13, 14].map(ask).into_iter().collect();
+    while bench.entry.served().unwrap().queue.depth().0 < 4 {
+        tokio::task::yield_now().await;
+    }
+    (0..6).for_each(|_| allow.send(()).unwrap()); // the first, the joined batch, and four alone
+    assert_eq!(first.await.unwrap().unwrap(), [0]);
+    for (value, other) in (11..).zip(others) {
+        match other.await.unwrap() {
+            Ok(answer) => assert_eq!(answer, [value]),
+            Err(error) => assert_eq!((value, error.kind()), (13, Kind::Invalid)),
+        }
+    }
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [4, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn requests_larger_than_a_batch_are_cut_and_joined_again() {
+    let (bench, seen, allow) = watched(4);
+    (0..3).for_each(|_| allow.send(()).unwrap());
+    let values: Vec<u32> = (100..110).collect();
+    assert_eq!(bench.echo(&values).await.unwrap(), values);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [4, 4, 2]);
+}
+
+#[tokio::test]
+async fn a_panicking_model_costs_one_request() {
+    let script = vec![Act::Panic, Act::Fail("out of memory".into()), Act::Answer];
+    let bench = Bench::new(Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)), policy(8));
+    let error = bench.echo(&[1]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
+    assert!(error.message().contains("panicked"), "{error}");
+    assert_eq!(bench.echo(&[2]).await.unwrap_err().message(), "out of memory");
+    assert_eq!(bench.echo(&[3]).await.unwrap(), [3]);
+}
+
+#[tokio::test]
+async fn a_missed_deadline_is_answered_in_time_and_what_waited_too_long_does_not_run() {
+    let script = vec![Act::AnswerAfter(Duration::from_millis(300))];
+    let bench = Arc::new(Bench::new(Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)), policy(1)));
+    let (begun, soon) = (Instant::now(), Instant::now() + Duration::from_millis(50));
+    let (running, waiting) = tokio::join!(bench.infer(&[1], &[1, 1], soon), bench.infer(&[2], &[1, 1], soon));
+    assert_eq!(running.unwrap_err().kind(), Kind::Deadline);
+    assert_eq!(waiting.unwrap_err().kind(), Kind::Deadline);
+    assert!(begun.elapsed() < Duration::from_millis(250), "{:?}", begun.elapsed());
+    assert_eq!(bench.echo(&[3]).await.unwrap(), [3]);
+}
+
+/// Distinct payloads of mixed shapes from many tasks at once: every answer belongs to its own request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_never_goes_to_another_request() {
+    let bench = Arc::new(Bench::new(Box::new(Echo::new(vec![spec(&[None, None])], Vec::new())), policy(16)));
+    let tasks: Vec<_> = (0..400_u32)
+        .map(|task| {
+            let bench = bench.clone();
+            tokio::spawn(async move {
+                for round in 0..10_u32 {
+                    let (rows, width) = (1 + task as usize % 3, 1 + round as usize % 4);
+                    let count = u32::try_from(rows * width).unwrap();
+                    let values: Vec<u32> = (0..count).map(|index| task << 16 | round << 8 | index).collect();
+                    let deadline = Instant::now() + PATIENCE;
+                    let response = bench.infer(&values, &[rows, width], deadline).await.unwrap();
+                    assert_eq!(numbers(response.outputs[0].data()), values);
+                    assert_eq!(response.outputs[0].shape().dims(), [rows, width]);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}

@@ -1,0 +1,20 @@
+//! Integration tests: the whole server, booted in this process on a free port, asked over real sockets.
+//!
+//! One binary, because every binary would link the whole dependency tree again.
+
+// Numbers in tests are small and exact.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    clippy::large_stack_arrays
+)]
+
+mod batching;
+mod golden;
+mod hostile;
+mod lifecycle;
+mod simulation;
+mod support;

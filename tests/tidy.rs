@@ -1,0 +1,146 @@
+//! Keeps the house in order: pure modules stay pure, every file says what it is for, generated code is fresh.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files with this extension below a folder, as paths relative to the repository.
+fn files(folder: &str, extension: &str) -> Vec<String> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), &mut found);
+    let relative = found.iter().map(|path| path.strip_prefix(root()).unwrap().display().to_string());
+    let mut matching: Vec<_> = relative.filter(|path| path.ends_with(&format!(".{extension}"))).collect();
+    matching.sort();
+    matching
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// A file's code without its unit tests, which may use whatever they like.
+fn code(path: &str) -> String {
+    let text = read(path);
+    text.split("\n#[cfg(test)]").next().unwrap_or_default().to_owned()
+}
+
+const GENERATED: &str = "src/protocol/open_inference.rs";
+
+/// Modules that decide: no runtime, no sockets, no files, no clock of their own.
+const PURE: &[&str] = &[
+    "src/config.rs",
+    "src/config/flags.rs",
+    "src/error.rs",
+    "src/tensor.rs",
+    "src/infer.rs",
+    "src/protocol/",
+    "src/engine/admission.rs",
+    "src/engine/batch.rs",
+    "src/engine/stack.rs",
+    "src/model/state.rs",
+    "src/source/uri.rs",
+    "src/source/s3/settings.rs",
+    "src/formats/detect.rs",
+];
+
+const IMPURE: &[&str] = &[
+    "tokio",
+    "hyper",
+    "tonic",
+    "cudarc",
+    "std::fs",
+    "std::net::Tcp",
+    "std::thread",
+    "Instant::now",
+    "SystemTime::now",
+    "std::env::var",
+];
+
+#[test]
+fn pure_modules_name_no_shell() {
+    for pure in PURE {
+        let members: Vec<_> = files("src", "rs").into_iter().filter(|path| path.starts_with(pure)).collect();
+        assert!(!members.is_empty(), "{pure} is gone: mend the list");
+        for path in members.iter().filter(|path| *path != GENERATED) {
+            let code = code(path);
+            let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for line in lines {
+                let named = IMPURE.iter().find(|word| line.contains(**word));
+                assert!(named.is_none(), "{path} is pure but names {}: {line}", named.unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn features_are_decided_in_few_places() {
+    let allowed = ["src/backend/mod.rs", "src/device/mod.rs", "src/kernels.rs", "src/telemetry/metrics.rs"];
+    for path in files("src", "rs") {
+        let decides = code(&path).contains("feature =");
+        assert!(!decides || allowed.contains(&path.as_str()), "{path} names a feature");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_can_be_read_in_one_sitting() {
+    const LINES: usize = 450;
+    for path in [files("src", "rs"), files("tests", "rs"), files("loadtest", "rs")].concat() {
+        if path == GENERATED {
+            continue;
+        }
+        let text = read(&path);
+        assert!(text.starts_with("//!"), "{path} does not begin with //!");
+        let lines = code(&path).lines().count();
+        assert!(lines <= LINES, "{path} has {lines} lines of code, more than {LINES}");
+    }
+}
+
+#[test]
+fn the_top_level_is_as_agreed() {
+    let visible = [
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "charts",
+        "kernels",
+        "loadtest",
+        "runtimes",
+        "src",
+        "target",
+        "tests",
+    ];
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name.starts_with('.') || visible.contains(&name.as_str()), "{name} has no place at the top level");
+    }
+}
+
+/// `UPDATE=1 cargo test --test tidy` rewrites the file.
+#[test]
+fn the_generated_grpc_code_is_fresh() {
+    let generated = tempfile::tempdir().unwrap();
+    let descriptors = protox::compile(["open_inference.proto"], [root().join("src/protocol")]).unwrap();
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_transport(false)
+        .bytes(".")
+        .out_dir(generated.path())
+        .compile_fds(descriptors)
+        .unwrap();
+    let fresh = fs::read_to_string(generated.path().join("inference.rs")).unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(root().join(GENERATED), &fresh).unwrap();
+    }
+    assert!(read(GENERATED) == fresh, "{GENERATED} is stale: run UPDATE=1 cargo test --test tidy");
+}
