@@ -154,8 +154,7 @@ async fn unload(entry: &Entry, running: Running) {
     entry.become_state(State::Draining);
     running.queue.close();
     // Bounded: a model that hangs must not keep the process from ending.
-    let joined = tokio::task::spawn_blocking(move || running.thread.join());
-    if timeout(Duration::from_secs(2), joined).await.is_err() {
+    if timeout(Duration::from_secs(2), running.worker.join()).await.is_err() {
         tracing::warn!(model = %entry.name, "the model did not stop in time");
     }
     entry.become_state(State::Gone);

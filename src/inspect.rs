@@ -1,13 +1,14 @@
 //! `stoker inspect DIR`: what would be served, found out by really loading it.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::config::InspectConfig;
 use crate::device::{DeviceId, host};
 use crate::error::Result;
 use crate::formats;
 use crate::infer::TensorSpec;
-use crate::model::loader::{open_model, warm_up};
+use crate::model::loader::{WarmedUp, open_model, warm_up};
 
 /// Loads the model, warms it up with the batch sizes that serving would use, and describes it.
 ///
@@ -19,7 +20,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let before = resident();
     let (model, platform) = open_model(&files, &config.backend, DeviceId::Cpu)?;
     let max_rows = if model.signature().batches() { config.max_rows } else { 1 };
-    let (model, warmed) = warm_up(model, max_rows)?;
+    let WarmedUp { model, longest_batch, note } = warm_up(model, max_rows)?;
     let needed = resident().saturating_sub(before);
 
     let signature = model.signature();
@@ -34,10 +35,13 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
         if signature.batches() { format!("up to {max_rows} rows") } else { "no: the shapes are fixed".to_owned() },
     );
     line("memory", format!("{} once loaded and warmed up with {max_rows} rows", size(needed)));
+    if longest_batch != Duration::MAX {
+        line("time", format!("{longest_batch:.1?} for a batch of {max_rows} rows of zeros"));
+    }
     let mut list = |key: &str, specs: &[TensorSpec]| specs.iter().for_each(|spec| line(key, spec.to_string()));
     list("input", &signature.inputs);
     list("output", &signature.outputs);
-    for note in model.notes().iter().chain(&warmed) {
+    for note in model.notes().iter().chain(&note) {
         line("note", note.clone());
     }
     text.truncate(text.trim_end().len());

@@ -1,6 +1,7 @@
 //! What a model can be placed on. So far the CPU of this machine; GPUs and MIG slices come with their probe.
 
 pub mod host;
+pub mod worker;
 
 use std::fmt;
 

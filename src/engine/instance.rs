@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -10,6 +10,7 @@ use super::batch::{Batch, Job};
 use super::queue::Queue;
 use super::stack;
 use crate::backend::Model;
+use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Signature;
 use crate::telemetry::metrics::ModelMetrics;
@@ -68,20 +69,29 @@ pub struct Instance {
     pub metrics: Arc<ModelMetrics>,
 }
 
-impl Instance {
-    /// Serves until the queue is closed and empty. Blocks: give it a thread of its own.
-    pub fn serve(mut self, runtime: &tokio::runtime::Handle) {
-        while let Some(Batch { jobs, expired }) = runtime.block_on(self.queue.next()) {
+impl Work for Instance {
+    /// Serves until the queue is closed and empty. Computes between two awaits.
+    async fn work(mut self, mut overstayed: impl FnMut(Duration) -> bool + Send) -> Option<Instance> {
+        while let Some(Batch { jobs, expired }) = self.queue.next().await {
             for job in expired {
                 let late = Error::new(Kind::Deadline, "the deadline passed while the request waited for the model");
                 let _ = job.reply.send(Err(late)); // an error here means the caller's own timer was faster
             }
+            let began = Instant::now();
             if !jobs.is_empty() {
                 self.run(jobs);
             }
+            if overstayed(began.elapsed()) {
+                return Some(self);
+            }
+            // A queue that never runs empty must not keep a shared thread from everybody else.
+            tokio::task::yield_now().await;
         }
+        None
     }
+}
 
+impl Instance {
     fn run(&mut self, jobs: Vec<Pending>) {
         let now = Instant::now();
         let rows: Vec<usize> = jobs.iter().map(|job| job.rows).collect();

@@ -1,8 +1,8 @@
 //! One model's queue: a [`Batcher`] behind a lock. Callers push, free workers pull.
 //!
 //! Workers pull instead of being sent batches, so a batch is put together at the last moment, when its worker is
-//! free, and no batch waits half-full in a channel. The same `next` serves an OS thread (through
-//! `Handle::block_on`) and a task under tokio's paused clock, which is how the simulation drives it.
+//! free, and no batch waits half-full in a channel. The same `next` serves a thread, a task of the runtime, and a
+//! task under tokio's paused clock, which is how the simulation drives it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -10,9 +10,10 @@ use super::catalog::Entry;
 use super::state::State;
 use crate::backend::{self, Model};
 use crate::config::{BackendOptions, ModelConfig};
+use crate::device::worker::Worker;
 use crate::device::{DeviceId, host};
 use crate::engine::batch::Policy;
-use crate::engine::instance::Instance;
+use crate::engine::instance::{Instance, Pending};
 use crate::engine::queue::Queue;
 use crate::engine::{Served, stack};
 use crate::error::{Error, Result};
@@ -24,10 +25,10 @@ use crate::source::uri::SourceUri;
 use crate::telemetry::metrics::Metrics;
 use crate::tensor::{Shape, Tensor, push_bytes_element};
 
-/// A model at work: its thread ends when its queue is closed and empty.
+/// A model at work: its worker ends when its queue is closed and empty.
 pub struct Running {
-    pub queue: Arc<Queue<crate::engine::instance::Pending>>,
-    pub thread: std::thread::JoinHandle<()>,
+    pub queue: Arc<Queue<Pending>>,
+    pub worker: Worker,
 }
 
 /// Loads the model and serves it. On failure the entry is left [`State::Failed`].
@@ -61,24 +62,20 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
 
     entry.become_state(State::Warming);
     let max_rows = if model.signature().batches() { config.batching.max_rows } else { 1 };
-    let (model, warmed) = blocking(move || warm_up(model, max_rows)).await?;
+    let WarmedUp { model, longest_batch, note } = blocking(move || warm_up(model, max_rows)).await?;
     phases.done("warmup");
     entry.metrics.observe_bytes(files.bytes);
 
-    for note in model.notes().iter().chain(&warmed) {
+    for note in model.notes().iter().chain(&note) {
         tracing::warn!(model = %entry.name, "{note}");
     }
     let signature = model.signature().clone();
     let queue = Arc::new(Queue::new(Policy { max_rows, ..config.batching }));
     let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics.clone() };
-    let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::Builder::new()
-        .name(format!("model-{}", entry.name))
-        .spawn(move || instance.serve(&runtime))
-        .map_err(|error| Error::load(format!("cannot start the model's thread: {error}")))?;
+    let worker = Worker::start(format!("model-{}", entry.name), instance, longest_batch)?;
     entry.serve(Served { signature, platform, queue: queue.clone(), max_rows });
     phases.ready(&files);
-    Ok(Running { queue, thread })
+    Ok(Running { queue, worker })
 }
 
 /// Brings the model's files to this machine.
@@ -119,17 +116,29 @@ pub fn open_model(
     Ok((backend.load(files, &device)?, backend.platform()))
 }
 
+/// A model that has run.
+pub struct WarmedUp {
+    pub model: Box<dyn Model>,
+    /// What its largest batch took once everything was initialised; very long when that could not be found out.
+    pub longest_batch: Duration,
+    /// What could not be checked.
+    pub note: Option<String>,
+}
+
 /// Runs the smallest and the largest batch on zeros, so that allocations and lazy initialisation are paid before the
-/// first caller comes. Says what it could not check.
+/// first caller comes.
 ///
 /// # Errors
 /// When the model fails on an input whose shape its signature fully determines, or gives outputs that cannot be
 /// shared out among the requests of a batch.
-pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> Result<(Box<dyn Model>, Vec<String>)> {
+pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> Result<WarmedUp> {
     let signature = model.signature().clone();
     let batches = signature.batches();
-    for rows in if batches && max_rows > 1 { vec![1, max_rows] } else { vec![1] } {
+    let mut longest_batch = Duration::MAX;
+    // The largest twice: the first time still pays for what comes later.
+    for rows in if batches { [1, max_rows, max_rows] } else { [1; 3] } {
         let inputs = signature.inputs.iter().map(|spec| zeros(spec, rows)).collect::<Result<Vec<_>>>()?;
+        let began = Instant::now();
         match model.run(&inputs) {
             // Two unequal pieces tell a batch axis from an axis that merely happens to be free.
             Ok(outputs) if batches => {
@@ -139,12 +148,16 @@ pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> Result<(Box<dyn Mo
             Ok(_) => {}
             Err(error) if signature.has_free_inner_dims() => {
                 // Ones for the free dimensions were only a guess.
-                return Ok((model, vec![format!("warm-up left out, as the inputs have free dimensions: {error}")]));
+                let note = Some(format!("warm-up left out, as the inputs have free dimensions: {error}"));
+                return Ok(WarmedUp { model, longest_batch: Duration::MAX, note });
             }
             Err(error) => return Err(Error::load(format!("warm-up with {rows} rows of zeros failed: {error}"))),
         }
+        longest_batch = began.elapsed();
     }
-    Ok((model, Vec::new()))
+    // With free inner dimensions a caller may send far more than the ones that were tried.
+    let longest_batch = if signature.has_free_inner_dims() { Duration::MAX } else { longest_batch };
+    Ok(WarmedUp { model, longest_batch, note: None })
 }
 
 /// An input of zeros (empty strings for `BYTES`), 1 for every free dimension but the batch's.

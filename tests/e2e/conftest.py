@@ -1,5 +1,7 @@
 """What several test files share."""
 
+import os
+import socket
 from contextlib import ExitStack
 from functools import cache
 
@@ -8,6 +10,9 @@ import pytest
 import servers
 from models import MODELS, THREADS
 from servers import Process
+
+# The developer's proxy has no way to the loopback interface, where everything here is. Some clients read only one.
+os.environ |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +26,14 @@ def serving():
             return stack.enter_context(servers.stoker(*args))
 
         yield start
+
+
+@pytest.fixture
+def silent_s3():
+    """The environment of an S3 server that takes connections and never says a word: a load that never ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
 
 
 def pytest_runtest_setup():

@@ -76,14 +76,6 @@ def test_sigint_does_not_wait_for_routers():
         assert server.wait() == 0
 
 
-@pytest.fixture
-def silent_s3():
-    """The environment of an S3 server that takes connections and never says a word: a load that never ends."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        yield {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
-
-
 def test_a_loading_server_is_alive_and_not_ready(silent_s3, tmp_path):
     args = ["--model_name=m", "--storage_uri=s3://bucket/model", f"--cache_dir={tmp_path}"]
     with stoker(*args, env=silent_s3, ready=False) as server:

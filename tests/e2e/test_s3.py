@@ -169,6 +169,7 @@ def test_a_public_bucket_needs_no_keys(minio, bucket, pull):
 CAUSES = {
     "wrong secret": ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "m", "the secret access key is wrong (AWS_SECRET_ACCESS_KEY)"),
     "unknown key": ({"AWS_ACCESS_KEY_ID": "nobody"}, "m", "the access key is unknown (AWS_ACCESS_KEY_ID)"),
+    "wrong token": ({"AWS_SESSION_TOKEN": "wrong"}, "m", "(AWS_SESSION_TOKEN)"),
     "no credentials": ({"AWS_ACCESS_KEY_ID": ""}, "m", "credentials are missing"),
     "empty prefix": ({}, "nothing/here", "there is no object below it"),
     "no server": (
@@ -197,6 +198,17 @@ def test_each_cause_of_failure_has_its_message(minio, bucket, changes, path, mes
 
 def test_a_missing_bucket_is_named(minio):
     assert 'bucket "no-such-bucket" does not exist' in reason(minio.env, "s3://no-such-bucket/m")
+
+
+def test_a_server_that_says_nothing_is_not_called_unreachable(silent_s3):
+    said = reason(silent_s3 | {"S3_READ_TIMEOUT": 1, "S3_MAX_ATTEMPTS": 1}, "s3://bucket/m")
+    assert "no answer in time (S3_READ_TIMEOUT)" in said
+
+
+def test_an_endpoint_that_is_not_s3_is_told(minio, serving):
+    """As MinIO's console would be, on the port beside the right one; here it is another predictor."""
+    said = reason(minio.env | {"AWS_ENDPOINT_URL": serving("iris").url}, "s3://bucket/m")
+    assert "is not S3's: does the endpoint lead to the S3 API" in said
 
 
 def test_a_file_where_the_cache_should_be_is_told(minio, bucket, tmp_path):

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use stoker::backend::Model;
 use stoker::backend::echo::{Act, Echo};
+use stoker::device::worker::Worker;
 use stoker::engine::admission::{Admission, Limits};
 use stoker::engine::batch::Policy;
 use stoker::engine::instance::Instance;
@@ -32,14 +33,14 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(model: Box<dyn Model>, policy: Policy) -> Bench {
+    /// `expected` is what warm-up would have measured: it decides between a thread and the runtime.
+    fn new(model: Box<dyn Model>, policy: Policy, expected: Duration) -> Bench {
         let metrics = Metrics::default();
         let entry = Arc::new(Entry::new("m".into(), "1".into(), Arc::new(metrics.model("m", "1"))));
         let queue = Arc::new(Queue::new(policy));
         let signature = model.signature().clone();
         let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics.clone() };
-        let runtime = tokio::runtime::Handle::current();
-        std::thread::spawn(move || instance.serve(&runtime));
+        Worker::start("model-m".to_owned(), instance, expected).unwrap();
         for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
             entry.become_state(state);
         }
@@ -72,6 +73,10 @@ fn policy(max_rows: usize) -> Policy {
     Policy { max_rows, max_delay: Duration::ZERO, max_queue: 1000 }
 }
 
+/// On a thread of its own, or inside the runtime.
+const SLOW: Duration = Duration::MAX;
+const QUICK: Duration = Duration::ZERO;
+
 /// A model that reports the rows of every batch, waits for leave, and fails on the value 13.
 struct Watched {
     inner: Echo,
@@ -98,7 +103,7 @@ fn watched(max_rows: usize) -> (Arc<Bench>, mpsc::Receiver<usize>, mpsc::Sender<
     let (batches, seen) = mpsc::channel();
     let (allow, leave) = mpsc::channel();
     let inner = Echo::new(vec![spec(&[None, Some(1)])], Vec::new());
-    (Arc::new(Bench::new(Box::new(Watched { inner, batches, leave }), policy(max_rows))), seen, allow)
+    (Arc::new(Bench::new(Box::new(Watched { inner, batches, leave }), policy(max_rows), SLOW)), seen, allow)
 }
 
 #[tokio::test]
@@ -139,7 +144,7 @@ async fn requests_larger_than_a_batch_are_cut_and_joined_again() {
 #[tokio::test]
 async fn a_panicking_model_costs_one_request() {
     let script = vec![Act::Panic, Act::Fail("out of memory".into()), Act::Answer];
-    let bench = Bench::new(Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)), policy(8));
+    let bench = Bench::new(Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)), policy(8), SLOW);
     let error = bench.echo(&[1]).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Internal);
     assert!(error.message().contains("panicked"), "{error}");
@@ -150,7 +155,7 @@ async fn a_panicking_model_costs_one_request() {
 #[tokio::test]
 async fn a_missed_deadline_is_answered_in_time_and_what_waited_too_long_does_not_run() {
     let script = vec![Act::AnswerAfter(Duration::from_millis(300))];
-    let bench = Arc::new(Bench::new(Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)), policy(1)));
+    let bench = Arc::new(Bench::new(Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)), policy(1), SLOW));
     let (begun, soon) = (Instant::now(), Instant::now() + Duration::from_millis(50));
     let (running, waiting) = tokio::join!(bench.infer(&[1], &[1, 1], soon), bench.infer(&[2], &[1, 1], soon));
     assert_eq!(running.unwrap_err().kind(), Kind::Deadline);
@@ -159,27 +164,49 @@ async fn a_missed_deadline_is_answered_in_time_and_what_waited_too_long_does_not
     assert_eq!(bench.echo(&[3]).await.unwrap(), [3]);
 }
 
-/// Distinct payloads of mixed shapes from many tasks at once: every answer belongs to its own request.
+#[tokio::test]
+async fn a_model_that_turns_out_slow_moves_out_of_the_runtime() {
+    let script = (0..4).map(|_| Act::AnswerAfter(Duration::from_millis(100))).collect();
+    let bench = Arc::new(Bench::new(Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)), policy(1), QUICK));
+    let (first, ticks) = tokio::join!(bench.echo(&[1]), ticks_during(Duration::from_millis(20)));
+    assert_eq!(first.unwrap(), [1]);
+    assert!(ticks < 5, "the first batch has held up the runtime's only thread: {ticks}");
+    let (second, ticks) = tokio::join!(bench.echo(&[2]), ticks_during(Duration::from_millis(80)));
+    assert_eq!(second.unwrap(), [2]);
+    assert!(ticks >= 10, "the second must not: {ticks}");
+}
+
+/// How often this task gets its turn, asking every millisecond for a while.
+async fn ticks_during(while_: Duration) -> usize {
+    let until = Instant::now() + while_;
+    let mut ticks = 0;
+    while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        ticks += 1;
+    }
+    ticks
+}
+
+/// Distinct payloads of mixed shapes from many tasks at once: every answer belongs to its own request, wherever the
+/// model computes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_never_goes_to_another_request() {
-    let bench = Arc::new(Bench::new(Box::new(Echo::new(vec![spec(&[None, None])], Vec::new())), policy(16)));
-    let tasks: Vec<_> = (0..400_u32)
-        .map(|task| {
-            let bench = bench.clone();
-            tokio::spawn(async move {
-                for round in 0..10_u32 {
-                    let (rows, width) = (1 + task as usize % 3, 1 + round as usize % 4);
-                    let count = u32::try_from(rows * width).unwrap();
-                    let values: Vec<u32> = (0..count).map(|index| task << 16 | round << 8 | index).collect();
-                    let deadline = Instant::now() + PATIENCE;
-                    let response = bench.infer(&values, &[rows, width], deadline).await.unwrap();
-                    assert_eq!(numbers(response.outputs[0].data()), values);
-                    assert_eq!(response.outputs[0].shape().dims(), [rows, width]);
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
+    for place in [SLOW, QUICK] {
+        let model = Echo::new(vec![spec(&[None, None])], Vec::new());
+        let bench = Arc::new(Bench::new(Box::new(model), policy(16), place));
+        let tasks: Vec<_> = (0..400).map(|task| tokio::spawn(ask_ten_times(bench.clone(), task))).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+async fn ask_ten_times(bench: Arc<Bench>, task: u32) {
+    for round in 0..10_u32 {
+        let (rows, width) = (1 + task as usize % 3, 1 + round as usize % 4);
+        let values: Vec<u32> = (0..).take(rows * width).map(|index| task << 16 | round << 8 | index).collect();
+        let response = bench.infer(&values, &[rows, width], Instant::now() + PATIENCE).await.unwrap();
+        assert_eq!(numbers(response.outputs[0].data()), values);
+        assert_eq!(response.outputs[0].shape().dims(), [rows, width]);
     }
 }
