@@ -67,7 +67,7 @@ impl App {
     /// Loads the model and serves it until `shutdown`, then drains.
     ///
     /// # Errors
-    /// When the model cannot be loaded; the reason is in the termination log as well.
+    /// When the model cannot be loaded.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<()> {
         let App { config, http, grpc, addresses } = self;
         for warning in &config.warnings {
@@ -75,10 +75,12 @@ impl App {
         }
         let metrics = Arc::new(Metrics::default());
         let catalog = Arc::new(Catalog::default());
-        let entry = declare(&config, &metrics);
+        // In the catalog from the start, so that clients hear "not ready" instead of "not found" while it loads.
+        let version = config.model.version.as_deref().unwrap_or_default();
+        let entry = Arc::new(Entry::new(&config.model.name, version, &metrics));
         catalog.insert(&entry);
         let engine = Arc::new(Engine::new(catalog, Admission::new(config.limits)));
-        let server = Server::new(engine, metrics.clone(), config.server.clone());
+        let server = Server::new(engine.clone(), metrics.clone(), config.server.clone());
         let graceful = Arc::new(GracefulShutdown::new());
         let mut accepting = JoinSet::new();
         let mut sockets = Some([Some(http), grpc]);
@@ -103,10 +105,7 @@ impl App {
         let running = match loaded {
             None => return Ok(()), // asked to leave before there was anything to serve
             Some(Ok(running)) => running,
-            Some(Err(error)) => {
-                leave_reason(&config.termination_log, &error);
-                return Err(error);
-            }
+            Some(Err(error)) => return Err(error),
         };
         if config.server.listen_when_ready {
             open(&mut accepting)?;
@@ -119,7 +118,7 @@ impl App {
         tokio::time::sleep(delay).await;
         accepting.shutdown().await;
         drop(server);
-        drain(graceful, config.server.drain_timeout).await;
+        drain(&engine, graceful, config.server.drain_timeout).await;
         unload(&entry, running).await;
         Ok(())
     }
@@ -135,18 +134,24 @@ fn bind(address: SocketAddr) -> Result<(TcpSocket, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// The model's place in the catalog, so that clients hear "not ready" instead of "not found" while it loads.
-fn declare(config: &Config, metrics: &Metrics) -> Arc<Entry> {
-    let name = config.model.name.as_str();
-    let version = config.model.version.as_deref().unwrap_or("1");
-    Arc::new(Entry::new(name.into(), version.into(), Arc::new(metrics.model(name, version))))
-}
-
-async fn drain(graceful: Arc<GracefulShutdown>, limit: Duration) {
+/// Waits until the requests in flight are answered. A connection that has not sent its whole request by now, and then
+/// takes its time, is not waited for.
+async fn drain(engine: &Engine, graceful: Arc<GracefulShutdown>, limit: Duration) {
+    const LAST_WORDS: Duration = Duration::from_secs(1);
     // The accept loops are gone, and with them the other references.
     let Some(graceful) = Arc::into_inner(graceful) else { return };
-    if timeout(limit, graceful.shutdown()).await.is_err() {
-        tracing::warn!(seconds = limit.as_secs_f64(), "some requests did not finish in time (--drain_timeout_seconds)");
+    let answered = async {
+        while engine.inflight() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = answered => tracing::info!("idle connections are closed"),
+        () = tokio::time::sleep(limit) => {
+            tracing::warn!(seconds = limit.as_secs_f64(), "some requests did not finish in time (--drain_timeout_seconds)");
+        }
     }
 }
 
@@ -163,8 +168,9 @@ async fn unload(entry: &Entry, running: Running) {
 
 /// Kubernetes shows this file's content as the reason why the container ended; KServe puts it into the
 /// InferenceService's status. It is only there in a pod, and only then written.
-fn leave_reason(path: &Path, error: &Error) {
+pub fn leave_reason(path: &Path, error: &Error) {
     if path.exists() {
-        let _ = std::fs::write(path, format!("{error}\n")); // the same text is in the log
+        let line = error.to_string().replace('\n', "; ");
+        let _ = std::fs::write(path, format!("{line}\n")); // the same text is on stderr
     }
 }

@@ -17,6 +17,7 @@ use crate::tensor::Tensor;
 
 /// A model that is ready: what requests are checked against and where they queue.
 pub struct Served {
+    pub version: Arc<str>,
     pub signature: Signature,
     /// Open Inference's `platform`, e.g. `onnxruntime_onnx`.
     pub platform: &'static str,
@@ -73,7 +74,7 @@ impl Engine {
             run_in_pieces(served, &checked.inputs, checked.rows, deadline).await?
         };
         let outputs = selected.into_iter().map(|index| outputs[index].clone()).collect();
-        Ok(InferResponse { model: entry.name.clone(), version: entry.version.clone(), id: request.id, outputs })
+        Ok(InferResponse { model: entry.name.clone(), version: served.version.clone(), id: request.id, outputs })
     }
 }
 

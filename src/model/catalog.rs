@@ -8,22 +8,49 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::state::State;
 use crate::engine::Served;
 use crate::error::{Error, Kind, Result};
-use crate::telemetry::metrics::ModelMetrics;
+use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
 /// One model under one name, whatever state it is in.
 pub struct Entry {
     pub name: Arc<str>,
-    pub version: Arc<str>,
-    pub metrics: Arc<ModelMetrics>,
+    identity: ArcSwap<Identity>,
     state: Mutex<State>,
     served: ArcSwapOption<Served>,
 }
 
+/// What is known of a model once its files have been seen.
+pub struct Identity {
+    /// Empty until it is known.
+    pub version: Arc<str>,
+    pub metrics: Arc<ModelMetrics>,
+}
+
 impl Entry {
-    pub fn new(name: Arc<str>, version: Arc<str>, metrics: Arc<ModelMetrics>) -> Entry {
-        metrics.observe_state(State::Declared);
-        let state = Mutex::new(State::Declared);
-        Entry { name, version, metrics, state, served: ArcSwapOption::empty() }
+    pub fn new(name: &str, version: &str, metrics: &Metrics) -> Entry {
+        let identity = Identity::new(name, version, metrics);
+        identity.metrics.observe_state(State::Declared);
+        Entry {
+            name: name.into(),
+            identity: ArcSwap::from_pointee(identity),
+            state: Mutex::new(State::Declared),
+            served: ArcSwapOption::empty(),
+        }
+    }
+
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.load_full()
+    }
+
+    pub fn metrics(&self) -> Arc<ModelMetrics> {
+        self.identity.load().metrics.clone()
+    }
+
+    /// Sets the version that the files say.
+    pub fn identify(&self, version: &str, metrics: &Metrics) {
+        let identity = Identity::new(&self.name, version, metrics);
+        self.metrics().forget_state();
+        identity.metrics.observe_state(self.state());
+        self.identity.store(Arc::new(identity));
     }
 
     pub fn state(&self) -> State {
@@ -41,8 +68,8 @@ impl Entry {
         if matches!(next, State::Draining | State::Gone | State::Failed) {
             self.served.store(None);
         }
-        self.metrics.observe_state(next);
-        tracing::debug!(model = %self.name, version = %self.version, state = %next, "model state");
+        self.metrics().observe_state(next);
+        tracing::debug!(model = %self.name, version = %self.identity().version, state = %next, "model state");
     }
 
     /// Lets requests in: from here on the model is ready.
@@ -65,6 +92,12 @@ impl Entry {
 
     pub fn is_ready(&self) -> bool {
         self.served.load().is_some()
+    }
+}
+
+impl Identity {
+    fn new(name: &str, version: &str, metrics: &Metrics) -> Identity {
+        Identity { version: version.into(), metrics: Arc::new(metrics.model(name, version)) }
     }
 }
 
@@ -95,13 +128,14 @@ impl Catalog {
         let entry = entries.get(name).ok_or_else(|| {
             Error::new(Kind::NotFound, format!("Model with name {} does not exist.", crate::tensor::Excerpt(name)))
         })?;
+        let served = entry.identity();
         match version {
-            Some(version) if *version != *entry.version => Err(Error::new(
+            Some(asked) if *asked != *served.version && !served.version.is_empty() => Err(Error::new(
                 Kind::NotFound,
                 format!(
                     "Model with name {name} has no version {}, it serves version {}.",
-                    crate::tensor::Excerpt(version),
-                    entry.version
+                    crate::tensor::Excerpt(asked),
+                    served.version
                 ),
             )),
             _ => Ok(entry.clone()),

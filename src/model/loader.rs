@@ -52,7 +52,12 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
 
     entry.become_state(State::Placing);
     let device = DeviceId::Cpu;
-    let files = blocking(move || formats::open(&path)).await?;
+    let files = blocking(move || formats::open(&path)).await.map_err(|error| match &config.source {
+        SourceUri::Local(_) => error, // it names the path itself
+        remote @ SourceUri::S3 { .. } => error.context(remote),
+    })?;
+    let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
+    entry.identify(&version, metrics);
     phases.done("place");
 
     entry.become_state(State::Loading);
@@ -64,16 +69,16 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
     let max_rows = if model.signature().batches() { config.batching.max_rows } else { 1 };
     let WarmedUp { model, longest_batch, note } = blocking(move || warm_up(model, max_rows)).await?;
     phases.done("warmup");
-    entry.metrics.observe_bytes(files.bytes);
+    entry.metrics().observe_bytes(files.bytes);
 
     for note in model.notes().iter().chain(&note) {
         tracing::warn!(model = %entry.name, "{note}");
     }
     let signature = model.signature().clone();
     let queue = Arc::new(Queue::new(Policy { max_rows, ..config.batching }));
-    let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics.clone() };
+    let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics() };
     let worker = Worker::start(format!("model-{}", entry.name), instance, longest_batch)?;
-    entry.serve(Served { signature, platform, queue: queue.clone(), max_rows });
+    entry.serve(Served { version: version.into(), signature, platform, queue: queue.clone(), max_rows });
     phases.ready(&files);
     Ok(Running { queue, worker })
 }
@@ -206,7 +211,7 @@ impl Phases {
     }
 
     fn record(&mut self, phase: &'static str, took: Duration) {
-        self.entry.metrics.observe_load(phase, took);
+        self.entry.metrics().observe_load(phase, took);
         self.seconds.push((phase, took.as_secs_f64()));
     }
 
@@ -216,7 +221,7 @@ impl Phases {
         let resident = host::process_memory().unwrap_or_default().resident_bytes;
         tracing::info!(
             model = %self.entry.name,
-            version = %self.entry.version,
+            version = %self.entry.identity().version,
             format = files.format.name(),
             file = %files.model.display(),
             bytes = files.bytes,

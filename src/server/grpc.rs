@@ -12,6 +12,7 @@ use tower_service::Service as _;
 use super::body::{LimitedBody, ResponseBody};
 use super::context::Context;
 use super::{EXTENSIONS, SERVER_NAME, Server, Watch};
+use crate::config::ServerConfig;
 use crate::engine::admission::Guard;
 use crate::error::{Error, Result};
 use crate::model::catalog::Entry;
@@ -22,23 +23,30 @@ use pb::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServi
 
 pub type Service = GrpcInferenceServiceServer<Rpcs>;
 
-/// The service for one server, which owns it: hence the weak reference back.
-pub fn service(server: Weak<Server>, max_message_bytes: usize) -> Service {
-    GrpcInferenceServiceServer::new(Rpcs(server))
-        .max_decoding_message_size(max_message_bytes)
-        .max_encoding_message_size(usize::MAX)
+/// The service for one server, which owns it: hence the weak reference back. Messages are limited by
+/// [`LimitedBody`], as on REST.
+pub fn service(server: Weak<Server>) -> Service {
+    GrpcInferenceServiceServer::new(Rpcs(server)).max_decoding_message_size(usize::MAX)
 }
 
-pub async fn handle(server: &Server, context: Context, mut request: Request<Incoming>) -> Response<ResponseBody> {
+pub async fn handle(server: &Arc<Server>, context: Context, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    // A refusal before the message is whole: no model is known yet, so none is blamed.
+    let started = context.started;
+    let refuse = move |server: &Server, error: &Error| {
+        server.unknown_model().observe_failure(Protocol::Grpc, started.elapsed(), error.kind());
+        status(error)
+    };
     let guard = match server.engine.admit() {
         Ok(guard) => Arc::new(guard),
-        Err(error) => return status(&error).into_http().map(ResponseBody::Grpc),
+        Err(error) => return refuse(server, &error).into_http().map(ResponseBody::Grpc),
     };
     request.extensions_mut().insert(context);
     request.extensions_mut().insert(guard.clone());
+    let ServerConfig { max_body_bytes, body_timeout, .. } = server.config;
+    let counting = server.clone();
     let request = request.map(|body| {
-        let limited = LimitedBody::new(body, guard, server.config.max_body_bytes, server.config.body_timeout);
-        limited.map_err(|error| status(&error))
+        let limited = LimitedBody::new(body, guard, max_body_bytes, body_timeout);
+        limited.map_err(move |error| refuse(&counting, &error))
     });
     match server.grpc.clone().call(request).await {
         Ok(response) => response.map(ResponseBody::Grpc),
@@ -98,7 +106,7 @@ impl GrpcInferenceService for Rpcs {
         let pb::ModelMetadataRequest { name, version } = request.into_inner();
         let entry = find(&*self.server()?, &name, &version).map_err(|error| status(&error))?;
         let served = entry.served().map_err(|error| status(&error))?;
-        let metadata = codec::metadata(&entry.name, &entry.version, served.platform, &served.signature);
+        let metadata = codec::metadata(&entry.name, &served.version, served.platform, &served.signature);
         Ok(tonic::Response::new(metadata))
     }
 

@@ -47,7 +47,7 @@ pub struct Server {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     /// Counts requests that name no model we have; made by the first of them.
-    unknown_model: OnceLock<ModelMetrics>,
+    unknown_model: OnceLock<Arc<ModelMetrics>>,
     config: ServerConfig,
     draining: AtomicBool,
     connections: Arc<Semaphore>,
@@ -59,7 +59,7 @@ impl Server {
         Arc::new_cyclic(|server| Server {
             unknown_model: OnceLock::new(),
             connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
-            grpc: grpc::service(server.clone(), config.max_body_bytes),
+            grpc: grpc::service(server.clone()),
             engine,
             metrics,
             config,
@@ -81,11 +81,15 @@ impl Server {
     }
 
     /// Where a request for this model is counted.
-    fn metrics_of<'a>(&'a self, entry: &'a Result<Arc<Entry>>) -> &'a ModelMetrics {
+    fn metrics_of(&self, entry: &Result<Arc<Entry>>) -> Arc<ModelMetrics> {
         match entry {
-            Ok(entry) => &entry.metrics,
-            Err(_) => self.unknown_model.get_or_init(|| self.metrics.model("", "")),
+            Ok(entry) => entry.metrics(),
+            Err(_) => self.unknown_model().clone(),
         }
+    }
+
+    fn unknown_model(&self) -> &Arc<ModelMetrics> {
+        self.unknown_model.get_or_init(|| Arc::new(self.metrics.model("", "")))
     }
 
     /// Gauges are read when somebody asks, not kept up to date on every request.
@@ -93,7 +97,7 @@ impl Server {
         self.metrics.observe_inflight(self.engine.inflight());
         for entry in self.engine.catalog().entries() {
             let (requests, rows) = entry.served().map_or((0, 0), |served| served.queue.depth());
-            entry.metrics.observe_queue(requests, rows);
+            entry.metrics().observe_queue(requests, rows);
         }
     }
 

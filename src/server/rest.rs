@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, EXPECT};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -19,6 +19,7 @@ use crate::model::catalog::Entry;
 use crate::protocol::route::{ModelRef, Route, route};
 use crate::protocol::{json as json_text, v1, v2};
 use crate::telemetry::metrics::{Protocol, Spent};
+use crate::tensor::Excerpt;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -72,7 +73,7 @@ fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<R
         Route::ModelMetadata(model) => {
             let entry = find(model)?;
             let served = entry.served()?;
-            let body = v2::encode_metadata(&entry.name, &entry.version, served.platform, &served.signature);
+            let body = v2::encode_metadata(&entry.name, &served.version, served.platform, &served.signature);
             respond(StatusCode::OK, JSON, body)
         }
         Route::Metrics => metrics(server, headers),
@@ -146,7 +147,7 @@ async fn predict(
         _ => respond(StatusCode::OK, JSON, v1::encode(&answer)?),
     };
     // So that a canary's share of the traffic can be counted by its callers.
-    if let Ok(version) = HeaderValue::from_str(&entry.version) {
+    if let Ok(version) = HeaderValue::from_str(&served.version) {
         response.headers_mut().insert("x-model-version", version);
     }
     Ok((response, Spent { decode, infer, encode: began.elapsed() }))
@@ -185,6 +186,11 @@ fn media_type(headers: &HeaderMap, protocol: Protocol) -> Result<Option<usize>> 
             Some(length.ok_or_else(|| Error::invalid("Inference-Header-Content-Length is no whole number"))?)
         }
     };
+    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        let encoding = encoding.to_str().unwrap_or_default();
+        let text = format!("Content-Encoding is \"{}\", expected an uncompressed body", Excerpt(encoding));
+        return Err(Error::new(Kind::MediaType, text));
+    }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(json_length) };
     let text = value.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -197,7 +203,7 @@ fn media_type(headers: &HeaderMap, protocol: Protocol) -> Result<Option<usize>> 
         }
         _ => Err(Error::new(
             Kind::MediaType,
-            format!("Content-Type is \"{}\", expected application/json", crate::tensor::Excerpt(text)),
+            format!("Content-Type is \"{}\", expected application/json", Excerpt(text)),
         )),
     }
 }

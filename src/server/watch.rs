@@ -1,18 +1,20 @@
 //! Sees one prediction to its end: counts it and logs it, also when its caller goes away half-way.
 
+use std::sync::Arc;
+
 use super::context::Context;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics::{ModelMetrics, Protocol, Spent};
 
 pub struct Watch<'a> {
-    metrics: &'a ModelMetrics,
+    metrics: Arc<ModelMetrics>,
     protocol: Protocol,
     context: &'a Context,
     finished: bool,
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(metrics: &'a ModelMetrics, protocol: Protocol, context: &'a Context) -> Watch<'a> {
+    pub fn new(metrics: Arc<ModelMetrics>, protocol: Protocol, context: &'a Context) -> Watch<'a> {
         Watch { metrics, protocol, context, finished: false }
     }
 

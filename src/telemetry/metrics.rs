@@ -379,6 +379,14 @@ impl ModelMetrics {
         }
     }
 
+    /// Takes the series of `stoker_model_state` away, when the model turns out to have another version.
+    pub fn forget_state(&self) {
+        for state in State::ALL {
+            let ModelLabels { model, version } = self.labels.clone();
+            self.state.remove(&StateLabels { model, version, state: state.name() });
+        }
+    }
+
     pub fn observe_load(&self, phase: &'static str, took: Duration) {
         let ModelLabels { model, version } = self.labels.clone();
         self.load_seconds.get_or_create(&PhaseLabels { model, version, phase }).set(took.as_secs_f64());

@@ -36,15 +36,15 @@ impl Bench {
     /// `expected` is what warm-up would have measured: it decides between a thread and the runtime.
     fn new(model: Box<dyn Model>, policy: Policy, expected: Duration) -> Bench {
         let metrics = Metrics::default();
-        let entry = Arc::new(Entry::new("m".into(), "1".into(), Arc::new(metrics.model("m", "1"))));
+        let entry = Arc::new(Entry::new("m", "1", &metrics));
         let queue = Arc::new(Queue::new(policy));
         let signature = model.signature().clone();
-        let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics.clone() };
+        let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics() };
         Worker::start("model-m".to_owned(), instance, expected).unwrap();
         for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
             entry.become_state(state);
         }
-        entry.serve(Served { signature, platform: "test", queue, max_rows: policy.max_rows });
+        entry.serve(Served { version: "1".into(), signature, platform: "test", queue, max_rows: policy.max_rows });
         let catalog = Arc::new(Catalog::default());
         catalog.insert(&entry);
         let limits = Limits { max_requests: 10_000, max_bytes: 1 << 30 };

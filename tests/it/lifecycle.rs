@@ -259,16 +259,49 @@ async fn draining_flips_readiness_at_once_and_finishes_what_is_in_flight() {
     assert!(Connection::open(address).await.is_err(), "the port is closed");
 }
 
-async fn load_error(directory: &Path, flags: &[&str]) -> String {
-    let mut args = vec!["--host=127.0.0.1".to_owned(), "--http_port=0".to_owned()];
-    args.push(format!("--model_dir={}", directory.display()));
-    args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-    let app = App::bind(Config::parse(&args, &|_| None).unwrap()).unwrap();
-    app.run(std::future::pending()).await.unwrap_err().to_string()
+#[tokio::test]
+async fn a_connection_that_never_finishes_its_request_does_not_hold_up_the_exit() {
+    let server = Running::serve("iris", &["--drain_timeout_seconds=20"]).await;
+    let mut staller = Connection::open(server.addresses.http).await.unwrap();
+    staller.write(b"POST /v1/models/iris:predict HTTP/1.1\r\nhost:").await.unwrap();
+    let mut idle = Connection::open(server.addresses.http).await.unwrap();
+    assert_eq!(idle.send("GET", "/v2", &[], b"").await.unwrap().status, 200);
+    let begun = Instant::now();
+    server.stop(Shutdown::Gradual).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_be_loaded_names_its_file_and_leaves_its_reason() {
+async fn the_version_folder_is_the_version() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("3")).unwrap();
+    std::fs::copy(repository().join("tests/models/iris/model.onnx"), folder.path().join("3/model.onnx")).unwrap();
+    let args = ["--host=127.0.0.1", "--http_port=0", "--model_name=iris", "--model_dir"].map(str::to_owned);
+    let args = [args.to_vec(), vec![folder.path().display().to_string()]].concat();
+    let server = Running::start(Config::parse(&args, &|_| None).unwrap());
+    server.wait_until_ready().await;
+    assert_eq!(server.get("/v2/models/iris/versions/3").await.unwrap().json()["versions"], json!(["3"]));
+    assert_eq!(server.get("/v2/models/iris/versions/1").await.unwrap().status, 404);
+    assert_eq!(metric(&server, "stoker_model_state{model=\"iris\",version=\"3\",state=\"ready\"}").await, 1.0);
+    let text = server.get("/metrics").await.unwrap().text();
+    assert!(!text.contains("stoker_model_state{model=\"iris\",version=\"\""), "the series from before are gone");
+}
+
+/// Runs the binary, which must fail, and gives its last words.
+fn last_words(directory: &Path, flags: &[&str]) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_stoker"))
+        .args(["serve", "--host=127.0.0.1", "--http_port=0", "--model_dir"])
+        .arg(directory)
+        .args(flags)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    stderr.lines().last().unwrap().strip_prefix("stoker: ").unwrap().to_owned()
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_names_its_file_and_leaves_its_reason() {
     let good = std::fs::read(repository().join("tests/models/iris/model.onnx")).unwrap();
     let contents: [(&str, &[u8]); 4] =
         [("empty", b""), ("text", b"this is no model"), ("truncated", &good[..good.len() / 2]), ("zeros", &[0; 1000])];
@@ -277,7 +310,7 @@ async fn a_model_that_cannot_be_loaded_names_its_file_and_leaves_its_reason() {
         std::fs::write(folder.path().join("model.onnx"), content).unwrap();
         let reason = folder.path().join("termination-log");
         std::fs::write(&reason, "").unwrap();
-        let error = load_error(folder.path(), &[&format!("--termination_log={}", reason.display())]).await;
+        let error = last_words(folder.path(), &[&format!("--termination_log={}", reason.display())]);
         assert!(error.contains(&folder.path().join("model.onnx").display().to_string()), "{name}: {error}");
         let left = std::fs::read_to_string(&reason).unwrap();
         assert_eq!(left, format!("{error}\n"), "{name}");
@@ -285,10 +318,10 @@ async fn a_model_that_cannot_be_loaded_names_its_file_and_leaves_its_reason() {
     }
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent");
-    let error = load_error(&absent, &[&format!("--termination_log={}", folder.path().join("none").display())]).await;
+    let error = last_words(&absent, &[&format!("--termination_log={}", folder.path().join("none").display())]);
     assert!(error.contains("absent: No such file"), "{error}");
     assert!(!folder.path().join("none").exists(), "the termination log is only written where it exists");
-    let error = load_error(folder.path(), &[]).await;
+    let error = last_words(folder.path(), &[]);
     assert!(error.contains("no model file found") && error.contains("holds nothing"), "{error}");
 }
 

@@ -28,18 +28,12 @@ impl Operation {
             SdkError::ServiceError(service) => {
                 self.service(service.err().code(), service.err().message(), status.unwrap_or(0))
             }
+            SdkError::TimeoutError(_) => stalled(),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => stalled(),
             SdkError::DispatchFailure(failure) => {
                 dispatch(failure.as_connector_error().map(|error| error as &(dyn StdError + 'static)))
             }
-            SdkError::TimeoutError(_) => {
-                "no answer in time (S3_READ_TIMEOUT): is the server overloaded or stalled?".to_owned()
-            }
-            SdkError::ResponseError(_) => {
-                let status = status.unwrap_or(0);
-                format!(
-                    "the answer (status {status}) is not S3's: does the endpoint lead to the S3 API, with the right scheme?"
-                )
-            }
+            SdkError::ResponseError(_) => not_s3(status.unwrap_or(0)),
             _ => "the request could not be made".to_owned(),
         };
         Error::load(format!("{place}: {text}"))
@@ -51,7 +45,7 @@ impl Operation {
             ("NoSuchBucket", _) => format!("bucket \"{bucket}\" does not exist"),
             ("SignatureDoesNotMatch", _) => "the secret access key is wrong (AWS_SECRET_ACCESS_KEY)".to_owned(),
             ("InvalidAccessKeyId", _) => "the access key is unknown (AWS_ACCESS_KEY_ID)".to_owned(),
-            ("ExpiredToken" | "InvalidToken", _) => {
+            ("ExpiredToken" | "InvalidToken" | "InvalidTokenId", _) => {
                 "the session token has expired or is wrong (AWS_SESSION_TOKEN)".to_owned()
             }
             ("RequestTimeTooSkewed", _) => "the clocks of this machine and of the S3 server disagree".to_owned(),
@@ -70,11 +64,20 @@ impl Operation {
             ("AccessDenied", _) | (_, 403) => {
                 "access is denied: the credentials are wrong or lack the right to list and read".to_owned()
             }
+            ("", status) => not_s3(status),
             (code, status) => {
                 format!("status {status} {code}: {}", message.unwrap_or("no reason given"))
             }
         }
     }
+}
+
+fn stalled() -> String {
+    "no answer in time (S3_READ_TIMEOUT): is the server overloaded or stalled?".to_owned()
+}
+
+fn not_s3(status: u16) -> String {
+    format!("the answer (status {status}) is not S3's: does the endpoint lead to the S3 API, with the right scheme?")
 }
 
 /// Nothing came back: name the layer that failed.
@@ -98,20 +101,19 @@ fn dispatch(error: Option<&(dyn StdError + 'static)>) -> String {
     if chain.contains("dns error") || chain.contains("failed to lookup address") {
         return "the endpoint's host name cannot be resolved (AWS_ENDPOINT_URL, S3_ENDPOINT)".to_owned();
     }
-    if chain.contains("Connection refused")
-        || chain.contains("tcp connect error")
-        || chain.contains("deadline has elapsed")
-    {
+    if chain.contains("Connection refused") || chain.contains("tcp connect error") {
         let last = causes.last().map_or("", String::as_str);
         return format!("the endpoint cannot be reached ({last}): is the address right and the server up?");
     }
     format!("the connection failed: {chain}")
 }
 
-/// rustls's own error, also inside the `io::Error` that tokio-rustls wraps it in, whose `source` skips it.
-fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref())
+/// rustls's own error, at whatever depth `io::Error`s are wrapped around it: their `source` skips what they hold.
+fn tls_error<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    while let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        error = inner;
+    }
+    error.downcast_ref()
 }
 
 #[cfg(test)]
@@ -150,7 +152,8 @@ mod tests {
         assert!(dispatch(Some(&dns)).contains("cannot be resolved"));
         let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, untrusted);
-        assert!(dispatch(Some(&wrapped)).contains("AWS_CA_BUNDLE"));
+        let twice = std::io::Error::other(wrapped); // as hyper-rustls hands it over
+        assert!(dispatch(Some(&twice)).contains("AWS_CA_BUNDLE"));
         let plain = std::io::Error::new(
             std::io::ErrorKind::InvalidData,
             rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
