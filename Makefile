@@ -11,7 +11,7 @@ run: build
 		"  curl localhost:$(PORT)/v1/models/iris:predict -d '{\"instances\": [[5.1, 3.5, 1.4, 0.2]]}'" \
 		"  curl localhost:$(PORT)/v2/models/iris/infer -d '{\"inputs\": [{\"name\": \"float_input\", \"shape\": [1, 4], \"datatype\": \"FP32\", \"data\": [5.1, 3.5, 1.4, 0.2]}]}'" \
 		"  curl localhost:$(PORT)/metrics"
-	@exec target/release/stoker serve --model_name iris --model_dir tests/models/iris --http_port $(PORT)
+	@exec target/release/stoker serve --model_name iris --model_dir tests/models/iris --http_port $(PORT) --listen_when_ready
 
 ## Leave target/release/stoker and the library it needs.
 build: $(ONNXRUNTIME)

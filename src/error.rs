@@ -27,6 +27,8 @@ pub enum Kind {
     Overloaded,
     /// A bug or a failing model.
     Internal,
+    /// What is asked for exists in the protocol, but not for this model.
+    Unsupported,
     /// The model or the server is loading or draining.
     NotReady,
     /// The deadline passed before the answer was there.
@@ -39,18 +41,19 @@ impl Kind {
     /// HTTP status and gRPC status code (google.rpc.Code), side by side so that they cannot drift.
     pub const fn codes(self) -> (u16, i32) {
         match self {
-            Kind::Invalid => (400, 3),     // INVALID_ARGUMENT
-            Kind::NotFound => (404, 5),    // NOT_FOUND
-            Kind::NoRoute => (404, 12),    // UNIMPLEMENTED
-            Kind::Method => (405, 12),     // UNIMPLEMENTED
-            Kind::BodyTimeout => (408, 4), // DEADLINE_EXCEEDED
-            Kind::TooLarge => (413, 8),    // RESOURCE_EXHAUSTED
-            Kind::MediaType => (415, 3),   // INVALID_ARGUMENT
-            Kind::Overloaded => (429, 8),  // RESOURCE_EXHAUSTED
-            Kind::Internal => (500, 13),   // INTERNAL
-            Kind::NotReady => (503, 14),   // UNAVAILABLE
-            Kind::Deadline => (504, 4),    // DEADLINE_EXCEEDED
-            Kind::Load => (500, 13),       // INTERNAL
+            Kind::Invalid => (400, 3),      // INVALID_ARGUMENT
+            Kind::NotFound => (404, 5),     // NOT_FOUND
+            Kind::NoRoute => (404, 12),     // UNIMPLEMENTED
+            Kind::Method => (405, 12),      // UNIMPLEMENTED
+            Kind::BodyTimeout => (408, 4),  // DEADLINE_EXCEEDED
+            Kind::TooLarge => (413, 8),     // RESOURCE_EXHAUSTED
+            Kind::MediaType => (415, 3),    // INVALID_ARGUMENT
+            Kind::Overloaded => (429, 8),   // RESOURCE_EXHAUSTED
+            Kind::Internal => (500, 13),    // INTERNAL
+            Kind::Unsupported => (501, 12), // UNIMPLEMENTED
+            Kind::NotReady => (503, 14),    // UNAVAILABLE
+            Kind::Deadline => (504, 4),     // DEADLINE_EXCEEDED
+            Kind::Load => (500, 13),        // INTERNAL
         }
     }
 
@@ -65,9 +68,13 @@ impl Kind {
     /// The `reason` label of `stoker_rejected_total`; `None` when the request was accepted and then failed.
     pub const fn rejection(self) -> Option<&'static str> {
         match self {
-            Kind::Invalid | Kind::NotFound | Kind::NoRoute | Kind::Method | Kind::MediaType | Kind::BodyTimeout => {
-                Some("invalid")
-            }
+            Kind::Invalid
+            | Kind::NotFound
+            | Kind::NoRoute
+            | Kind::Method
+            | Kind::MediaType
+            | Kind::BodyTimeout
+            | Kind::Unsupported => Some("invalid"),
             Kind::TooLarge => Some("too_large"),
             Kind::Overloaded => Some("queue_full"),
             Kind::NotReady => Some("not_ready"),

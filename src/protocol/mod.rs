@@ -5,6 +5,7 @@
 
 pub mod grpc;
 pub mod json;
+mod objects;
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod open_inference;

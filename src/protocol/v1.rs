@@ -5,14 +5,12 @@
 //! `inputs`), and a model with several outputs gives one object per prediction.
 //! Source: KServe's `python/kserve/kserve/protocol/rest/v1_endpoints.py`.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json;
+use super::{json, objects};
 use crate::error::{Error, Result};
-use crate::infer::{InferRequest, InferResponse, Signature, TensorSpec};
+use crate::infer::{InferRequest, InferResponse, Signature};
 use crate::tensor::{Shape, Tensor};
 
 #[derive(Deserialize)]
@@ -22,8 +20,6 @@ struct Body<'a> {
     #[serde(borrow)]
     inputs: Option<&'a RawValue>,
 }
-
-type Object<'a> = HashMap<std::borrow::Cow<'a, str>, &'a RawValue>;
 
 /// Decodes a `:predict` body for a model with this signature.
 ///
@@ -38,96 +34,30 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<InferRequest> {
         (None, None) => return Err(Error::invalid("Expected \"instances\" or \"inputs\" in the request body")),
     };
     let inputs = match value.as_bytes().first() {
-        Some(b'{') if field == "inputs" => columns(value, signature)?,
-        Some(b'[') if value[1..].trim_start().starts_with(']') => {
-            return Err(Error::invalid(format!("\"{field}\" is empty")));
-        }
-        Some(b'[') if holds_objects(value) => objects(field, value, signature)?,
-        Some(b'[') => vec![single(value, signature).map_err(|error| error.context(field))?],
+        Some(b'{') if field == "inputs" => objects::columns(field, value, signature)?,
+        Some(b'[') => match value[1..].trim_ascii_start().as_bytes().first() {
+            Some(b']') => return Err(Error::invalid(format!("\"{field}\" is empty"))),
+            Some(b'{') => objects::rows(field, value, signature)?,
+            _ => vec![single(value, signature).map_err(|error| error.context(field))?],
+        },
         _ if field == "inputs" => return Err(Error::invalid("Expected \"inputs\" to be a list or an object")),
         _ => return Err(Error::invalid("Expected \"instances\" to be a list")),
     };
     Ok(InferRequest { id: None, inputs, outputs: Vec::new() })
 }
 
-fn holds_objects(array: &str) -> bool {
-    array[1..].trim_start().starts_with('{')
-}
-
 /// The whole array is the model's one input.
 fn single(array: &str, signature: &Signature) -> Result<Tensor> {
     let [spec] = signature.inputs.as_slice() else {
-        let names: Vec<_> = signature.inputs.iter().map(|spec| format!("\"{}\"", spec.name)).collect();
         return Err(Error::invalid(format!(
             "the model takes {} inputs: each instance must be an object with {}",
-            names.len(),
-            names.join(", ")
+            signature.inputs.len(),
+            objects::names(signature)
         )));
     };
-    tensor(array, spec)
-}
-
-/// `{"inputs": {"a": [...], "b": [...]}}`: one array per input.
-fn columns(object: &str, signature: &Signature) -> Result<Vec<Tensor>> {
-    let columns: Object = json::envelope(object.as_bytes())?;
-    columns
-        .iter()
-        .map(|(name, value)| {
-            let spec = find(signature, name)?;
-            tensor(value.get(), spec).map_err(|error| error.context(format_args!("input \"{name}\"")))
-        })
-        .collect()
-}
-
-/// `[{"a": ..., "b": ...}, ...]`: one object per row, each key an input.
-fn objects(field: &str, array: &str, signature: &Signature) -> Result<Vec<Tensor>> {
-    let rows: Vec<Object> = json::value(array.as_bytes()).map_err(|error| error.context(field))?;
-    for (index, row) in rows.iter().enumerate() {
-        for name in row.keys() {
-            find(signature, name).map_err(|error| error.context(format_args!("{field}[{index}]")))?;
-        }
-    }
-    signature.inputs.iter().map(|spec| column(field, &rows, spec)).collect()
-}
-
-/// Stacks one key of every row into a tensor.
-fn column(field: &str, rows: &[Object], spec: &TensorSpec) -> Result<Tensor> {
     let mut data = Vec::new();
-    let mut row_dims: Option<Vec<usize>> = None;
-    for (index, row) in rows.iter().enumerate() {
-        let place = |error: Error| error.context(format_args!("{field}[{index}] \"{}\"", spec.name));
-        let value = row.get(&*spec.name).ok_or_else(|| place(Error::invalid("missing")))?;
-        let mut dims = json::parse(value.get(), spec.dtype, &mut data).map_err(place)?;
-        // A scalar is welcome where a row holds one element, as data frames converted to ONNX have it ([-1, 1]).
-        if dims.is_empty() && spec.dims.len() == 2 && spec.dims[1].is_none_or(|size| size == 1) {
-            dims.push(1);
-        }
-        match &row_dims {
-            None => row_dims = Some(dims),
-            Some(first) if *first != dims => return Err(place(json::shape_mismatch(first, &dims))),
-            Some(_) => {}
-        }
-    }
-    let mut dims = vec![rows.len()];
-    dims.extend(row_dims.unwrap_or_default());
+    let dims = json::parse(array, spec.dtype, &mut data)?;
     Tensor::new(spec.name.clone(), spec.dtype, Shape::new(dims)?, data.into())
-}
-
-fn tensor(text: &str, spec: &TensorSpec) -> Result<Tensor> {
-    let mut data = Vec::new();
-    let dims = json::parse(text, spec.dtype, &mut data)?;
-    Tensor::new(spec.name.clone(), spec.dtype, Shape::new(dims)?, data.into())
-}
-
-fn find<'a>(signature: &'a Signature, name: &str) -> Result<&'a TensorSpec> {
-    signature.inputs.iter().find(|spec| *spec.name == *name).ok_or_else(|| {
-        let names: Vec<_> = signature.inputs.iter().map(|spec| format!("\"{}\"", spec.name)).collect();
-        Error::invalid(format!(
-            "unknown input \"{}\", the model takes {}",
-            crate::tensor::Excerpt(name),
-            names.join(", ")
-        ))
-    })
 }
 
 /// Encodes the answer: bare values for one output, objects for several; when the outputs do not share a batch
@@ -180,6 +110,7 @@ fn shared_rows(outputs: &[Tensor]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::infer::TensorSpec;
     use crate::tensor::DType;
 
     fn spec(name: &str, dtype: DType, dims: &[Option<usize>]) -> TensorSpec {
@@ -226,14 +157,21 @@ mod tests {
             ("{}", "Expected \"instances\" or \"inputs\" in the request body"),
             (r#"{"instances": 3}"#, "Expected \"instances\" to be a list"),
             (r#"{"inputs": "x"}"#, "Expected \"inputs\" to be a list or an object"),
+            (r#"{"instances": [ ]}"#, "\"instances\" is empty"),
             (r#"{"instances": [[1,"a"]]}"#, "instances: element [0][1]: expected FP32, got string \"a\""),
             (r#"{"instances": [{"y": 1}]}"#, "instances[0]: unknown input \"y\", the model takes \"x\""),
             (
                 r#"{"instances": [{"x": [1]}, {"x": [1,2]}]}"#,
-                "instances[1] \"x\": shape is [1], but data is nested as [2]",
+                "instances[1]: \"x\": shape is [1], but data is nested as [2]",
             ),
-            (r#"{"instances": [{"x": [1,2]}, {}]}"#, "instances[1] \"x\": missing"),
-            (r#"{"inputs": {"x": [[true]]}}"#, "input \"x\": element [0][0]: expected FP32, got true"),
+            (r#"{"instances": [{"x": [1,2]}, {}]}"#, "instances[1]: \"x\" is missing"),
+            (r#"{"instances": [{"x": [1,2], "x": [3]}]}"#, "instances[0]: \"x\": is given more than once"),
+            (
+                r#"{"instances": [{"x": [1,2]}, 7]}"#,
+                "instances[1]: invalid type: integer `7`, expected an object with \"x\" at line 1 column 16",
+            ),
+            (r#"{"inputs": {"x": [[true]]}}"#, "inputs: \"x\": element [0][0]: expected FP32, got true"),
+            (r#"{"inputs": {"y": [[1]]}}"#, "inputs: unknown input \"y\", the model takes \"x\""),
         ];
         for (body, message) in cases {
             assert_eq!(decode(body.as_bytes(), &one_input()).unwrap_err().message(), message, "{body}");

@@ -118,11 +118,11 @@ impl GrpcInferenceService for Rpcs {
         let (_, extensions, message) = request.into_parts();
         let missing = || Status::internal("a request came past the server's front door");
         let context = extensions.get::<Context>().ok_or_else(missing)?;
-        let _guard = extensions.get::<Arc<Guard>>().ok_or_else(missing)?;
+        let guard = extensions.get::<Arc<Guard>>().ok_or_else(missing)?;
         let entry = find(&server, &message.model_name, &message.model_version);
         let mut watch = Watch::new(server.metrics_of(&entry), Protocol::Grpc, context);
         let answered = match &entry {
-            Ok(entry) => predict(&server, context, entry, message).await,
+            Ok(entry) => predict(&server, context, guard, entry, message).await,
             Err(error) => Err(error.replicate()),
         };
         watch.finish(answered).map(tonic::Response::new).map_err(|error| status(&error))
@@ -132,12 +132,16 @@ impl GrpcInferenceService for Rpcs {
 async fn predict(
     server: &Server,
     context: &Context,
+    guard: &Guard,
     entry: &Entry,
     message: pb::ModelInferRequest,
 ) -> Result<(pb::ModelInferResponse, Spent)> {
     let served = entry.served()?;
     let began = Instant::now();
     let (request, raw) = codec::decode(message)?;
+    if !raw {
+        guard.grow(request.inputs.iter().map(|input| input.data().len()).sum())?;
+    }
     let decode = began.elapsed();
 
     let began = Instant::now();

@@ -76,6 +76,10 @@ fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<R
             let body = v2::encode_metadata(&entry.name, &served.version, served.platform, &served.signature);
             respond(StatusCode::OK, JSON, body)
         }
+        Route::V1Explain(model) => {
+            let text = format!("Model with name {} has no explainer.", ready(model)?.name);
+            return Err(Error::new(Kind::Unsupported, text));
+        }
         Route::Metrics => metrics(server, headers),
         Route::V1Predict(_) | Route::ModelInfer(_) => unreachable!("predictions are handled by infer"),
     })
@@ -117,7 +121,7 @@ async fn predict(
     request: Request<Incoming>,
 ) -> Result<(Response<ResponseBody>, Spent)> {
     let headers = request.headers().clone();
-    let (body, _guard) = read_body(server, request).await?;
+    let (body, guard) = read_body(server, request).await?;
     let served = entry.served()?;
     let json_length = media_type(&headers, protocol)?;
 
@@ -126,6 +130,10 @@ async fn predict(
         Protocol::V2 => v2::decode(&body, json_length)?,
         _ => (v1::decode(&body, &served.signature)?, v2::BinaryOutputs::default()),
     };
+    if json_length.is_none() {
+        // Numbers can take several times the room of their text.
+        guard.grow(decoded.inputs.iter().map(|input| input.data().len()).sum())?;
+    }
     let decode = began.elapsed();
 
     let began = Instant::now();

@@ -28,6 +28,7 @@ impl<'a> Watch<'a> {
                 tracing::debug!(
                     request_id = %self.context.request_id,
                     trace_id = format_args!("{:032x}", self.context.trace.trace_id),
+                    span_id = format_args!("{:016x}", self.context.trace.span_id),
                     model = self.metrics.name(),
                     protocol = self.protocol.name(),
                     seconds = took.as_secs_f64(),
@@ -53,6 +54,7 @@ impl<'a> Watch<'a> {
                 tracing::$level!(
                     request_id = %self.context.request_id,
                     trace_id = format_args!("{:032x}", self.context.trace.trace_id),
+                    span_id = format_args!("{:016x}", self.context.trace.span_id),
                     model = self.metrics.name(),
                     protocol = self.protocol.name(),
                     code = error.kind().http(),

@@ -150,7 +150,7 @@ impl Default for Metrics {
             request_seconds: add(
                 r,
                 "stoker_request_duration_seconds",
-                "From the first byte read to the last byte handed over",
+                "From a request's head to its answer",
                 Family::new_with_constructor(Seconds),
             ),
             queue_seconds: add(

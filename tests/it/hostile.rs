@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prost::Message;
 use stoker::error::Kind;
 use stoker::infer::{Signature, TensorSpec};
-use stoker::protocol::{v1, v2};
+use stoker::protocol::{grpc, open_inference as pb, v1, v2};
 use stoker::tensor::DType;
 
 use crate::support::{Connection, Running, reference};
@@ -40,7 +41,6 @@ async fn a_body_over_the_cap_is_refused_and_the_refusal_can_be_read() {
 
 #[tokio::test]
 async fn a_grpc_message_over_the_cap_is_refused() {
-    use stoker::protocol::open_inference as pb;
     let server = Running::serve("iris", &["--max_body_bytes=1Mi"]).await;
     let request = pb::ModelInferRequest { raw_input_contents: vec![vec![0; 2 << 20].into()], ..Default::default() };
     let status = server.grpc().model_infer(request).await.unwrap_err();
@@ -162,6 +162,21 @@ fn mutated_requests_are_decoded_or_refused() {
     let json_length = binary.len();
     binary.extend([1, 0, 2, 0]);
     corpus.push(binary);
+    let contents = pb::InferTensorContents { int_contents: vec![1, 300, -5], ..Default::default() };
+    let input = pb::model_infer_request::InferInputTensor {
+        name: "x".into(),
+        datatype: "INT8".into(),
+        shape: vec![3],
+        contents: Some(contents),
+        ..Default::default()
+    };
+    let typed = pb::ModelInferRequest { model_name: "m".into(), inputs: vec![input.clone()], ..Default::default() };
+    let raw = pb::ModelInferRequest {
+        inputs: vec![input],
+        raw_input_contents: vec![vec![1, 2, 3].into()],
+        ..Default::default()
+    };
+    let messages = [typed.encode_to_vec(), raw.encode_to_vec()];
     for seed in 0..cases {
         let bytes = Bytes::from(mutate(seed, &corpus));
         let spec = |name: &str, dtype| TensorSpec { name: name.into(), dtype, dims: vec![None, None] };
@@ -174,6 +189,10 @@ fn mutated_requests_are_decoded_or_refused() {
             v1::decode(&bytes, &signature),
             v1::decode(&bytes, &one),
         ];
+        if let Ok(message) = pb::ModelInferRequest::decode(mutate(seed, &messages).as_slice()) {
+            let _ =
+                grpc::decode(message).map_err(|error| assert_eq!(error.kind(), Kind::Invalid, "seed {seed}: {error}"));
+        }
         for error in results.into_iter().filter_map(Result::err) {
             assert_eq!(error.kind(), Kind::Invalid, "seed {seed}: {error}");
             assert!(error.message().len() < 1000, "seed {seed}: {error}");
