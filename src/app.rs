@@ -1,7 +1,6 @@
 //! The only place that knows everything: configuration to sockets, sockets to a served model, and back down again.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,13 +163,4 @@ async fn unload(entry: &Entry, running: Running) {
     }
     entry.become_state(State::Gone);
     tracing::info!(model = %entry.name, "model unloaded");
-}
-
-/// Kubernetes shows this file's content as the reason why the container ended; KServe puts it into the
-/// InferenceService's status. It is only there in a pod, and only then written.
-pub fn leave_reason(path: &Path, error: &Error) {
-    if path.exists() {
-        let line = error.to_string().replace('\n', "; ");
-        let _ = std::fs::write(path, format!("{line}\n")); // the same text is on stderr
-    }
 }

@@ -40,6 +40,7 @@ pub mod infer;
 pub mod inspect;
 pub mod model;
 pub mod protocol;
+pub mod serve;
 pub mod server;
 pub mod source;
 pub mod telemetry;

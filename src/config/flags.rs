@@ -32,7 +32,12 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("model_dir", "DIR", "", "Directory or file to serve in place, e.g. /mnt/models."),
     flag("storage_uri", "URI", "", "Where to pull the model from instead: s3://bucket/prefix or file:///dir."),
-    flag("cache_dir", "DIR", "/tmp/stoker-cache", "Where pulled models are kept. /tmp is writable in every pod."),
+    flag(
+        "cache_dir",
+        "DIR",
+        "/tmp/stoker-cache",
+        "Where pulled models are kept: an emptyDir where the root is read-only.",
+    ),
     flag("host", "IP", "0.0.0.0", "Address to listen on. All of them, as the kubelet and the mesh come from outside."),
     Flag {
         also_env: &["PORT"],

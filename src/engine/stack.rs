@@ -9,13 +9,17 @@ use crate::tensor::{DType, Tensor};
 /// signature check and the batcher's shape guarantee. One job alone is shared, not copied.
 ///
 /// # Errors
-/// When the joined shape cannot be counted, which no bounded batch comes near.
+/// When they do differ, as the outputs of one request's pieces may.
 pub fn join(jobs: &[&[Tensor]]) -> Result<Vec<Tensor>> {
     let [first, _, ..] = jobs else {
         return Ok(jobs.first().map(|only| only.to_vec()).unwrap_or_default());
     };
     let joined = first.iter().enumerate().map(|(index, like)| {
         let parts = || jobs.iter().map(|job| &job[index]);
+        if parts().any(|part| part.shape().dims().is_empty() || part.shape().dims()[1..] != like.shape().dims()[1..]) {
+            let name = like.name();
+            return Err(Error::internal(format!("\"{name}\" has another shape in another part of the batch")));
+        }
         let rows = parts().map(Tensor::rows).sum();
         let mut data = BytesMut::with_capacity(parts().map(|tensor| tensor.data().len()).sum());
         parts().for_each(|tensor| data.extend_from_slice(tensor.data()));

@@ -17,12 +17,17 @@ pub fn init(format: LogFormat, level: &str) {
     };
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(SystemTime);
-    // An error here means that there is a log already.
-    let _ = if json {
+    let installed = if json {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     } else {
         builder.with_ansi(std::io::stderr().is_terminal()).compact().try_init()
     };
+    if installed.is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            tracing::error!(thread, "{}", panic.to_string().replace('\n', " "));
+        }));
+    }
 }
 
 pub fn valid_level(level: &str) -> bool {

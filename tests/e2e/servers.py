@@ -152,7 +152,8 @@ def failure(*args, env=None):
             assert server.wait() == 1
         reason = left.read().decode()
         assert reason.endswith("\n") and reason.count("\n") == 1, f"not one line: {reason!r}"
-        assert reason in server.log()
+        logged = [json.loads(line) for line in server.log().splitlines()]
+        assert logged[-1]["message"] == "cannot serve" and logged[-1]["error"] == reason.rstrip()
         return reason.strip()
 
 

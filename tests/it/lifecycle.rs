@@ -297,7 +297,9 @@ fn last_words(directory: &Path, flags: &[&str]) -> String {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    stderr.lines().last().unwrap().strip_prefix("stoker: ").unwrap().to_owned()
+    let last: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+    assert_eq!((last["level"].as_str(), last["message"].as_str()), (Some("ERROR"), Some("cannot serve")));
+    last["error"].as_str().unwrap().to_owned()
 }
 
 #[test]

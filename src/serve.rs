@@ -1,0 +1,64 @@
+//! `stoker serve` as a process: its log, its threads, its signals, and what it leaves behind when it fails.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{App, Shutdown};
+use crate::config::Config;
+use crate::device::host;
+use crate::error::Error;
+use crate::telemetry;
+
+/// Serves until a signal comes or the model cannot be loaded.
+pub fn serve(config: Config) -> ExitCode {
+    telemetry::log::init(config.log.format, &config.log.level);
+    let runtime = runtime();
+    let termination_log = config.termination_log.clone();
+    let served = runtime.block_on(async { App::bind(config)?.run(asked_to_stop()).await });
+    runtime.shutdown_background(); // a load that is still running must not hold up the exit
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %leave_reason(&termination_log, error), "cannot serve");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Kubernetes shows this file's content as the reason why the container ended; KServe puts it into the
+/// InferenceService's status. It is only there in a pod, and only then written.
+pub fn leave_reason(path: &Path, error: Error) -> Error {
+    if path.exists() {
+        let line = error.to_string().replace('\n', "; ");
+        let _ = std::fs::write(path, format!("{line}\n")); // the same text is on stderr
+    }
+    error
+}
+
+/// As many threads as the container may use; with one CPU, one thread does everything and nothing is handed over.
+fn runtime() -> Runtime {
+    let mut builder = if host::cpus() == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.worker_threads(host::cpus()).enable_all().build().expect("the OS gives us threads and epoll")
+}
+
+/// Comes back at the first signal; a second one ends the process on the spot.
+async fn asked_to_stop() -> Shutdown {
+    let listen = |kind| signal(kind).expect("signal handlers can be installed");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+    let how = tokio::select! {
+        _ = terminate.recv() => Shutdown::Gradual,
+        _ = interrupt.recv() => Shutdown::Prompt,
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("asked to stop a second time: not waiting any longer");
+        std::process::exit(1);
+    });
+    how
+}
