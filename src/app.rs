@@ -76,7 +76,7 @@ impl App {
         let catalog = Arc::new(Catalog::default());
         // In the catalog from the start, so that clients hear "not ready" instead of "not found" while it loads.
         let version = config.model.version.as_deref().unwrap_or_default();
-        let entry = Arc::new(Entry::new(&config.model.name, version, &metrics));
+        let entry = Arc::new(Entry::new(&config.model.name, version, metrics.clone()));
         catalog.insert(&entry);
         let engine = Arc::new(Engine::new(catalog, Admission::new(config.limits)));
         let server = Server::new(engine.clone(), metrics.clone(), config.server.clone());
@@ -85,8 +85,9 @@ impl App {
         let mut sockets = Some([Some(http), grpc]);
         let mut open = |accepting: &mut JoinSet<()>| -> Result<()> {
             for socket in sockets.take().into_iter().flatten().flatten() {
-                let listener =
-                    socket.listen(BACKLOG).map_err(|error| Error::load(format!("cannot listen: {error}")))?;
+                let address = socket.local_addr().map(|address| address.to_string()).unwrap_or_default();
+                let failed = |error| Error::load(format!("cannot listen on {address}: {error}"));
+                let listener = socket.listen(BACKLOG).map_err(failed)?;
                 accepting.spawn(server.clone().accept(listener, graceful.clone()));
             }
             tracing::info!(http = %addresses.http, grpc = addresses.grpc.map(tracing::field::display), "listening");

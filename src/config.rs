@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::device::host;
 use crate::engine::admission::Limits;
 use crate::engine::batch::Policy;
 use crate::error::{Error, Result};
@@ -63,8 +62,8 @@ pub struct ModelConfig {
 
 #[derive(Clone, Debug)]
 pub struct BackendOptions {
-    /// Threads that one model computes with.
-    pub threads: usize,
+    /// Threads that one model computes with; `None`: as many as there are CPUs.
+    pub threads: Option<usize>,
     pub onnxruntime_library: Option<PathBuf>,
 }
 
@@ -112,6 +111,9 @@ impl Config {
             shutdown_delay: v.or("shutdown_delay_seconds", Duration::ZERO, seconds),
             drain_timeout: v.or("drain_timeout_seconds", Duration::ZERO, seconds),
         };
+        if server.grpc.is_some_and(|grpc| grpc == server.http && grpc.port() != 0) {
+            v.problem("grpc_port", "is --http_port: leave it out, gRPC is spoken there anyway");
+        }
         let source = source(v);
         let model = ModelConfig {
             name: v.or("model_name", String::new(), model_name),
@@ -142,6 +144,7 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct InspectConfig {
     pub path: PathBuf,
+    pub warnings: Vec<String>,
     pub max_rows: usize,
     pub backend: BackendOptions,
 }
@@ -161,7 +164,7 @@ impl InspectConfig {
         let max_rows = values.or("max_batch_size", 1, count);
         let backend = backend_options(&mut values);
         match values.problems.as_slice() {
-            [] => Ok(InspectConfig { path: path.into(), max_rows, backend }),
+            [] => Ok(InspectConfig { path: path.into(), warnings: typed.warnings, max_rows, backend }),
             problems => Err(Error::load(problems.join("\n"))),
         }
     }
@@ -170,7 +173,7 @@ impl InspectConfig {
 fn backend_options(values: &mut Values) -> BackendOptions {
     let threads = values.or("threads", 0, |text| text.parse::<usize>().map_err(|_| "is no whole number".to_owned()));
     BackendOptions {
-        threads: if threads == 0 { host::cpus() } else { threads },
+        threads: (threads > 0).then_some(threads),
         onnxruntime_library: values.optional("onnxruntime_library", |text| Ok(PathBuf::from(text))),
     }
 }
@@ -280,8 +283,13 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
+/// A level, or directives such as `info,onnxruntime=error`. A bare word would be taken for a module's name and
+/// silence everything else, so a misspelt level is refused.
 fn log_level(text: &str) -> Result<String, String> {
-    if crate::telemetry::log::valid_level(text) {
+    let level = |word: &str| ["error", "warn", "info", "debug", "trace", "off"].contains(&word);
+    let directive =
+        |part: &str| part.rsplit_once('=').map_or(level(part), |(target, word)| !target.is_empty() && level(word));
+    if text.to_ascii_lowercase().split(',').all(directive) {
         Ok(text.to_owned())
     } else {
         Err("is none of error, warn, info, debug, trace, nor a filter such as info,stoker=debug".to_owned())
@@ -321,6 +329,13 @@ mod tests {
     }
 
     #[test]
+    fn kubernetes_service_links_are_not_taken_for_ports() {
+        let config = parse(&["--model_dir=/m"], &[("STOKER_HTTP_PORT", "tcp://10.0.0.1:80")]).unwrap();
+        assert_eq!(config.server.http.port(), 8080);
+        assert!(config.warnings[0].contains("Kubernetes Service"), "{:?}", config.warnings);
+    }
+
+    #[test]
     fn unknown_flags_warn_and_take_their_value_with_them() {
         let args =
             ["--model_dir=/m", "--workers", "4", "--enable_docs_url=false", "--verbose", "--model_name", "m", "stray"];
@@ -346,12 +361,19 @@ mod tests {
     #[test]
     fn all_mistakes_are_reported_at_once() {
         let error = parse(
-            &["--http_port=x", "--max_body_bytes=1Gi", "--max_inflight_bytes=1Mi", "--model_name=a/b"],
+            &[
+                "--http_port=x",
+                "--log_level=inof",
+                "--max_body_bytes=1Gi",
+                "--max_inflight_bytes=1Mi",
+                "--model_name=a/b",
+            ],
             &[("STOKER_MAX_BATCH_SIZE", "0")],
         );
         let message = error.unwrap_err().message().to_owned();
         for part in [
             "--http_port: \"x\" is no port number",
+            "--log_level: \"inof\" is none of",
             "STOKER_MAX_BATCH_SIZE: \"0\" is no whole number above 0",
             "--max_inflight_bytes must be at least --max_body_bytes",
             "--model_name: \"a/b\" may only hold",

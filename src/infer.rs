@@ -25,6 +25,13 @@ pub struct InferResponse {
     pub outputs: Vec<Tensor>,
 }
 
+impl InferResponse {
+    /// Bytes of tensor data, which is what encoding takes its time for.
+    pub fn data_bytes(&self) -> usize {
+        self.outputs.iter().map(|output| output.data().len()).sum()
+    }
+}
+
 /// One input or output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {

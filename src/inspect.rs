@@ -8,7 +8,8 @@ use crate::device::{DeviceId, host};
 use crate::error::Result;
 use crate::formats;
 use crate::infer::TensorSpec;
-use crate::model::loader::{WarmedUp, open_model, warm_up};
+use crate::model::loader::open_model;
+use crate::model::warmup::{WarmedUp, warm_up};
 
 /// Loads the model, warms it up with the batch sizes that serving would use, and describes it.
 ///
@@ -19,8 +20,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
     let (model, platform) = open_model(&files, &config.backend, DeviceId::Cpu)?;
-    let max_rows = if model.signature().batches() { config.max_rows } else { 1 };
-    let WarmedUp { model, longest_batch, note } = warm_up(model, max_rows)?;
+    let WarmedUp { model, max_rows, longest_batch, note } = warm_up(model, config.max_rows);
     let needed = resident().saturating_sub(before);
 
     let signature = model.signature();
@@ -29,10 +29,17 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     line("format", files.format.name().to_owned());
     line("file", format!("{} ({})", files.model.display(), size(files.bytes)));
     line("version", files.version.clone().unwrap_or_else(|| "1".to_owned()));
-    line("backend", format!("{platform} on {}, {} threads", DeviceId::Cpu, config.backend.threads));
+    line(
+        "backend",
+        format!("{platform} on {}, {} threads", DeviceId::Cpu, config.backend.threads.unwrap_or_else(host::cpus)),
+    );
     line(
         "batching",
-        if signature.batches() { format!("up to {max_rows} rows") } else { "no: the shapes are fixed".to_owned() },
+        if max_rows > 1 {
+            format!("up to {max_rows} rows")
+        } else {
+            "no: each request runs alone and whole".to_owned()
+        },
     );
     line("memory", format!("{} once loaded and warmed up with {max_rows} rows", size(needed)));
     if longest_batch != Duration::MAX {

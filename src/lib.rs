@@ -7,7 +7,7 @@
 //!   -> protocol::{v1,v2,grpc}::decode     InferRequest, and the form the answer goes back in
 //!   -> engine::Engine::infer              signature check (names, dtypes, shapes), output selection
 //!   -> engine::queue + engine::batch      waits its turn; skipped when its caller is gone or it is too late
-//!   -> engine::instance                   stack::join -> backend::Model::run -> stack::split, on the model's thread
+//!   -> engine::instance                   stack::join -> backend::Model::run -> stack::split, on the model's worker
 //!   -> protocol::{v1,v2,grpc}::encode -> bytes out
 //! ```
 //!
@@ -23,25 +23,26 @@
 //!
 //! [`model::loader`] drives it; each step is a [`model::state::State`], a timed metric and part of one log line.
 //!
-//! # The rooms, in flow order
+//! # The rooms
 //!
-//! Pure modules decide and are tested without a runtime; shells act and are thin. `tests/tidy.rs` holds the line.
-//! The queue is a lock around the pure batcher from which free workers *pull*: a batch is put together when its
-//! worker is free, not before, and there is no task in between to wake.
+//! In flow order below. Pure modules decide and are tested without a runtime; shells act and are thin;
+//! `tests/tidy.rs` holds the line. Two things are not as one might expect. The queue is a lock around the pure batcher
+//! from which free workers *pull*, so a batch is put together when its worker is free, not before. And a model that
+//! takes microseconds computes inside the runtime, since handing it over would cost more ([`device::worker`]).
 
-pub mod app;
-pub mod backend;
-pub mod config;
-pub mod device;
-pub mod engine;
-pub mod error;
-pub mod formats;
-pub mod infer;
-pub mod inspect;
-pub mod model;
-pub mod protocol;
 pub mod serve;
-pub mod server;
-pub mod source;
-pub mod telemetry;
+pub mod inspect;
+pub mod app;
+pub mod config;
+pub mod error;
 pub mod tensor;
+pub mod infer;
+pub mod server;
+pub mod protocol;
+pub mod engine;
+pub mod model;
+pub mod source;
+pub mod formats;
+pub mod backend;
+pub mod device;
+pub mod telemetry;

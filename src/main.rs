@@ -7,6 +7,10 @@ use stoker::config::{Config, InspectConfig, flags};
 use stoker::inspect::inspect;
 use stoker::serve::{leave_reason, serve};
 
+/// Gives memory back to the system after large requests, which glibc's allocator does not.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "stoker, an inference server for KServe\n\n\
     Usage:\n  \
     stoker serve --model_name NAME --model_dir DIR   serve a model (stoker serve --help lists all flags)\n  \
@@ -25,7 +29,10 @@ fn main() -> ExitCode {
             // The flag that names another place may be the one that is wrong.
             Err(error) => Err(leave_reason(Path::new("/dev/termination-log"), error)),
         },
-        "inspect" if !wants_help => InspectConfig::parse(rest, &env).and_then(|config| inspect(&config)),
+        "inspect" if !wants_help => InspectConfig::parse(rest, &env).and_then(|config| {
+            config.warnings.iter().for_each(|warning| eprintln!("stoker: {warning}"));
+            inspect(&config)
+        }),
         "--version" => Ok(concat!("stoker ", env!("CARGO_PKG_VERSION")).to_owned()),
         _ if wants_help => Ok(USAGE.to_owned()),
         _ => {

@@ -44,7 +44,7 @@ fn runtime() -> Runtime {
     builder.worker_threads(host::cpus()).enable_all().build().expect("the OS gives us threads and epoll")
 }
 
-/// Comes back at the first signal; a second one ends the process on the spot.
+/// Comes back at the first signal; an interrupt after that ends the process on the spot.
 async fn asked_to_stop() -> Shutdown {
     let listen = |kind| signal(kind).expect("signal handlers can be installed");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
@@ -53,11 +53,8 @@ async fn asked_to_stop() -> Shutdown {
         _ = interrupt.recv() => Shutdown::Prompt,
     };
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::warn!("asked to stop a second time: not waiting any longer");
+        interrupt.recv().await;
+        tracing::warn!("interrupted: not waiting any longer");
         std::process::exit(1);
     });
     how

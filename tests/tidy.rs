@@ -132,8 +132,8 @@ fn the_generated_grpc_code_is_fresh() {
     let generated = tempfile::tempdir().unwrap();
     let descriptors = protox::compile(["open_inference.proto"], [root().join("src/protocol")]).unwrap();
     tonic_prost_build::configure()
-        .build_client(true)
-        .build_transport(false)
+        .build_client(false)
+        .build_server(false)
         .bytes(".")
         .out_dir(generated.path())
         .compile_fds(descriptors)

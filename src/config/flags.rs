@@ -113,8 +113,9 @@ impl Typed {
 
 /// Reads every flag: command line over environment over default.
 pub fn read(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Typed {
-    let mut values: HashMap<_, _> = FLAGS.iter().map(|flag| (flag.name, from_env_or_default(flag, env))).collect();
     let mut warnings = Vec::new();
+    let mut values: HashMap<_, _> =
+        FLAGS.iter().map(|flag| (flag.name, from_env_or_default(flag, env, &mut warnings))).collect();
     let mut rest = args.iter().map(String::as_str).peekable();
     while let Some(arg) = rest.next() {
         let Some(body) = arg.strip_prefix("--") else {
@@ -148,10 +149,19 @@ pub fn read(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Typed {
     Typed { values, warnings }
 }
 
-fn from_env_or_default(flag: &Flag, env: &dyn Fn(&str) -> Option<String>) -> Value {
+fn from_env_or_default(flag: &Flag, env: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Value {
     let twin = env_twin(flag.name);
     let names = std::iter::once(twin.as_str()).chain(flag.also_env.iter().copied());
-    let found = names.filter_map(|name| Some((name.to_owned(), env(name)?))).find(|(_, text)| !text.is_empty());
+    let given = names.filter_map(|name| Some((name.to_owned(), env(name)?))).filter(|(_, text)| !text.is_empty());
+    let mut meant = given.filter(|(name, text)| {
+        // Kubernetes sets STOKER_HTTP_PORT=tcp://... in the namespace of a Service named stoker-http.
+        let service_link = text.starts_with("tcp://");
+        if service_link {
+            warnings.push(format!("ignored: {name}={text} comes from a Kubernetes Service, not from an operator"));
+        }
+        !service_link
+    });
+    let found = meant.next();
     match found {
         Some((origin, text)) => Value { text, origin },
         None => Value { text: flag.default.to_owned(), origin: format!("the default of --{}", flag.name) },

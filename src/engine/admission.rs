@@ -50,6 +50,11 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// Bytes accounted for so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
     /// Accounts for more bytes of this request's body.
     ///
     /// # Errors

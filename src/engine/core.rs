@@ -22,7 +22,7 @@ pub struct Served {
     /// Open Inference's `platform`, e.g. `onnxruntime_onnx`.
     pub platform: &'static str,
     pub queue: Arc<Queue<Pending>>,
-    /// Most rows of one batch: 1 when the model cannot be batched.
+    /// Most rows of one batch; 1 when each request must run alone and whole.
     pub max_rows: usize,
 }
 
@@ -68,7 +68,9 @@ impl Engine {
     ) -> Result<InferResponse> {
         let selected = served.signature.select_outputs(&request.outputs)?;
         let checked = served.signature.check(request.inputs)?;
-        let outputs = if !served.signature.batches() || checked.rows <= served.max_rows {
+        let outputs = if served.max_rows == 1 {
+            run(served, checked.inputs, 1, deadline).await?
+        } else if checked.rows <= served.max_rows {
             run(served, checked.inputs, checked.rows, deadline).await?
         } else {
             run_in_pieces(served, &checked.inputs, checked.rows, deadline).await?

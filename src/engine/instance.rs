@@ -119,8 +119,8 @@ impl Instance {
     }
 
     fn run_alone(&mut self, job: Pending) {
-        if job.abandoned() {
-            return;
+        if job.abandoned() || job.deadline <= Instant::now() {
+            return; // its caller has gone or has been told by its own timer
         }
         let answer = self.compute(&[&job.inputs], &[job.rows]);
         let _ = job.reply.send(answer.map(|mut answers| answers.pop().unwrap_or_default()));

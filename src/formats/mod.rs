@@ -81,7 +81,9 @@ fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> s
             continue;
         }
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        let metadata = std::fs::metadata(root.join(&path))?; // follows links, as mounts use them
+        // Follows links, as mounts use them.
+        let metadata = std::fs::metadata(root.join(&path))
+            .map_err(|error| std::io::Error::new(error.kind(), format!("{path}: {error}")))?;
         if files.len() >= MAX_FILES {
             return Err(std::io::Error::other(format!("more than {MAX_FILES} files: is this a model directory?")));
         }

@@ -1,7 +1,7 @@
 //! Name to model. Requests read it without locks; loads swap it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -13,44 +13,48 @@ use crate::telemetry::metrics::{Metrics, ModelMetrics};
 /// One model under one name, whatever state it is in.
 pub struct Entry {
     pub name: Arc<str>,
+    metrics: Arc<Metrics>,
     identity: ArcSwap<Identity>,
     state: Mutex<State>,
     served: ArcSwapOption<Served>,
 }
 
 /// What is known of a model once its files have been seen.
-pub struct Identity {
+struct Identity {
     /// Empty until it is known.
-    pub version: Arc<str>,
-    pub metrics: Arc<ModelMetrics>,
+    version: Arc<str>,
+    /// Made when first needed: series of a version that was only guessed would stay for ever.
+    metrics: OnceLock<Arc<ModelMetrics>>,
 }
 
 impl Entry {
-    pub fn new(name: &str, version: &str, metrics: &Metrics) -> Entry {
-        let identity = Identity::new(name, version, metrics);
-        identity.metrics.observe_state(State::Declared);
+    /// An empty `version` is not known yet.
+    pub fn new(name: &str, version: &str, metrics: Arc<Metrics>) -> Entry {
+        metrics.observe_state(name, version, State::Declared);
         Entry {
             name: name.into(),
-            identity: ArcSwap::from_pointee(identity),
+            metrics,
+            identity: ArcSwap::from_pointee(Identity { version: version.into(), metrics: OnceLock::new() }),
             state: Mutex::new(State::Declared),
             served: ArcSwapOption::empty(),
         }
     }
 
-    pub fn identity(&self) -> Arc<Identity> {
-        self.identity.load_full()
+    pub fn version(&self) -> Arc<str> {
+        self.identity.load().version.clone()
     }
 
     pub fn metrics(&self) -> Arc<ModelMetrics> {
-        self.identity.load().metrics.clone()
+        let identity = self.identity.load();
+        let make = || Arc::new(self.metrics.model(&self.name, &identity.version));
+        identity.metrics.get_or_init(make).clone()
     }
 
     /// Sets the version that the files say.
-    pub fn identify(&self, version: &str, metrics: &Metrics) {
-        let identity = Identity::new(&self.name, version, metrics);
-        self.metrics().forget_state();
-        identity.metrics.observe_state(self.state());
-        self.identity.store(Arc::new(identity));
+    pub fn identify(&self, version: &str) {
+        self.metrics.forget_state(&self.name, &self.version());
+        self.metrics.observe_state(&self.name, version, self.state());
+        self.identity.store(Arc::new(Identity { version: version.into(), metrics: OnceLock::new() }));
     }
 
     pub fn state(&self) -> State {
@@ -68,8 +72,8 @@ impl Entry {
         if matches!(next, State::Draining | State::Gone | State::Failed) {
             self.served.store(None);
         }
-        self.metrics().observe_state(next);
-        tracing::debug!(model = %self.name, version = %self.identity().version, state = %next, "model state");
+        self.metrics.observe_state(&self.name, &self.version(), next);
+        tracing::debug!(model = %self.name, version = %self.version(), state = %next, "model state");
     }
 
     /// Lets requests in: from here on the model is ready.
@@ -92,12 +96,6 @@ impl Entry {
 
     pub fn is_ready(&self) -> bool {
         self.served.load().is_some()
-    }
-}
-
-impl Identity {
-    fn new(name: &str, version: &str, metrics: &Metrics) -> Identity {
-        Identity { version: version.into(), metrics: Arc::new(metrics.model(name, version)) }
     }
 }
 
@@ -128,14 +126,14 @@ impl Catalog {
         let entry = entries.get(name).ok_or_else(|| {
             Error::new(Kind::NotFound, format!("Model with name {} does not exist.", crate::tensor::Excerpt(name)))
         })?;
-        let served = entry.identity();
+        let served = entry.version();
         match version {
-            Some(asked) if *asked != *served.version && !served.version.is_empty() => Err(Error::new(
+            Some(asked) if *asked != *served && !served.is_empty() => Err(Error::new(
                 Kind::NotFound,
                 format!(
                     "Model with name {name} has no version {}, it serves version {}.",
                     crate::tensor::Excerpt(asked),
-                    served.version
+                    served
                 ),
             )),
             _ => Ok(entry.clone()),

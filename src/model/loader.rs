@@ -2,28 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
+use std::time::Instant;
 
 use super::catalog::Entry;
 use super::state::State;
+use super::warmup::{WarmedUp, warm_up};
 use crate::backend::{self, Model};
 use crate::config::{BackendOptions, ModelConfig};
 use crate::device::worker::Worker;
 use crate::device::{DeviceId, host};
+use crate::engine::Served;
 use crate::engine::batch::Policy;
 use crate::engine::instance::{Instance, Pending};
 use crate::engine::queue::Queue;
-use crate::engine::{Served, stack};
 use crate::error::{Error, Result};
 use crate::formats::{self, ModelFiles};
-use crate::infer::TensorSpec;
 use crate::source::fetch::fetch;
 use crate::source::s3::{S3, settings};
 use crate::source::uri::SourceUri;
 use crate::telemetry::metrics::Metrics;
-use crate::tensor::{Shape, Tensor, push_bytes_element};
 
 /// A model at work: its worker ends when its queue is closed and empty.
 pub struct Running {
@@ -57,7 +54,7 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
         remote @ SourceUri::S3 { .. } => error.context(remote),
     })?;
     let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
-    entry.identify(&version, metrics);
+    entry.identify(&version);
     phases.done("place");
 
     entry.become_state(State::Loading);
@@ -66,8 +63,8 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
     phases.done("parse");
 
     entry.become_state(State::Warming);
-    let max_rows = if model.signature().batches() { config.batching.max_rows } else { 1 };
-    let WarmedUp { model, longest_batch, note } = blocking(move || warm_up(model, max_rows)).await?;
+    let wanted_rows = config.batching.max_rows;
+    let WarmedUp { model, max_rows, longest_batch, note } = blocking(move || Ok(warm_up(model, wanted_rows))).await?;
     phases.done("warmup");
     entry.metrics().observe_bytes(files.bytes);
 
@@ -121,68 +118,6 @@ pub fn open_model(
     Ok((backend.load(files, &device)?, backend.platform()))
 }
 
-/// A model that has run.
-pub struct WarmedUp {
-    pub model: Box<dyn Model>,
-    /// What its largest batch took once everything was initialised; very long when that could not be found out.
-    pub longest_batch: Duration,
-    /// What could not be checked.
-    pub note: Option<String>,
-}
-
-/// Runs the smallest and the largest batch on zeros, so that allocations and lazy initialisation are paid before the
-/// first caller comes.
-///
-/// # Errors
-/// When the model fails on an input whose shape its signature fully determines, or gives outputs that cannot be
-/// shared out among the requests of a batch.
-pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> Result<WarmedUp> {
-    let signature = model.signature().clone();
-    let batches = signature.batches();
-    let mut longest_batch = Duration::MAX;
-    // The largest twice: the first time still pays for what comes later.
-    for rows in if batches { [1, max_rows, max_rows] } else { [1; 3] } {
-        let inputs = signature.inputs.iter().map(|spec| zeros(spec, rows)).collect::<Result<Vec<_>>>()?;
-        let began = Instant::now();
-        match model.run(&inputs) {
-            // Two unequal pieces tell a batch axis from an axis that merely happens to be free.
-            Ok(outputs) if batches => {
-                let pieces = if rows > 1 { vec![1, rows - 1] } else { vec![1] };
-                stack::split(&outputs, &pieces).map_err(|error| Error::load(error.message()))?;
-            }
-            Ok(_) => {}
-            Err(error) if signature.has_free_inner_dims() => {
-                // Ones for the free dimensions were only a guess.
-                let note = Some(format!("warm-up left out, as the inputs have free dimensions: {error}"));
-                return Ok(WarmedUp { model, longest_batch: Duration::MAX, note });
-            }
-            Err(error) => return Err(Error::load(format!("warm-up with {rows} rows of zeros failed: {error}"))),
-        }
-        longest_batch = began.elapsed();
-    }
-    // With free inner dimensions a caller may send far more than the ones that were tried.
-    let longest_batch = if signature.has_free_inner_dims() { Duration::MAX } else { longest_batch };
-    Ok(WarmedUp { model, longest_batch, note: None })
-}
-
-/// An input of zeros (empty strings for `BYTES`), 1 for every free dimension but the batch's.
-fn zeros(spec: &TensorSpec, rows: usize) -> Result<Tensor> {
-    let mut dims: Vec<usize> = spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
-    if let (Some(first), Some(None)) = (dims.first_mut(), spec.dims.first()) {
-        *first = rows;
-    }
-    let shape = Shape::new(dims)?;
-    let data: Bytes = match spec.dtype.size() {
-        Some(size) => vec![0; shape.elements() * size].into(),
-        None => {
-            let mut data = Vec::new();
-            (0..shape.elements()).try_for_each(|_| push_bytes_element(&mut data, b""))?;
-            data.into()
-        }
-    };
-    Tensor::new(spec.name.clone(), spec.dtype, shape, data)
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Error::load(format!("loading stopped half-way: {error}"))))
@@ -205,28 +140,24 @@ impl Phases {
     }
 
     fn done(&mut self, phase: &'static str) {
-        let took: Duration = self.step.elapsed();
+        self.seconds.push((phase, self.step.elapsed().as_secs_f64()));
         self.step = Instant::now();
-        self.record(phase, took);
-    }
-
-    fn record(&mut self, phase: &'static str, took: Duration) {
-        self.entry.metrics().observe_load(phase, took);
-        self.seconds.push((phase, took.as_secs_f64()));
     }
 
     fn ready(mut self, files: &ModelFiles) {
-        let total = self.begun.elapsed();
-        self.record("ready", total);
+        let total = self.begun.elapsed().as_secs_f64();
+        self.seconds.push(("ready", total));
+        let metrics = self.entry.metrics();
+        self.seconds.iter().for_each(|(phase, seconds)| metrics.observe_load(phase, *seconds));
         let resident = host::process_memory().unwrap_or_default().resident_bytes;
         tracing::info!(
             model = %self.entry.name,
-            version = %self.entry.identity().version,
+            version = %self.entry.version(),
             format = files.format.name(),
             file = %files.model.display(),
             bytes = files.bytes,
             resident_bytes = resident.saturating_sub(self.resident_before),
-            seconds = total.as_secs_f64(),
+            seconds = total,
             phases = ?self.seconds,
             "model ready"
         );

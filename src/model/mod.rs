@@ -4,3 +4,4 @@
 pub mod catalog;
 pub mod loader;
 pub mod state;
+pub mod warmup;

@@ -9,52 +9,9 @@
 
 use bytes::BufMut;
 use half::{bf16, f16};
-use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dims, Excerpt, MAX_RANK, Tensor, push_bytes_element};
-
-/// Parses the object around the tensors.
-///
-/// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid): what is no JSON object, with the place; a field of another type or
-/// a missing one, with its path.
-pub fn envelope<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
-    match body.trim_ascii_start().first() {
-        // serde would take an array for a struct, field by field.
-        Some(b'[' | b'"') => Err(Error::invalid("Unrecognized request format: expected a JSON object")),
-        _ => value(body),
-    }
-}
-
-/// As [`envelope`], for any JSON value. The fast way knows a line and a column; only when it fails, a second pass
-/// finds out the field's path.
-pub fn value<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(text).map_err(|error| {
-        let reader = &mut serde_json::Deserializer::from_slice(text);
-        match serde_path_to_error::deserialize::<_, T>(reader) {
-            Err(located) if error.is_data() && located.path().iter().next().is_some() => {
-                // A size is all we ever read as usize, and clients need not know what that is.
-                let inner = located.inner().to_string().replace("expected usize", "expected a size of 0 or more");
-                Error::invalid(format!("field \"{}\": {inner}", located.path()))
-            }
-            _ => Error::invalid(format!("Unrecognized request format: {error}{}", near(text, &error))),
-        }
-    })
-}
-
-/// What stands where the syntax goes wrong: ` near "NaN, 4]"`.
-fn near(text: &[u8], error: &serde_json::Error) -> String {
-    if !error.is_syntax() {
-        return String::new();
-    }
-    let line = text.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let rest = &line[error.column().saturating_sub(1).min(line.len())..];
-    let shown = String::from_utf8_lossy(&rest[..rest.len().min(20)]);
-    let hint =
-        if ["N", "I", "-I"].iter().any(|word| shown.starts_with(word)) { " (JSON has no NaN: send null)" } else { "" };
-    format!(" near {shown:?}{hint}")
-}
 
 /// Appends the elements of `text`, a JSON scalar or nested arrays of scalars, and returns the dimensions found:
 /// none for a scalar.
@@ -103,7 +60,8 @@ pub fn parse(text: &str, dtype: DType, data: &mut Vec<u8>) -> Result<Vec<usize>>
     }
     .map_err(|failure| match failure {
         Failure::Element { path, text, misfit: Misfit::Type } => {
-            Error::invalid(format!("element {path}: expected {dtype}, got {}", describe(text)))
+            let place = if path.is_empty() { "the value".to_owned() } else { format!("element {path}") };
+            Error::invalid(format!("{place}: expected {dtype}, got {}", describe(text)))
         }
         Failure::Element { path, text, misfit: Misfit::Range } => {
             Error::invalid(format!("element {path}: {} does not fit {dtype}", Excerpt(text)))

@@ -1,8 +1,10 @@
 //! Bytes to and from [`crate::infer`], and nothing else: no sockets, no models, no clock.
 //!
-//! V1 and V2 over REST share [`json`]; gRPC has its generated messages in [`open_inference`]. Which path means
+//! V1 and V2 over REST share `envelope` and [`json`]; gRPC has its generated messages in [`open_inference`], and [`wire`] to
+//! count them before they are decoded. Which path means
 //! what is one screen in [`route`].
 
+mod envelope;
 pub mod grpc;
 pub mod json;
 mod objects;
@@ -12,3 +14,4 @@ pub mod open_inference;
 pub mod route;
 pub mod v1;
 pub mod v2;
+pub mod wire;

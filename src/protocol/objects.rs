@@ -37,7 +37,7 @@ pub fn columns(field: &str, text: &str, signature: &Signature) -> Result<Vec<Ten
 /// The names of a model's inputs, for error messages.
 pub fn names(signature: &Signature) -> String {
     let names: Vec<_> = signature.inputs.iter().map(|spec| format!("\"{}\"", spec.name)).collect();
-    names.join(", ")
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 struct Reader<'a> {

@@ -58,6 +58,7 @@ fn find(path: &str) -> Result<Option<(&'static str, Route<'_>)>> {
         return Ok(None);
     }
     let found = match &parts[..count] {
+        [] if path.is_empty() => return Ok(None), // CONNECT has no path
         [] => (GET, Route::Alive),
         ["metrics"] => (GET, Route::Metrics),
         ["v1", "models"] => (GET, Route::V1Models),

@@ -8,12 +8,13 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{json, objects};
+use super::{envelope, json, objects};
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse, Signature};
 use crate::tensor::{Shape, Tensor};
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Body<'a> {
     #[serde(borrow)]
     instances: Option<&'a RawValue>,
@@ -26,7 +27,7 @@ struct Body<'a> {
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid), naming the field and the element.
 pub fn decode(body: &[u8], signature: &Signature) -> Result<InferRequest> {
-    let body: Body = json::envelope(body)?;
+    let body: Body = envelope::object(body)?;
     // Both given: `inputs` wins, as in KServe's own server.
     let (field, value) = match (body.inputs, body.instances) {
         (Some(inputs), _) => ("inputs", inputs.get()),

@@ -8,62 +8,70 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json;
+use super::{envelope, json};
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse, Signature, TensorSpec};
-use crate::tensor::{DType, Excerpt, Shape, Tensor};
+use crate::tensor::{DType, Excerpt, MAX_RANK, Shape, Tensor};
 
 /// In a request or response with binary tensors: how many bytes of the body are JSON.
 pub const JSON_LENGTH_HEADER: &str = "inference-header-content-length";
 
+// Clients that serialise their optional fields write null where they have nothing to say.
+
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Body<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
-    #[serde(default)]
-    parameters: RequestParameters,
+    parameters: Option<RequestParameters>,
     #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
-    #[serde(borrow, default)]
-    outputs: Vec<Output<'a>>,
+    inputs: envelope::Bounded<Input<'a>, MAX_TENSORS>,
+    #[serde(borrow)]
+    outputs: Option<envelope::Bounded<Output<'a>, MAX_TENSORS>>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
 struct RequestParameters {
     binary_data_output: Option<bool>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with name, shape and datatype")]
 struct Input<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    shape: Vec<usize>,
+    shape: envelope::Bounded<usize, MAX_RANK>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
-    #[serde(default)]
-    parameters: InputParameters,
+    parameters: Option<InputParameters>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
 struct InputParameters {
     binary_data_size: Option<usize>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with a name")]
 struct Output<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    #[serde(default)]
-    parameters: OutputParameters,
+    parameters: Option<OutputParameters>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
 struct OutputParameters {
     binary_data: Option<bool>,
     classification: Option<serde::de::IgnoredAny>,
 }
+
+/// More inputs or outputs than any model has.
+const MAX_TENSORS: usize = 1024;
 
 /// Which outputs the caller wants as raw bytes behind the JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,19 +101,20 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<(InferRequest,
             body.len()
         )));
     }
-    let parsed: Body = json::envelope(&body[..json_end])?;
+    let parsed: Body = envelope::object(&body[..json_end])?;
     let mut blobs = body.slice(json_end..);
-    let inputs = parsed.inputs.iter().map(|input| {
+    let inputs = parsed.inputs.0.iter().map(|input| {
         input.decode(&mut blobs).map_err(|error| error.context(format_args!("input \"{}\"", Excerpt(&input.name))))
     });
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
     if !blobs.is_empty() {
         return Err(Error::invalid(format!("{} bytes of binary data are left after the last input", blobs.len())));
     }
-    let all = parsed.parameters.binary_data_output.unwrap_or(false);
-    let mut outputs = Vec::with_capacity(parsed.outputs.len());
+    let all = parsed.parameters.unwrap_or_default().binary_data_output.unwrap_or(false);
+    let mut outputs = Vec::new();
     let mut exceptions = Vec::new();
-    for Output { name, parameters } in parsed.outputs {
+    for Output { name, parameters } in parsed.outputs.into_iter().flat_map(|outputs| outputs.0) {
+        let parameters = parameters.unwrap_or_default();
         if parameters.classification.is_some() {
             return Err(Error::invalid(format!("output \"{name}\": the classification extension is not supported")));
         }
@@ -121,8 +130,9 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<(InferRequest,
 impl Input<'_> {
     fn decode(&self, blobs: &mut Bytes) -> Result<Tensor> {
         let dtype = DType::parse(&self.datatype)?;
-        let shape = Shape::new(self.shape.clone())?;
-        let data = match (self.data, self.parameters.binary_data_size) {
+        let shape = Shape::new(self.shape.0.clone())?;
+        let size = self.parameters.as_ref().and_then(|parameters| parameters.binary_data_size);
+        let data = match (self.data, size) {
             (Some(_), Some(_)) => return Err(Error::invalid("both \"data\" and \"binary_data_size\" are given")),
             (None, None) => return Err(Error::invalid("neither \"data\" nor \"binary_data_size\" is given")),
             (Some(text), None) => parse_data(text.get(), dtype, &shape)?,

@@ -1,4 +1,5 @@
-//! Bodies: request bodies that are capped, counted and not waited for for ever; response bodies of both front ends.
+//! Bodies: request bodies that are capped, counted and not waited for for ever; answers that are counted until their
+//! last byte is written.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,10 +7,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::engine::admission::Guard;
 use crate::error::{Error, Kind, Result};
@@ -19,63 +21,27 @@ use crate::error::{Error, Kind, Result};
 const DISCARD_BYTES: usize = 256 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 
-/// A request body within its limits. Every byte is accounted for in the request's [`Guard`].
-pub struct LimitedBody {
-    inner: Incoming,
-    guard: Arc<Guard>,
-    max_bytes: usize,
-    seen: usize,
-    patience: Duration,
-    /// Set while the peer owes us data.
-    stalled: Option<Pin<Box<Sleep>>>,
+/// What a request body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    pub max_bytes: usize,
+    /// How long it may make no progress.
+    pub patience: Duration,
+    /// When it must be complete.
+    pub deadline: std::time::Instant,
 }
 
-impl LimitedBody {
-    pub fn new(inner: Incoming, guard: Arc<Guard>, max_bytes: usize, patience: Duration) -> LimitedBody {
-        LimitedBody { inner, guard, max_bytes, seen: 0, patience, stalled: None }
+/// Reads a whole body. Every byte is accounted for in `guard`.
+///
+/// # Errors
+/// [`Kind::TooLarge`], [`Kind::Overloaded`], [`Kind::BodyTimeout`], or [`Kind::Invalid`] when the peer breaks off.
+pub async fn read(body: Incoming, limits: BodyLimits, guard: Option<&Guard>) -> Result<Bytes> {
+    let mut reader = Reader { inner: body, limits, stalled: None };
+    let read = reader.read(guard).await;
+    if read.as_ref().is_err_and(|error| matches!(error.kind(), Kind::TooLarge | Kind::Overloaded)) {
+        discard(reader.inner).await;
     }
-
-    /// The whole body in one piece.
-    ///
-    /// # Errors
-    /// [`Kind::TooLarge`], [`Kind::Overloaded`], [`Kind::BodyTimeout`], or [`Kind::Invalid`] when the peer breaks off.
-    pub async fn read(mut self) -> Result<Bytes> {
-        let collected = self.collect_frames().await;
-        if collected.as_ref().is_err_and(|error| matches!(error.kind(), Kind::TooLarge | Kind::Overloaded)) {
-            discard(self.inner).await;
-        }
-        collected
-    }
-
-    async fn collect_frames(&mut self) -> Result<Bytes> {
-        let declared = self.inner.size_hint().exact().unwrap_or(0);
-        if declared > self.max_bytes as u64 {
-            return Err(self.too_large());
-        }
-        // Most bodies come in one frame and are passed on as they are.
-        let mut first = Bytes::new();
-        let mut joined = BytesMut::new();
-        while let Some(frame) = self.frame().await {
-            let Ok(data) = frame?.into_data() else { continue }; // trailers mean nothing to us
-            if first.is_empty() && joined.is_empty() {
-                first = data;
-                continue;
-            }
-            if joined.is_empty() {
-                joined.reserve(usize::try_from(declared).unwrap_or(0).max(first.len() + data.len()));
-                joined.extend_from_slice(&std::mem::take(&mut first));
-            }
-            joined.extend_from_slice(&data);
-        }
-        Ok(if joined.is_empty() { first } else { joined.freeze() })
-    }
-
-    fn too_large(&self) -> Error {
-        Error::new(
-            Kind::TooLarge,
-            format!("the request body is larger than {} bytes (--max_body_bytes)", self.max_bytes),
-        )
-    }
+    read
 }
 
 /// Reads what is left of a body that nobody wants, within bounds, so that its connection can be used again.
@@ -91,72 +57,124 @@ pub async fn discard(mut body: Incoming) {
     }
 }
 
-impl Body for LimitedBody {
-    type Data = Bytes;
-    type Error = Error;
+pub fn too_large(max_bytes: usize) -> Error {
+    Error::new(Kind::TooLarge, format!("the request body is larger than {max_bytes} bytes (--max_body_bytes)"))
+}
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            let patience = this.patience;
-            let stalled = this.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
-            ready!(stalled.as_mut().poll(cx));
-            let text = format!("the request body made no progress for {} s", patience.as_secs_f64());
-            return Poll::Ready(Some(Err(Error::new(Kind::BodyTimeout, text))));
-        };
-        this.stalled = None;
-        Poll::Ready(match frame {
-            None => None,
-            Some(Err(error)) => Some(Err(Error::invalid("the request body broke off").with_source(error))),
-            Some(Ok(frame)) => {
-                let size = frame.data_ref().map_or(0, Bytes::len);
-                this.seen += size;
-                if this.seen > this.max_bytes {
-                    Some(Err(this.too_large()))
-                } else {
-                    Some(this.guard.grow(size).map(|()| frame))
-                }
+struct Reader {
+    inner: Incoming,
+    limits: BodyLimits,
+    /// Set while the peer owes us data.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Reader {
+    async fn read(&mut self, guard: Option<&Guard>) -> Result<Bytes> {
+        let max_bytes = self.limits.max_bytes;
+        let declared = usize::try_from(self.inner.size_hint().exact().unwrap_or(0)).unwrap_or(usize::MAX);
+        if declared > max_bytes {
+            return Err(too_large(max_bytes));
+        }
+        // Most bodies come in one frame and are passed on as they are.
+        let mut first = Bytes::new();
+        let mut joined = BytesMut::new();
+        let mut seen = 0;
+        while let Some(frame) = self.frame().await? {
+            let Ok(data) = frame.into_data() else { continue }; // trailers mean nothing to us
+            seen += data.len();
+            if seen > max_bytes {
+                return Err(too_large(max_bytes));
             }
+            guard.map_or(Ok(()), |guard| guard.grow(data.len()))?;
+            if first.is_empty() && joined.is_empty() {
+                first = data;
+                continue;
+            }
+            if joined.is_empty() {
+                joined.reserve(declared.max(first.len() + data.len()));
+                joined.extend_from_slice(&std::mem::take(&mut first));
+            }
+            joined.extend_from_slice(&data);
+        }
+        Ok(if joined.is_empty() { first } else { joined.freeze() })
+    }
+
+    async fn frame(&mut self) -> Result<Option<Frame<Bytes>>> {
+        std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>>> {
+        let BodyLimits { patience, deadline, .. } = self.limits;
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            let until = || (Instant::now() + patience).min(deadline.into());
+            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(until())));
+            ready!(stalled.as_mut().poll(cx));
+            let text = if deadline <= std::time::Instant::now() {
+                "the request body was not complete by the request's deadline".to_owned()
+            } else {
+                format!("the request body made no progress for {} s", patience.as_secs_f64())
+            };
+            return Poll::Ready(Err(Error::new(Kind::BodyTimeout, text)));
+        };
+        self.stalled = None;
+        Poll::Ready(match frame {
+            None => Ok(None),
+            Some(Ok(frame)) => Ok(Some(frame)),
+            Some(Err(error)) => Err(Error::invalid("the request body broke off").with_source(error)),
         })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 
-/// What goes back to hyper: a finished REST answer, or whatever tonic streams.
-pub enum ResponseBody {
-    Rest(Full<Bytes>),
-    Grpc(tonic::body::Body),
+/// An answer: one piece of data, and for gRPC the trailers after it.
+#[derive(Default)]
+pub struct ResponseBody {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl ResponseBody {
+    pub fn new(data: Vec<u8>) -> ResponseBody {
+        ResponseBody { data: Some(data.into()), trailers: None }
+    }
+
+    /// Data that counts against the request's guard until hyper has written it.
+    ///
+    /// # Errors
+    /// [`Kind::Overloaded`] when there is no room for it.
+    pub fn held(data: Vec<u8>, guard: Arc<Guard>) -> Result<ResponseBody> {
+        struct Held(Vec<u8>, #[allow(dead_code)] Arc<Guard>); // the guard is only there to be dropped
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        guard.grow(data.len())?;
+        Ok(ResponseBody { data: Some(Bytes::from_owner(Held(data, guard))), trailers: None })
+    }
+
+    #[must_use]
+    pub fn with_trailers(self, trailers: HeaderMap) -> ResponseBody {
+        ResponseBody { trailers: Some(trailers), ..self }
+    }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = std::convert::Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        match self.get_mut() {
-            ResponseBody::Rest(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            ResponseBody::Grpc(body) => Pin::new(body).poll_frame(cx),
-        }
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let next = match self.data.take() {
+            Some(data) => Some(Frame::data(data)),
+            None => self.trailers.take().map(Frame::trailers),
+        };
+        Poll::Ready(next.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            ResponseBody::Rest(body) => body.is_end_stream(),
-            ResponseBody::Grpc(body) => body.is_end_stream(),
-        }
+        self.data.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            ResponseBody::Rest(body) => body.size_hint(),
-            ResponseBody::Grpc(body) => body.size_hint(),
-        }
+        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }

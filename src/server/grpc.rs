@@ -1,163 +1,182 @@
 //! The gRPC front end: `inference.GRPCInferenceService` on the same engine and the same error table.
+//!
+//! All its calls are unary, which over hyper takes a length in front of a message and trailers behind it. Doing that
+//! here, and not in a framework, is what lets a message be counted before it is decoded and its answer until it is
+//! written. Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Request, Response};
-use http_body_util::BodyExt;
+use bytes::{BufMut, Bytes};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use tonic::{Code, Status};
-use tower_service::Service as _;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use prost::Message;
 
-use super::body::{LimitedBody, ResponseBody};
+use super::body::{self, ResponseBody};
 use super::context::Context;
 use super::{EXTENSIONS, SERVER_NAME, Server, Watch};
-use crate::config::ServerConfig;
 use crate::engine::admission::Guard;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::catalog::Entry;
-use crate::protocol::grpc as codec;
-use crate::protocol::open_inference as pb;
+use crate::protocol::{grpc as codec, open_inference as pb, wire};
 use crate::telemetry::metrics::{Protocol, Spent};
-use pb::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 
-pub type Service = GrpcInferenceServiceServer<Rpcs>;
+const SERVICE: &str = "/inference.GRPCInferenceService/";
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// A flag for compression and the message's length.
+const PREFIX_BYTES: usize = 5;
+/// Everything but predictions asks in a few bytes.
+const MAX_QUESTION_BYTES: usize = 64 << 10;
 
-/// The service for one server, which owns it: hence the weak reference back. Messages are limited by
-/// [`LimitedBody`], as on REST.
-pub fn service(server: Weak<Server>) -> Service {
-    GrpcInferenceServiceServer::new(Rpcs(server)).max_decoding_message_size(usize::MAX)
-}
-
-pub async fn handle(server: &Arc<Server>, context: Context, mut request: Request<Incoming>) -> Response<ResponseBody> {
-    // A refusal before the message is whole: no model is known yet, so none is blamed.
-    let started = context.started;
-    let refuse = move |server: &Server, error: &Error| {
-        server.unknown_model().observe_failure(Protocol::Grpc, started.elapsed(), error.kind());
-        status(error)
+pub async fn handle(server: &Server, context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
+    let path = request.uri().path().to_owned();
+    if let Some(encoding) = request.headers().get("grpc-encoding").filter(|encoding| *encoding != "identity") {
+        return refusal(&unsupported_encoding(encoding.to_str().unwrap_or("unknown")));
+    }
+    let answered = match path.strip_prefix(SERVICE) {
+        Some("ModelInfer") => infer(server, context, request.into_body()).await,
+        Some(method) => describe(server, context, method, request.into_body()).await,
+        None => Err(Error::new(Kind::NoRoute, format!("no such service: {}", crate::tensor::Excerpt(&path)))),
     };
-    let guard = match server.engine.admit() {
-        Ok(guard) => Arc::new(guard),
-        Err(error) => return refuse(server, &error).into_http().map(ResponseBody::Grpc),
-    };
-    request.extensions_mut().insert(context);
-    request.extensions_mut().insert(guard.clone());
-    let ServerConfig { max_body_bytes, body_timeout, .. } = server.config;
-    let counting = server.clone();
-    let request = request.map(|body| {
-        let limited = LimitedBody::new(body, guard, max_body_bytes, body_timeout);
-        limited.map_err(move |error| refuse(&counting, &error))
-    });
-    match server.grpc.clone().call(request).await {
-        Ok(response) => response.map(ResponseBody::Grpc),
-        Err(never) => match never {},
-    }
+    answered.map_or_else(|error| refusal(&error), answer)
 }
 
-pub struct Rpcs(Weak<Server>);
-
-impl Rpcs {
-    fn server(&self) -> Result<Arc<Server>, Status> {
-        self.0.upgrade().ok_or_else(|| Status::unavailable("the server is going away"))
-    }
-}
-
-#[tonic::async_trait]
-impl GrpcInferenceService for Rpcs {
-    async fn server_live(
-        &self,
-        _: tonic::Request<pb::ServerLiveRequest>,
-    ) -> Result<tonic::Response<pb::ServerLiveResponse>, Status> {
-        Ok(tonic::Response::new(pb::ServerLiveResponse { live: true }))
-    }
-
-    async fn server_ready(
-        &self,
-        _: tonic::Request<pb::ServerReadyRequest>,
-    ) -> Result<tonic::Response<pb::ServerReadyResponse>, Status> {
-        Ok(tonic::Response::new(pb::ServerReadyResponse { ready: self.server()?.is_ready() }))
-    }
-
-    async fn model_ready(
-        &self,
-        request: tonic::Request<pb::ModelReadyRequest>,
-    ) -> Result<tonic::Response<pb::ModelReadyResponse>, Status> {
-        let pb::ModelReadyRequest { name, version } = request.into_inner();
-        let server = self.server()?;
-        let entry = find(&server, &name, &version).map_err(|error| status(&error))?;
-        Ok(tonic::Response::new(pb::ModelReadyResponse { ready: entry.is_ready() && !server.is_draining() }))
-    }
-
-    async fn server_metadata(
-        &self,
-        _: tonic::Request<pb::ServerMetadataRequest>,
-    ) -> Result<tonic::Response<pb::ServerMetadataResponse>, Status> {
-        Ok(tonic::Response::new(pb::ServerMetadataResponse {
+/// Everything but predictions. These are let in also under overload, since the kubelet may be the one who asks.
+async fn describe(server: &Server, context: &Context, method: &str, body: Incoming) -> Result<ResponseBody> {
+    let limits = body::BodyLimits { max_bytes: MAX_QUESTION_BYTES, ..server.body_limits(context) };
+    let body = body::read(body, limits, None).await?;
+    match method {
+        "ServerLive" => reply(&pb::ServerLiveResponse { live: true }),
+        "ServerReady" => reply(&pb::ServerReadyResponse { ready: server.is_ready() }),
+        "ServerMetadata" => reply(&pb::ServerMetadataResponse {
             name: SERVER_NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
-        }))
+        }),
+        "ModelReady" => {
+            let pb::ModelReadyRequest { name, version } = message(&body)?;
+            let entry = find(server, &name, &version)?;
+            reply(&pb::ModelReadyResponse { ready: entry.is_ready() && !server.is_draining() })
+        }
+        "ModelMetadata" => {
+            let pb::ModelMetadataRequest { name, version } = message(&body)?;
+            let entry = find(server, &name, &version)?;
+            let served = entry.served()?;
+            reply(&codec::metadata(&entry.name, &served.version, served.platform, &served.signature))
+        }
+        _ => Err(Error::new(Kind::NoRoute, format!("no such method: {}", crate::tensor::Excerpt(method)))),
     }
+}
 
-    async fn model_metadata(
-        &self,
-        request: tonic::Request<pb::ModelMetadataRequest>,
-    ) -> Result<tonic::Response<pb::ModelMetadataResponse>, Status> {
-        let pb::ModelMetadataRequest { name, version } = request.into_inner();
-        let entry = find(&*self.server()?, &name, &version).map_err(|error| status(&error))?;
-        let served = entry.served().map_err(|error| status(&error))?;
-        let metadata = codec::metadata(&entry.name, &served.version, served.platform, &served.signature);
-        Ok(tonic::Response::new(metadata))
-    }
-
-    async fn model_infer(
-        &self,
-        request: tonic::Request<pb::ModelInferRequest>,
-    ) -> Result<tonic::Response<pb::ModelInferResponse>, Status> {
-        let server = self.server()?;
-        let (_, extensions, message) = request.into_parts();
-        let missing = || Status::internal("a request came past the server's front door");
-        let context = extensions.get::<Context>().ok_or_else(missing)?;
-        let guard = extensions.get::<Arc<Guard>>().ok_or_else(missing)?;
-        let entry = find(&server, &message.model_name, &message.model_version);
-        let mut watch = Watch::new(server.metrics_of(&entry), Protocol::Grpc, context);
-        let answered = match &entry {
-            Ok(entry) => predict(&server, context, guard, entry, message).await,
-            Err(error) => Err(error.replicate()),
-        };
-        watch.finish(answered).map(tonic::Response::new).map_err(|error| status(&error))
-    }
+async fn infer(server: &Server, context: &Context, body: Incoming) -> Result<ResponseBody> {
+    let mut watch = Watch::new(&server.metrics, Protocol::Grpc, context);
+    let answered = predict(server, context, body, &mut watch).await;
+    watch.finish(answered)
 }
 
 async fn predict(
     server: &Server,
     context: &Context,
-    guard: &Guard,
-    entry: &Entry,
-    message: pb::ModelInferRequest,
-) -> Result<(pb::ModelInferResponse, Spent)> {
-    let served = entry.served()?;
+    body: Incoming,
+    watch: &mut Watch<'_>,
+) -> Result<(ResponseBody, Spent)> {
+    let guard = Arc::new(server.engine.admit()?);
+    let body = body::read(body, server.body_limits(context), Some(&guard)).await?;
+
     let began = Instant::now();
-    let (request, raw) = codec::decode(message)?;
-    if !raw {
-        guard.grow(request.inputs.iter().map(|input| input.data().len()).sum())?;
-    }
+    let work = guard.clone();
+    let message = super::apart(body.len(), move || decode(&body, &work)).await?;
+    let entry = find(server, &message.model_name, &message.model_version)?;
+    watch.found(entry.metrics());
+    let served = entry.served()?;
+    let (request, raw) = super::apart(message.encoded_len(), move || codec::decode(message)).await?;
     let decode = began.elapsed();
 
     let began = Instant::now();
-    let answer = server.engine.infer(entry, &served, request, context.deadline).await?;
+    let answer = server.engine.infer(&entry, &served, request, context.deadline).await?;
     let infer = began.elapsed();
 
     let began = Instant::now();
-    let response = codec::encode(answer, raw);
-    Ok((response, Spent { decode, infer, encode: began.elapsed() }))
+    let encoded = super::apart(answer.data_bytes(), move || frame(&codec::encode(answer, raw))).await?;
+    let body = ResponseBody::held(encoded, guard)?;
+    Ok((body, Spent { decode, infer, encode: began.elapsed() }))
+}
+
+/// Counts what the message will take, then decodes it.
+fn decode(body: &Bytes, guard: &Guard) -> Result<pb::ModelInferRequest> {
+    let bytes = unframed(body)?;
+    guard.grow(wire::infer_request_bytes(&bytes)?)?;
+    pb::ModelInferRequest::decode(bytes).map_err(|error| malformed(&error))
+}
+
+fn message<M: Message + Default>(body: &Bytes) -> Result<M> {
+    M::decode(unframed(body)?).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &prost::DecodeError) -> Error {
+    Error::invalid(format!("the message cannot be decoded: {error}"))
+}
+
+/// The one message of a unary request.
+fn unframed(body: &Bytes) -> Result<Bytes> {
+    let Some((prefix, rest)) = body.split_first_chunk::<PREFIX_BYTES>() else {
+        return Err(Error::invalid("the request has no message"));
+    };
+    let [compressed, length @ ..] = *prefix;
+    if compressed != 0 {
+        return Err(unsupported_encoding("unnamed"));
+    }
+    let declared = u32::from_be_bytes(length) as usize;
+    if declared != rest.len() {
+        return Err(Error::invalid(format!("the message is declared with {declared} bytes and has {}", rest.len())));
+    }
+    Ok(body.slice(PREFIX_BYTES..))
+}
+
+fn unsupported_encoding(encoding: &str) -> Error {
+    let encoding = crate::tensor::Excerpt(encoding);
+    Error::new(Kind::Unsupported, format!("grpc-encoding {encoding} is not supported: send messages uncompressed"))
+}
+
+fn reply(message: &impl Message) -> Result<ResponseBody> {
+    frame(message).map(ResponseBody::new)
+}
+
+fn frame(message: &impl Message) -> Result<Vec<u8>> {
+    let length = message.encoded_len();
+    let declared = u32::try_from(length).map_err(|_| {
+        Error::new(Kind::TooLarge, "the answer is over the 4 GiB of a gRPC message: ask for fewer rows")
+    })?;
+    let mut framed = Vec::with_capacity(PREFIX_BYTES + length);
+    framed.put_u8(0);
+    framed.put_u32(declared);
+    message.encode(&mut framed).map_err(|error| Error::internal(format!("cannot encode the answer: {error}")))?;
+    Ok(framed)
+}
+
+fn answer(body: ResponseBody) -> Response<ResponseBody> {
+    let trailers = HeaderMap::from_iter([("grpc-status".parse().expect("a name"), HeaderValue::from_static("0"))]);
+    let mut response = Response::new(body.with_trailers(trailers));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+/// An error is an answer without a message: its status comes with the headers.
+fn refusal(error: &Error) -> Response<ResponseBody> {
+    /// What `grpc-message` may not hold as it is.
+    const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+    let message = utf8_percent_encode(error.message(), ESCAPED).to_string();
+    let mut response = Response::new(ResponseBody::default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC);
+    headers.insert("grpc-status", HeaderValue::from(error.kind().grpc()));
+    headers.insert("grpc-message", HeaderValue::from_str(&message).unwrap_or(HeaderValue::from_static("")));
+    response
 }
 
 /// In gRPC an absent version is an empty string.
 fn find(server: &Server, name: &str, version: &str) -> Result<Arc<Entry>> {
     server.engine.catalog().find(name, (!version.is_empty()).then_some(version))
-}
-
-fn status(error: &Error) -> Status {
-    Status::new(Code::from_i32(error.kind().grpc()), error.message())
 }

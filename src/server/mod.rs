@@ -5,29 +5,30 @@ mod body;
 mod context;
 mod grpc;
 mod rest;
+mod socket;
 mod watch;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use self::body::ResponseBody;
+use self::body::{BodyLimits, ResponseBody};
 use self::context::Context;
+use self::socket::{Patient, first_bytes};
 use self::watch::Watch;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
-use crate::error::Result;
-use crate::model::catalog::Entry;
-use crate::telemetry::metrics::{Metrics, ModelMetrics};
+use crate::error::{Error, Result};
+use crate::telemetry::metrics::Metrics;
 
 /// What we tell clients we are.
 const SERVER_NAME: &str = "stoker";
@@ -46,20 +47,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Server {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
-    /// Counts requests that name no model we have; made by the first of them.
-    unknown_model: OnceLock<Arc<ModelMetrics>>,
     config: ServerConfig,
     draining: AtomicBool,
     connections: Arc<Semaphore>,
-    grpc: grpc::Service,
 }
 
 impl Server {
     pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, config: ServerConfig) -> Arc<Server> {
-        Arc::new_cyclic(|server| Server {
-            unknown_model: OnceLock::new(),
+        Arc::new(Server {
             connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
-            grpc: grpc::service(server.clone()),
             engine,
             metrics,
             config,
@@ -80,16 +76,9 @@ impl Server {
         !self.is_draining() && self.engine.catalog().is_ready()
     }
 
-    /// Where a request for this model is counted.
-    fn metrics_of(&self, entry: &Result<Arc<Entry>>) -> Arc<ModelMetrics> {
-        match entry {
-            Ok(entry) => entry.metrics(),
-            Err(_) => self.unknown_model().clone(),
-        }
-    }
-
-    fn unknown_model(&self) -> &Arc<ModelMetrics> {
-        self.unknown_model.get_or_init(|| Arc::new(self.metrics.model("", "")))
+    fn body_limits(&self, context: &Context) -> BodyLimits {
+        let ServerConfig { max_body_bytes: max_bytes, body_timeout: patience, .. } = self.config;
+        BodyLimits { max_bytes, patience, deadline: context.deadline }
     }
 
     /// Gauges are read when somebody asks, not kept up to date on every request.
@@ -107,9 +96,9 @@ impl Server {
             let place = self.connections.clone().acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = self.clone().serve(stream, &graceful);
+                    let (server, graceful) = (self.clone(), graceful.watcher());
                     tokio::spawn(async move {
-                        connection.await;
+                        server.serve(stream, graceful).await;
                         drop(place);
                     });
                 }
@@ -122,8 +111,13 @@ impl Server {
         }
     }
 
-    fn serve(self: Arc<Self>, stream: TcpStream, graceful: &GracefulShutdown) -> impl Future<Output = ()> + use<> {
+    async fn serve(self: Arc<Self>, stream: TcpStream, graceful: Watcher) {
+        if let Err(error) = first_bytes(&stream, self.config.keep_alive).await {
+            tracing::debug!(%error, "connection without a request");
+            return;
+        }
         let _ = stream.set_nodelay(true); // an error here only costs latency
+        let stream = Patient::new(stream, self.config.body_timeout);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // hyper's header timeout runs from the end of one request, so it is the keep-alive timeout as well.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.config.keep_alive).max_buf_size(64 << 10);
@@ -136,30 +130,47 @@ impl Server {
             .max_header_list_size(MAX_HEAD_BYTES)
             .adaptive_window(true);
         let service = hyper::service::service_fn(move |request| self.clone().handle(request));
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-        async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "connection ended early");
-            }
+        let connection = graceful.watch(builder.serve_connection(stream, service).into_owned());
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended early");
         }
     }
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
         let context = Context::of(request.headers(), self.config.request_timeout);
-        let id = HeaderValue::from_str(context.request_id.as_str());
         let mut response = if is_grpc(&request) {
-            grpc::handle(&self, context, request).await
+            grpc::handle(&self, &context, request).await
         } else {
             rest::handle(&self, &context, request).await
         };
-        if let Ok(id) = id {
-            response.headers_mut().insert("x-request-id", id);
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(context.request_id.as_str()) {
+            headers.insert("x-request-id", id);
+        }
+        // Who sent a trace context hears which span of it was ours.
+        if let Some(trace) = context.trace.continued().and_then(|trace| HeaderValue::from_str(&trace).ok()) {
+            headers.insert("traceparent", trace);
         }
         Ok(response)
     }
 }
 
+/// Over HTTP/1.1 there are no trailers to put gRPC's status into: there it is a media type like any other.
 fn is_grpc(request: &Request<Incoming>) -> bool {
     let media_type = request.headers().get(header::CONTENT_TYPE);
-    media_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    request.version() == Version::HTTP_2
+        && media_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Work on this many bytes takes long enough to hold up everybody else.
+const LARGE_BYTES: usize = 256 << 10;
+
+/// Decodes or encodes: on the spot when it is little, on a thread apart when it is much, so that health checks and
+/// small requests are answered meanwhile.
+async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    if bytes < LARGE_BYTES {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::internal(format!("a codec failed: {error}"))))
 }

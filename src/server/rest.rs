@@ -6,15 +6,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use serde_json::json;
 
-use super::Server;
-use super::body::{LimitedBody, ResponseBody, discard};
+use super::body::{self, ResponseBody, discard};
 use super::context::Context;
+use super::{Server, Watch};
 use crate::engine::admission::Guard;
 use crate::error::{Error, Kind, Result};
+use crate::infer::{InferRequest, Signature};
 use crate::model::catalog::Entry;
 use crate::protocol::route::{ModelRef, Route, route};
 use crate::protocol::{json as json_text, v1, v2};
@@ -103,12 +103,17 @@ async fn infer(
     model: &ModelRef<'_>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>> {
+    let mut watch = Watch::new(&server.metrics, protocol, context);
     let entry = server.engine.catalog().find(&model.name, model.version.as_deref());
-    let mut watch = super::Watch::new(server.metrics_of(&entry), protocol, context);
-    let answered = match &entry {
-        Ok(entry) => predict(server, context, protocol, entry, request).await,
-        // The body is read all the same, so that the connection can be used again.
-        Err(error) => read_body(server, request).await.and(Err(error.replicate())),
+    let answered = match entry {
+        Ok(entry) => {
+            watch.found(entry.metrics());
+            predict(server, context, protocol, &entry, request).await
+        }
+        Err(error) => {
+            discard(request.into_body()).await;
+            Err(error)
+        }
     };
     watch.finish(answered)
 }
@@ -121,19 +126,14 @@ async fn predict(
     request: Request<Incoming>,
 ) -> Result<(Response<ResponseBody>, Spent)> {
     let headers = request.headers().clone();
-    let (body, guard) = read_body(server, request).await?;
+    let (body, guard) = read_body(server, context, request).await?;
     let served = entry.served()?;
     let json_length = media_type(&headers, protocol)?;
 
     let began = Instant::now();
-    let (decoded, binary) = match protocol {
-        Protocol::V2 => v2::decode(&body, json_length)?,
-        _ => (v1::decode(&body, &served.signature)?, v2::BinaryOutputs::default()),
-    };
-    if json_length.is_none() {
-        // Numbers can take several times the room of their text.
-        guard.grow(decoded.inputs.iter().map(|input| input.data().len()).sum())?;
-    }
+    let (model, work) = (served.clone(), guard.clone());
+    let decoding = move || decode(&body, json_length, protocol, &model.signature, &work);
+    let (decoded, binary) = super::apart(guard.bytes(), decoding).await?;
     let decode = began.elapsed();
 
     let began = Instant::now();
@@ -141,43 +141,54 @@ async fn predict(
     let infer = began.elapsed();
 
     let began = Instant::now();
-    let mut response = match protocol {
-        Protocol::V2 => {
-            let v2::Encoded { body, json_length } = v2::encode(&answer, &binary)?;
-            let media_type =
-                if json_length.is_some() { HeaderValue::from_static("application/octet-stream") } else { JSON };
-            let mut response = respond(StatusCode::OK, media_type, body);
-            if let Some(length) = json_length {
-                response.headers_mut().insert(v2::JSON_LENGTH_HEADER, HeaderValue::from(length));
-            }
-            response
+    let answer_bytes = answer.data_bytes();
+    let encoding = move || match protocol {
+        Protocol::V2 => v2::encode(&answer, &binary),
+        _ => v1::encode(&answer).map(|body| v2::Encoded { body, json_length: None }),
+    };
+    let v2::Encoded { body, json_length } = super::apart(answer_bytes, encoding).await?;
+    let mut response = Response::new(ResponseBody::held(body, guard)?);
+    let headers = response.headers_mut();
+    match json_length {
+        None => headers.insert(CONTENT_TYPE, JSON),
+        Some(length) => {
+            headers.insert(v2::JSON_LENGTH_HEADER, HeaderValue::from(length));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
         }
-        _ => respond(StatusCode::OK, JSON, v1::encode(&answer)?),
     };
     // So that a canary's share of the traffic can be counted by its callers.
     if let Ok(version) = HeaderValue::from_str(&served.version) {
-        response.headers_mut().insert("x-model-version", version);
+        headers.insert("x-model-version", version);
     }
     Ok((response, Spent { decode, infer, encode: began.elapsed() }))
 }
 
+fn decode(
+    body: &Bytes,
+    json_length: Option<usize>,
+    protocol: Protocol,
+    signature: &Signature,
+    guard: &Guard,
+) -> Result<(InferRequest, v2::BinaryOutputs)> {
+    // Numbers can take several times the room of their text: a digit and a comma become eight bytes.
+    let json = &body[..json_length.unwrap_or(body.len()).min(body.len())];
+    guard.grow(8 * memchr::memchr_iter(b',', json).count())?;
+    match protocol {
+        Protocol::V2 => v2::decode(body, json_length),
+        _ => Ok((v1::decode(body, signature)?, v2::BinaryOutputs::default())),
+    }
+}
+
 /// Reads the body under the server's limits. The guard keeps the bytes accounted for: hold it as long as them.
-async fn read_body(server: &Server, request: Request<Incoming>) -> Result<(Bytes, Arc<Guard>)> {
-    let limit = server.config.max_body_bytes;
+async fn read_body(server: &Server, context: &Context, request: Request<Incoming>) -> Result<(Bytes, Arc<Guard>)> {
+    let limits = server.body_limits(context);
     // Who asks before sending gets the refusal before sending.
     let asks_first = request.headers().contains_key(EXPECT);
-    if asks_first && request.body().size_hint().lower() > limit as u64 {
-        return Err(Error::new(
-            Kind::TooLarge,
-            format!("the request body is larger than {limit} bytes (--max_body_bytes)"),
-        ));
+    if asks_first && request.body().size_hint().lower() > limits.max_bytes as u64 {
+        return Err(body::too_large(limits.max_bytes));
     }
     match server.engine.admit() {
-        Ok(guard) => {
-            let guard = Arc::new(guard);
-            let body = LimitedBody::new(request.into_body(), guard.clone(), limit, server.config.body_timeout);
-            Ok((body.read().await?, guard))
-        }
+        Ok(guard) => Ok((body::read(request.into_body(), limits, Some(&guard)).await?, Arc::new(guard))),
         Err(full) => {
             discard(request.into_body()).await;
             Err(full)
@@ -217,7 +228,7 @@ fn media_type(headers: &HeaderMap, protocol: Protocol) -> Result<Option<usize>> 
 }
 
 fn respond(status: StatusCode, media_type: HeaderValue, body: Vec<u8>) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Rest(Full::from(body)));
+    let mut response = Response::new(ResponseBody::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, media_type);
     response

@@ -4,32 +4,44 @@ use std::sync::Arc;
 
 use super::context::Context;
 use crate::error::{Error, Result};
-use crate::telemetry::metrics::{ModelMetrics, Protocol, Spent};
+use crate::telemetry::metrics::{Metrics, ModelMetrics, Protocol, Spent};
 
 pub struct Watch<'a> {
-    metrics: Arc<ModelMetrics>,
+    metrics: &'a Metrics,
+    /// `None` until it is known, and for good when the request names no model that we have.
+    model: Option<Arc<ModelMetrics>>,
     protocol: Protocol,
     context: &'a Context,
     finished: bool,
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(metrics: Arc<ModelMetrics>, protocol: Protocol, context: &'a Context) -> Watch<'a> {
-        Watch { metrics, protocol, context, finished: false }
+    pub fn new(metrics: &'a Metrics, protocol: Protocol, context: &'a Context) -> Watch<'a> {
+        Watch { metrics, model: None, protocol, context, finished: false }
+    }
+
+    /// The request is for this model.
+    pub fn found(&mut self, model: Arc<ModelMetrics>) {
+        self.model = Some(model);
     }
 
     /// Takes note of how it ended, and passes on the answer.
-    pub fn finish<T>(&mut self, answered: Result<(T, Spent)>) -> Result<T> {
+    pub fn finish<T>(mut self, answered: Result<(T, Spent)>) -> Result<T> {
         self.finished = true;
         let took = self.context.started.elapsed();
+        match (&answered, &self.model) {
+            (Ok((_, spent)), Some(model)) => model.observe_answer(self.protocol, took, *spent),
+            (Err(error), Some(model)) => model.observe_failure(self.protocol, took, error.kind()),
+            (Err(error), None) => self.metrics.observe_stray(self.protocol, error.kind()),
+            (Ok(_), None) => unreachable!("an answer comes from a model"),
+        }
         match answered {
             Ok((answer, spent)) => {
-                self.metrics.observe_answer(self.protocol, took, spent);
                 tracing::debug!(
                     request_id = %self.context.request_id,
-                    trace_id = format_args!("{:032x}", self.context.trace.trace_id),
-                    span_id = format_args!("{:016x}", self.context.trace.span_id),
-                    model = self.metrics.name(),
+                    trace_id = self.context.trace.trace_id_text(),
+                    span_id = self.context.trace.span_id_text(),
+                    model = self.model_name(),
                     protocol = self.protocol.name(),
                     seconds = took.as_secs_f64(),
                     decode_seconds = spent.decode.as_secs_f64(),
@@ -40,7 +52,6 @@ impl<'a> Watch<'a> {
                 Ok(answer)
             }
             Err(error) => {
-                self.metrics.observe_failure(self.protocol, took, error.kind());
                 self.log_failure(&error, took.as_secs_f64());
                 Err(error)
             }
@@ -53,9 +64,9 @@ impl<'a> Watch<'a> {
             ($level:ident) => {
                 tracing::$level!(
                     request_id = %self.context.request_id,
-                    trace_id = format_args!("{:032x}", self.context.trace.trace_id),
-                    span_id = format_args!("{:016x}", self.context.trace.span_id),
-                    model = self.metrics.name(),
+                    trace_id = self.context.trace.trace_id_text(),
+                    span_id = self.context.trace.span_id_text(),
+                    model = self.model_name(),
                     protocol = self.protocol.name(),
                     code = error.kind().http(),
                     seconds,
@@ -66,13 +77,20 @@ impl<'a> Watch<'a> {
         }
         if error.kind().http() == 500 { event!(error) } else { event!(debug) }
     }
+
+    fn model_name(&self) -> &str {
+        self.model.as_ref().map_or("", |model| model.name())
+    }
 }
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        if !self.finished {
-            self.metrics.observe_cancelled();
-            tracing::debug!(request_id = %self.context.request_id, model = self.metrics.name(), "caller went away");
+        if self.finished {
+            return;
         }
+        if let Some(model) = &self.model {
+            model.observe_cancelled();
+        }
+        tracing::debug!(request_id = %self.context.request_id, model = self.model_name(), "caller went away");
     }
 }

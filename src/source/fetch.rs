@@ -1,7 +1,8 @@
 //! Brings a source's files to a local directory, whole or not at all.
 //!
-//! Files are written into a private folder that is renamed when the last byte is there, under a name made of what
-//! the manifest says. So a directory that exists is complete, and an unchanged source is not read twice.
+//! Files are written into a private folder that is renamed when the last byte is on disk, under a name made of what the
+//! manifest says, so an unchanged source is not read twice. A folder found there is used when all files have the
+//! manifest's sizes, and fetched again otherwise. What a killed process has left behind is removed by the next one.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -38,19 +39,68 @@ pub async fn fetch<S: Source>(source: Arc<S>, name: &str, cache: &Path) -> Resul
     let target = cache.join(cache_key(name, &manifest));
     let bytes = manifest.iter().map(|file| file.bytes).sum();
     let fetched = |cached| Fetched { directory: target.clone(), files: manifest.len(), bytes, cached };
-    if target.is_dir() {
+    if holds(&target, &manifest) {
         return Ok(fetched(true));
     }
     let failed = |error: std::io::Error| Error::load(format!("cache directory {}: {error}", cache.display()));
     std::fs::create_dir_all(cache).map_err(failed)?;
-    let partial = tempfile::Builder::new().prefix("partial-").tempdir_in(cache).map_err(failed)?;
-    download(&source, &manifest, partial.path()).await?;
-    match std::fs::rename(partial.path(), &target) {
-        Ok(()) => drop(partial.keep()), // it has moved: there is nothing left to remove
-        Err(_) if target.is_dir() => {} // another process was faster with the same content
-        Err(error) => return Err(failed(error)),
+    remove_leftovers(cache);
+    let partial = Partial::new(cache).map_err(failed)?;
+    download(&source, &manifest, partial.folder.path()).await?;
+    if target.exists() && !holds(&target, &manifest) {
+        std::fs::remove_dir_all(&target).map_err(failed)?;
+    }
+    match std::fs::rename(partial.folder.path(), &target) {
+        Err(_) if holds(&target, &manifest) => {} // another process was faster with the same content
+        renamed => renamed.map_err(failed)?,
     }
     Ok(fetched(false))
+}
+
+/// Whether the folder has every file of the manifest in its full size.
+fn holds(folder: &Path, manifest: &[RemoteFile]) -> bool {
+    let size = |file: &RemoteFile| std::fs::metadata(folder.join(&file.path)).map(|found| found.len()).ok();
+    manifest.iter().all(|file| size(file) == Some(file.bytes))
+}
+
+const PARTIAL: &str = "partial-";
+const LOCK: &str = ".lock";
+
+/// A folder being filled, and the lock that says that somebody is still at it. Both go when it is dropped.
+struct Partial {
+    folder: tempfile::TempDir,
+    lock: PathBuf,
+    _locked: File,
+}
+
+impl Partial {
+    fn new(cache: &Path) -> std::io::Result<Partial> {
+        let folder = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(cache)?;
+        let mut lock = folder.path().as_os_str().to_owned();
+        lock.push(LOCK);
+        let lock = PathBuf::from(lock);
+        let file = File::create(&lock)?;
+        file.lock()?;
+        Ok(Partial { folder, lock, _locked: file })
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.lock); // if it stays, the next process takes it for what it is
+    }
+}
+
+/// Removes folders whose process has died. Errors only mean that rubbish stays.
+fn remove_leftovers(cache: &Path) {
+    for entry in cache.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(folder) = name.strip_suffix(LOCK).filter(|folder| folder.starts_with(PARTIAL)) else { continue };
+        if File::open(entry.path()).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = std::fs::remove_dir_all(cache.join(folder));
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The same for the same content of the same place, and safe as a file name.
@@ -91,7 +141,17 @@ async fn download<S: Source>(source: &Arc<S>, manifest: &[RemoteFile], directory
     while !reads.is_empty() {
         finish_one(&mut reads).await?;
     }
-    Ok(())
+    // The rename must not reach the disk before the bytes do.
+    let folder = directory.to_owned();
+    let synced = tokio::task::spawn_blocking(move || sync(&folder)).await;
+    synced.map_err(std::io::Error::other).flatten().map_err(|error| write_error(directory, &error))
+}
+
+fn sync(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        path.read_dir()?.try_for_each(|entry| sync(&entry?.path()))?;
+    }
+    File::open(path)?.sync_all()
 }
 
 async fn finish_one(reads: &mut JoinSet<Result<()>>) -> Result<()> {
@@ -150,6 +210,24 @@ mod tests {
         let error = fetch(Arc::new(source), "memory://a", cache.path()).await.err().unwrap();
         assert!(error.message().contains("scripted failure"), "{error}");
         assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_copy_is_fetched_again_and_leftovers_are_removed() {
+        let cache = tempfile::tempdir().unwrap();
+        let source = Arc::new(Memory::new([("model.onnx", content())]));
+        let first = fetch(source.clone(), "memory://a", cache.path()).await.unwrap();
+        File::options().write(true).open(first.directory.join("model.onnx")).unwrap().set_len(10).unwrap();
+        // As a killed process leaves them: a folder, and a lock that nobody holds.
+        std::fs::create_dir(cache.path().join("partial-dead")).unwrap();
+        std::fs::write(cache.path().join("partial-dead.lock"), "").unwrap();
+        let alive = Partial::new(cache.path()).unwrap();
+        let again = fetch(source, "memory://a", cache.path()).await.unwrap();
+        assert!(!again.cached);
+        assert_eq!(std::fs::read(again.directory.join("model.onnx")).unwrap(), content());
+        assert!(alive.folder.path().is_dir(), "somebody is still at it");
+        drop(alive);
+        assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::time::SystemTime;
 use crate::config::LogFormat;
 
 /// Installs the process's log; the first call wins, later ones (tests start many servers) change nothing.
-/// `level` is a `tracing` filter such as `info` or `info,stoker=debug`; it has been checked by [`valid_level`].
+/// `level` is a `tracing` filter such as `info` or `info,stoker=debug`; it has been checked by the configuration.
 pub fn init(format: LogFormat, level: &str) {
     let json = match format {
         LogFormat::Json => true,
@@ -28,8 +28,4 @@ pub fn init(format: LogFormat, level: &str) {
             tracing::error!(thread, "{}", panic.to_string().replace('\n', " "));
         }));
     }
-}
-
-pub fn valid_level(level: &str) -> bool {
-    EnvFilter::try_new(level).is_ok()
 }

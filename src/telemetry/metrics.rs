@@ -211,7 +211,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The handles of one model. For requests that name no known model, both are empty.
+    /// The handles of one model.
     pub fn model(&self, model: &str, version: &str) -> ModelMetrics {
         let (name, version) = (model.to_owned(), version.to_owned());
         let labels = ModelLabels { model: name.clone(), version: version.clone() };
@@ -234,7 +234,6 @@ impl Metrics {
             protocols,
             requests: self.requests.clone(),
             rejected: self.rejected.clone(),
-            state: self.model_state.clone(),
             load_seconds: self.load_seconds.clone(),
             model_bytes: self.model_bytes.clone(),
             queue: self.queue_seconds.get_or_create_owned(&labels),
@@ -250,6 +249,33 @@ impl Metrics {
             kserve_predict: self.kserve_predict.get_or_create_owned(&kserve),
             kserve_postprocess: self.kserve_postprocess.get_or_create_owned(&kserve),
             labels,
+        }
+    }
+
+    /// Counts a request that names no model that we have, or that was refused before it could name one.
+    pub fn observe_stray(&self, protocol: Protocol, kind: Kind) {
+        let (model, version) = (String::new(), String::new());
+        let labels = RequestLabels { model, version, protocol: protocol.name(), code: kind.http() };
+        self.requests.get_or_create(&labels).inc();
+        if let Some(reason) = kind.rejection() {
+            let (model, version) = (String::new(), String::new());
+            self.rejected.get_or_create(&ReasonLabels { model, version, reason }).inc();
+        }
+    }
+
+    /// Sets the one state that a model is in.
+    pub fn observe_state(&self, model: &str, version: &str, current: State) {
+        for state in State::ALL {
+            let labels = StateLabels { model: model.to_owned(), version: version.to_owned(), state: state.name() };
+            self.model_state.get_or_create(&labels).set(i64::from(state == current));
+        }
+    }
+
+    /// Takes the series of [`Metrics::observe_state`] away, when the model turns out to have another version.
+    pub fn forget_state(&self, model: &str, version: &str) {
+        for state in State::ALL {
+            let labels = StateLabels { model: model.to_owned(), version: version.to_owned(), state: state.name() };
+            self.model_state.remove(&labels);
         }
     }
 
@@ -286,7 +312,6 @@ pub struct ModelMetrics {
     protocols: [PerProtocol; 3],
     requests: Family<RequestLabels, Counter>,
     rejected: Family<ReasonLabels, Counter>,
-    state: Family<StateLabels, Gauge>,
     load_seconds: Family<PhaseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     model_bytes: Family<KindLabels, Gauge>,
     /// Seconds a request waited.
@@ -313,7 +338,6 @@ pub struct Spent {
 }
 
 impl ModelMetrics {
-    /// The model's name; empty for requests that name none we have.
     pub fn name(&self) -> &str {
         &self.labels.model
     }
@@ -324,17 +348,12 @@ impl ModelMetrics {
         per_protocol.ok.inc();
         per_protocol.seconds.observe(total.as_secs_f64());
         self.goodput.inc();
-        let Spent { decode, infer, encode } = spent;
-        for (time, ours, kserves) in [
-            (decode, Some(&self.decode), &self.kserve_preprocess),
-            (infer, None, &self.kserve_predict),
-            (encode, Some(&self.encode), &self.kserve_postprocess),
-        ] {
-            kserves.observe(time.as_secs_f64());
-            if let Some(ours) = ours {
-                ours.observe(time.as_secs_f64());
-            }
-        }
+        let [decode, infer, encode] = [spent.decode, spent.infer, spent.encode].map(|time| time.as_secs_f64());
+        self.decode.observe(decode);
+        self.encode.observe(encode);
+        self.kserve_preprocess.observe(decode);
+        self.kserve_predict.observe(infer);
+        self.kserve_postprocess.observe(encode);
     }
 
     /// Counts a request that failed.
@@ -371,25 +390,10 @@ impl ModelMetrics {
         self.queue_rows.set(gauge(rows as u64));
     }
 
-    pub fn observe_state(&self, current: State) {
-        for state in State::ALL {
-            let ModelLabels { model, version } = self.labels.clone();
-            let labels = StateLabels { model, version, state: state.name() };
-            self.state.get_or_create(&labels).set(i64::from(state == current));
-        }
-    }
-
-    /// Takes the series of `stoker_model_state` away, when the model turns out to have another version.
-    pub fn forget_state(&self) {
-        for state in State::ALL {
-            let ModelLabels { model, version } = self.labels.clone();
-            self.state.remove(&StateLabels { model, version, state: state.name() });
-        }
-    }
-
-    pub fn observe_load(&self, phase: &'static str, took: Duration) {
+    /// How many seconds a phase of the load took.
+    pub fn observe_load(&self, phase: &'static str, seconds: f64) {
         let ModelLabels { model, version } = self.labels.clone();
-        self.load_seconds.get_or_create(&PhaseLabels { model, version, phase }).set(took.as_secs_f64());
+        self.load_seconds.get_or_create(&PhaseLabels { model, version, phase }).set(seconds);
     }
 
     /// Size of the model's files.
@@ -411,7 +415,7 @@ mod tests {
     fn the_classic_format_names_samples_as_they_are() {
         let metrics = Metrics::default();
         let model = metrics.model("m", "1");
-        model.observe_state(State::Ready);
+        metrics.observe_state("m", "1", State::Ready);
         let spent = Spent { decode: Duration::ZERO, infer: Duration::from_millis(2), encode: Duration::ZERO };
         model.observe_answer(Protocol::V1, Duration::from_millis(3), spent);
         model.observe_failure(Protocol::Grpc, Duration::ZERO, Kind::Overloaded);

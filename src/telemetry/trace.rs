@@ -55,10 +55,22 @@ impl TraceContext {
     }
 }
 
-impl fmt::Display for TraceContext {
-    /// As a `traceparent` header with our span as the parent of what comes after.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+impl TraceContext {
+    /// 32 hexadecimal digits.
+    pub fn trace_id_text(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    /// 16 hexadecimal digits.
+    pub fn span_id_text(&self) -> String {
+        format!("{:016x}", self.span_id)
+    }
+
+    /// As a `traceparent` header with our span as the parent of what comes after; `None` when the trace began here.
+    pub fn continued(&self) -> Option<String> {
+        self.parent_id?;
+        let flags = u8::from(self.sampled);
+        Some(format!("00-{}-{}-{flags:02x}", self.trace_id_text(), self.span_id_text()))
     }
 }
 
@@ -104,7 +116,7 @@ mod tests {
         assert_eq!(context.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(context.parent_id, Some(0x00f0_67aa_0ba9_02b7));
         assert!(context.sampled);
-        let onward = context.to_string();
+        let onward = context.continued().unwrap();
         assert!(onward.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && onward.ends_with("-01"), "{onward}");
         assert_ne!(onward, header);
         assert!(parse(&onward).is_some());

@@ -35,8 +35,7 @@ struct Bench {
 impl Bench {
     /// `expected` is what warm-up would have measured: it decides between a thread and the runtime.
     fn new(model: Box<dyn Model>, policy: Policy, expected: Duration) -> Bench {
-        let metrics = Metrics::default();
-        let entry = Arc::new(Entry::new("m", "1", &metrics));
+        let entry = Arc::new(Entry::new("m", "1", Arc::new(Metrics::default())));
         let queue = Arc::new(Queue::new(policy));
         let signature = model.signature().clone();
         let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics() };

@@ -43,7 +43,7 @@ async fn a_body_over_the_cap_is_refused_and_the_refusal_can_be_read() {
 async fn a_grpc_message_over_the_cap_is_refused() {
     let server = Running::serve("iris", &["--max_body_bytes=1Mi"]).await;
     let request = pb::ModelInferRequest { raw_input_contents: vec![vec![0; 2 << 20].into()], ..Default::default() };
-    let status = server.grpc().model_infer(request).await.unwrap_err();
+    let status = server.grpc().infer(request).await.unwrap_err();
     assert!(matches!(status.code(), tonic::Code::ResourceExhausted | tonic::Code::OutOfRange), "{status}");
 }
 

@@ -8,19 +8,13 @@ use stoker::app::{App, Shutdown};
 use stoker::config::Config;
 use stoker::protocol::open_inference as pb;
 
-use crate::support::{Connection, Running, config, repository};
+use crate::support::{Connection, Running, config, metric, repository, until};
 
 const PREDICT: &str = "/v1/models/slow:predict";
 
 /// About 20 ms of work on one core.
 fn slow_body() -> Vec<u8> {
     json!({"instances": [vec![0.5; 64]]}).to_string().into_bytes()
-}
-
-async fn metric(server: &Running, sample: &str) -> f64 {
-    let text = server.get("/metrics").await.unwrap().text();
-    let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-    line.map_or(0.0, |value| value.parse().unwrap())
 }
 
 #[tokio::test]
@@ -45,20 +39,24 @@ async fn a_ready_server_describes_itself_in_every_protocol() {
     // The same over gRPC, on the same port and on the second one.
     for address in [Some(server.addresses.http), server.addresses.grpc] {
         let mut client = crate::support::grpc(address.unwrap());
-        assert!(client.server_live(pb::ServerLiveRequest {}).await.unwrap().into_inner().live);
-        assert!(client.server_ready(pb::ServerReadyRequest {}).await.unwrap().into_inner().ready);
-        let name = || ("iris".to_owned(), "7".to_owned());
-        let (name_, version) = name();
-        let ready = client.model_ready(pb::ModelReadyRequest { name: name_, version }).await.unwrap().into_inner();
+        let live: pb::ServerLiveResponse = client.call("ServerLive", pb::ServerLiveRequest {}).await.unwrap();
+        let ready: pb::ServerReadyResponse = client.call("ServerReady", pb::ServerReadyRequest {}).await.unwrap();
+        assert!(live.live && ready.ready);
+        let server: pb::ServerMetadataResponse =
+            client.call("ServerMetadata", pb::ServerMetadataRequest {}).await.unwrap();
+        assert_eq!(server.name, "stoker");
+        let (name, version) = ("iris".to_owned(), "7".to_owned());
+        let question = pb::ModelReadyRequest { name: name.clone(), version: version.clone() };
+        let ready: pb::ModelReadyResponse = client.call("ModelReady", question).await.unwrap();
         assert!(ready.ready);
-        assert_eq!(client.server_metadata(pb::ServerMetadataRequest {}).await.unwrap().into_inner().name, "stoker");
-        let (name, version) = name();
-        let metadata = client.model_metadata(pb::ModelMetadataRequest { name, version }).await.unwrap().into_inner();
-        assert_eq!(metadata.platform, "onnxruntime_onnx");
-        assert_eq!(metadata.inputs[0].shape, [-1, 4]);
+        let question = pb::ModelMetadataRequest { name, version };
+        let metadata: pb::ModelMetadataResponse = client.call("ModelMetadata", question).await.unwrap();
+        assert_eq!((metadata.platform.as_str(), &metadata.inputs[0].shape[..]), ("onnxruntime_onnx", &[-1, 4][..]));
         let unknown = pb::ModelReadyRequest { name: "rose".to_owned(), version: String::new() };
-        let status = client.model_ready(unknown).await.unwrap_err();
+        let status = client.call::<_, pb::ModelReadyResponse>("ModelReady", unknown).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (tonic::Code::NotFound, "Model with name rose does not exist."));
+        let status = client.call::<_, pb::ServerLiveResponse>("Nonsense", pb::ServerLiveRequest {}).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (tonic::Code::Unimplemented, "no such method: Nonsense"));
     }
     server.stop(Shutdown::Prompt).await.unwrap();
 }
@@ -191,7 +189,7 @@ async fn deadlines_come_by_header_and_are_kept() {
         ..Default::default()
     });
     request.set_timeout(Duration::from_millis(1));
-    let status = server.grpc().model_infer(request).await.unwrap_err();
+    let status = server.grpc().infer(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status}");
 }
 
@@ -218,15 +216,6 @@ async fn callers_that_go_away_are_not_computed_for() {
     // What had been answered, what was running when its caller left, and the last one.
     let batches = metric(&server, "stoker_batch_requests_count{model=\"slow\",version=\"1\"}").await;
     assert!(batches <= answered + 2.0, "{batches} batches ran, {answered} callers got an answer");
-}
-
-async fn until(condition: impl AsyncFn() -> bool) {
-    let wait = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(crate::support::PATIENCE, wait).await.expect("the condition holds in time");
 }
 
 #[tokio::test]

@@ -16,5 +16,6 @@ mod batching;
 mod golden;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod simulation;
 mod support;

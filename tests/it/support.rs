@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use stoker::app::{Addresses, App, Shutdown};
 use stoker::config::Config;
-use stoker::error::Result;
-use stoker::protocol::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use stoker::protocol::open_inference as pb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tonic::Status;
 
 /// Long enough for a slow machine, short enough to fail in.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,7 +38,7 @@ pub fn reference(model: &str) -> Vec<Value> {
 pub struct Running {
     pub addresses: Addresses,
     shutdown: oneshot::Sender<Shutdown>,
-    pub done: JoinHandle<Result<()>>,
+    pub done: JoinHandle<stoker::error::Result<()>>,
 }
 
 pub fn config(model: &str, flags: &[&str]) -> Config {
@@ -86,27 +88,51 @@ impl Running {
         connection.send("POST", path, &[("content-type", "application/json")], body).await.unwrap()
     }
 
-    pub fn grpc(&self) -> GrpcInferenceServiceClient<Client<HttpConnector, tonic::body::Body>> {
+    pub fn grpc(&self) -> Grpc {
         grpc(self.addresses.http)
     }
 
     /// Asks the server to stop and waits for it.
-    pub async fn stop(self, how: Shutdown) -> Result<()> {
+    pub async fn stop(self, how: Shutdown) -> stoker::error::Result<()> {
         let _ = self.shutdown.send(how);
         tokio::time::timeout(PATIENCE, self.done).await.expect("the server stops").expect("the server does not panic")
     }
 
     /// Asks the server to stop, without waiting.
-    pub fn ask_to_stop(self, how: Shutdown) -> (Addresses, JoinHandle<Result<()>>) {
+    pub fn ask_to_stop(self, how: Shutdown) -> (Addresses, JoinHandle<stoker::error::Result<()>>) {
         let _ = self.shutdown.send(how);
         (self.addresses, self.done)
     }
 }
 
-pub fn grpc(address: SocketAddr) -> GrpcInferenceServiceClient<Client<HttpConnector, tonic::body::Body>> {
+/// A client of `inference.GRPCInferenceService`, on tonic: somebody else's idea of gRPC.
+pub struct Grpc(tonic::client::Grpc<Client<HttpConnector, tonic::body::Body>>);
+
+pub fn grpc(address: SocketAddr) -> Grpc {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    GrpcInferenceServiceClient::with_origin(client, format!("http://{address}").parse().unwrap())
-        .max_decoding_message_size(usize::MAX)
+    let origin = format!("http://{address}").parse().unwrap();
+    Grpc(tonic::client::Grpc::with_origin(client, origin).max_decoding_message_size(usize::MAX))
+}
+
+impl Grpc {
+    /// Calls a method by its name.
+    pub async fn call<Q, A>(&mut self, method: &str, request: impl tonic::IntoRequest<Q>) -> Result<A, Status>
+    where
+        Q: prost::Message + Send + 'static,
+        A: prost::Message + Default + Send + 'static,
+    {
+        self.0.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = format!("/inference.GRPCInferenceService/{method}").parse().unwrap();
+        let answer = self.0.unary(request.into_request(), path, tonic_prost::ProstCodec::<Q, A>::default()).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub async fn infer(
+        &mut self,
+        request: impl tonic::IntoRequest<pb::ModelInferRequest>,
+    ) -> Result<pb::ModelInferResponse, Status> {
+        self.call("ModelInfer", request).await
+    }
 }
 
 /// One answer over HTTP/1.1.
@@ -194,4 +220,42 @@ impl Connection {
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Ok(Reply { status, head, body: received[head_end + 4..head_end + 4 + length].to_vec() })
     }
+}
+
+/// The value of one sample, as `/metrics` shows it; 0 when it is not there.
+pub async fn metric(server: &Running, sample: &str) -> f64 {
+    let text = server.get("/metrics").await.unwrap().text();
+    let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
+/// Waits until the condition holds.
+pub async fn until(condition: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the condition holds in time");
+}
+
+/// Sends bytes as a unary gRPC request, right or wrong, and gives the status and its message.
+pub async fn grpc_bytes(address: SocketAddr, method: &str, body: Vec<u8>) -> (i32, String) {
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let request = http::Request::post(format!("http://{address}/inference.GRPCInferenceService/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body.into());
+    let answer = tokio::time::timeout(PATIENCE, client.request(request.unwrap())).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let (head, body) = answer.into_parts();
+    let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or(head.headers);
+    let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    (text("grpc-status").parse().unwrap(), text("grpc-message"))
+}
+
+/// Puts the length in front of a message, as gRPC wants it.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, message].concat()
 }

@@ -199,6 +199,48 @@ def gather():
     save("gather", model, [{"index": np.array([[7]])}, {"index": np.array([[0], [9], [4]])}])
 
 
+def free_width():
+    model = build(
+        "free_width",
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        [value("x", "FP32", ["batch", "features"])],
+        [value("y", "FP32", ["batch", 2])],
+        {"weights": fp32([[1, 2], [4, 8], [16, 32]])},
+    )
+    save("free_width", model, [{"x": fp32([[1, 1, 1]])}, {"x": fp32([[0.5, 0, -2], [3, 4, 5]])}])
+
+
+def time_first():
+    model = build(
+        "time_first",
+        [helper.make_node("CumSum", ["x", "axis"], ["y"])],
+        [value("x", "FP32", ["time", 2])],
+        [value("y", "FP32", ["time", 2])],
+        {"axis": np.array(0)},
+    )
+    save("time_first", model, [{"x": fp32([[1, 1]] * steps)} for steps in (1, 3, 40)])
+
+
+def nonzero():
+    model = build(
+        "nonzero",
+        [helper.make_node("NonZero", ["x"], ["found"]), helper.make_node("Transpose", ["found"], ["places"])],
+        [value("x", "FP32", ["batch", 3])],
+        [value("places", "INT64", ["count", 2])],
+    )
+    save("nonzero", model, [{"x": fp32([[0, 2, 0], [1, 1, 0]])}, {"x": fp32([[0, 0, 7]])}])
+
+
+def one_hot():
+    model = build(
+        "one_hot",
+        [helper.make_node("OneHotEncoder", ["x"], ["y"], domain="ai.onnx.ml", cats_int64s=[7, 8], zeros=0)],
+        [value("x", "INT64", ["batch"])],
+        [value("y", "FP32", ["batch", 2])],
+    )
+    save("one_hot", model, [{"x": np.array([7])}, {"x": np.array([8, 7, 8])}])
+
+
 def slow():
     """h = tanh(h W + x), iterated STEPS times from 0.
 
@@ -232,5 +274,6 @@ def slow():
 
 
 if __name__ == "__main__":
-    for make in (iris, identity, two_inputs, variable, fixed_batch, gather, slow, zipmap):
+    models = (iris, identity, two_inputs, variable, fixed_batch, gather, free_width, time_first, nonzero, one_hot)
+    for make in (*models, slow, zipmap):
         make()

@@ -13,7 +13,7 @@ use ort::value::ValueType;
 
 use super::{Backend, Model};
 use crate::config::BackendOptions;
-use crate::device::DeviceId;
+use crate::device::{DeviceId, host};
 use crate::error::{Error, Kind, Result};
 use crate::formats::ModelFiles;
 use crate::infer::{Signature, TensorSpec};
@@ -31,7 +31,8 @@ impl OnnxBackend {
     /// When the library is not where it is looked for, or cannot be loaded.
     pub fn new(options: &BackendOptions) -> Result<OnnxBackend> {
         let environment = library::environment(options.onnxruntime_library.as_deref())?;
-        Ok(OnnxBackend { environment, threads: options.threads })
+        let threads = options.threads.unwrap_or_else(host::cpus);
+        Ok(OnnxBackend { environment, threads })
     }
 
     fn session(&self, model: &Path) -> Result<Session, ort::Error> {
@@ -132,16 +133,55 @@ impl Model for OnnxModel {
     }
 }
 
+/// Names, dtypes and declared shapes were checked before, so a node of a CPU model that fails does so over what the
+/// signature leaves open: an index out of bounds, a free dimension that does not fit the weights. That is the
+/// caller's mistake; only running out of memory is ours.
 fn run_error(error: &ort::Error) -> Error {
-    // ONNX Runtime's INVALID_ARGUMENT is about values, since names, dtypes and shapes were checked before:
-    // an index out of bounds, a reshape that does not work out.
+    let text = one_line(error.message());
     let kind = match error.code() {
-        ErrorCode::InvalidArgument => Kind::Invalid,
+        ErrorCode::InvalidArgument | ErrorCode::GenericFailure | ErrorCode::RuntimeException
+            if !["alloc", "memory"].iter().any(|word| text.contains(word)) =>
+        {
+            Kind::Invalid
+        }
         _ => Kind::Internal,
     };
-    Error::new(kind, format!("the model cannot compute this input: {}", one_line(error.message())))
+    Error::new(kind, format!("the model cannot compute this input: {}", without_cpp(&text)))
+}
+
+/// Leaves out where in ONNX Runtime's sources it happened, which tells a caller nothing.
+fn without_cpp(text: &str) -> &str {
+    let reason = text.split_once("Status Message: ").map_or(text, |(_, reason)| reason);
+    if !reason.starts_with('/') {
+        return reason;
+    }
+    // "/file.h:624 void f(...) const [with T = float] what went wrong" or "... condition was false. what went wrong"
+    let end = |mark: &str| reason.rfind(mark).map(|at| at + mark.len());
+    let words = end("was false. ").or_else(|| end("] ")).or_else(|| end(") ")).map_or(reason, |at| &reason[at..]);
+    if words.is_empty() { reason } else { words }
 }
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_left_of_a_message() {
+        let cases = [
+            ("indices out of bounds", "indices out of bounds"),
+            ("Non-zero status code. Status Message: idx=99 must be in range", "idx=99 must be in range"),
+            (
+                "x Status Message: /a/b.h:1 void f(int) const [with T = float] One path requests 3",
+                "One path requests 3",
+            ),
+            ("x Status Message: /a/b.cc:1 static f(a, b) left == right was false. 1 by 2", "1 by 2"),
+        ];
+        for (text, words) in cases {
+            assert_eq!(without_cpp(text), words);
+        }
+    }
 }
