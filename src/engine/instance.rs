@@ -74,8 +74,7 @@ impl Work for Instance {
     async fn work(mut self, mut overstayed: impl FnMut(Duration) -> bool + Send) -> Option<Instance> {
         while let Some(Batch { jobs, expired }) = self.queue.next().await {
             for job in expired {
-                let late = Error::new(Kind::Deadline, "the deadline passed while the request waited for the model");
-                let _ = job.reply.send(Err(late)); // an error here means the caller's own timer was faster
+                let _ = job.reply.send(Err(late())); // an error here means the caller's own timer was faster
             }
             let began = Instant::now();
             if !jobs.is_empty() {
@@ -119,11 +118,15 @@ impl Instance {
     }
 
     fn run_alone(&mut self, job: Pending) {
-        if job.abandoned() || job.deadline <= Instant::now() {
-            return; // its caller has gone or has been told by its own timer
+        if job.abandoned() {
+            return;
         }
-        let answer = self.compute(&[&job.inputs], &[job.rows]);
-        let _ = job.reply.send(answer.map(|mut answers| answers.pop().unwrap_or_default()));
+        let answer = if job.deadline <= Instant::now() {
+            Err(late())
+        } else {
+            self.compute(&[&job.inputs], &[job.rows]).map(|mut answers| answers.pop().unwrap_or_default())
+        };
+        let _ = job.reply.send(answer);
     }
 
     fn compute(&mut self, jobs: &[&[Tensor]], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
@@ -139,4 +142,8 @@ impl Instance {
             _ => stack::split(&outputs, rows),
         }
     }
+}
+
+fn late() -> Error {
+    Error::new(Kind::Deadline, "the deadline passed while the request waited for the model")
 }
