@@ -14,6 +14,10 @@ mod provenance;
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
+/// The server's own, so that a comparison with it compares no allocators.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 Usage: loadtest COMMAND [OPTIONS]
 

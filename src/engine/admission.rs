@@ -55,12 +55,17 @@ impl Guard {
         self.bytes.load(Relaxed)
     }
 
-    /// Accounts for more bytes of this request's body.
+    /// Accounts for more bytes that this request takes: of its body, its tensors, its answer.
     ///
     /// # Errors
-    /// [`Kind::Overloaded`] when all requests together would hold more than allowed.
+    /// [`Kind::TooLarge`] when it alone would take more than allowed, [`Kind::Overloaded`] when all requests together
+    /// would.
     pub fn grow(&self, bytes: usize) -> Result<()> {
         let Limits { max_bytes, .. } = self.admission.limits;
+        if self.bytes().saturating_add(bytes) > max_bytes {
+            let text = format!("this request alone takes more than {max_bytes} bytes (--max_inflight_bytes)");
+            return Err(Error::new(Kind::TooLarge, text)); // trying again would not help
+        }
         take(&self.admission.bytes, bytes, max_bytes).map_err(|()| {
             Error::new(
                 Kind::Overloaded,
@@ -97,7 +102,8 @@ mod tests {
         assert_eq!(admission.enter().unwrap_err().kind(), Kind::Overloaded);
         first.grow(6).unwrap();
         assert!(second.grow(5).unwrap_err().message().contains("10 bytes"));
-        assert!(second.grow(usize::MAX).is_err());
+        assert_eq!(second.grow(11).unwrap_err().kind(), Kind::TooLarge);
+        assert_eq!(second.grow(usize::MAX).unwrap_err().kind(), Kind::TooLarge);
         drop(first);
         second.grow(10).unwrap();
         assert_eq!(admission.requests(), 1);

@@ -1,7 +1,7 @@
 //! Name to model. Requests read it without locks; loads swap it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -23,18 +23,19 @@ pub struct Entry {
 struct Identity {
     /// Empty until it is known.
     version: Arc<str>,
-    /// Made when first needed: series of a version that was only guessed would stay for ever.
-    metrics: OnceLock<Arc<ModelMetrics>>,
+    /// Only of a version that is known: series once made stay for ever.
+    metrics: Option<Arc<ModelMetrics>>,
 }
 
 impl Entry {
     /// An empty `version` is not known yet.
     pub fn new(name: &str, version: &str, metrics: Arc<Metrics>) -> Entry {
         metrics.observe_state(name, version, State::Declared);
+        let identity = Identity::new(name, version, &metrics);
         Entry {
             name: name.into(),
             metrics,
-            identity: ArcSwap::from_pointee(Identity { version: version.into(), metrics: OnceLock::new() }),
+            identity: ArcSwap::from_pointee(identity),
             state: Mutex::new(State::Declared),
             served: ArcSwapOption::empty(),
         }
@@ -44,17 +45,18 @@ impl Entry {
         self.identity.load().version.clone()
     }
 
-    pub fn metrics(&self) -> Arc<ModelMetrics> {
-        let identity = self.identity.load();
-        let make = || Arc::new(self.metrics.model(&self.name, &identity.version));
-        identity.metrics.get_or_init(make).clone()
+    /// `None` as long as the version is not known.
+    pub fn metrics(&self) -> Option<Arc<ModelMetrics>> {
+        self.identity.load().metrics.clone()
     }
 
     /// Sets the version that the files say.
-    pub fn identify(&self, version: &str) {
+    pub fn identify(&self, version: &str) -> Arc<ModelMetrics> {
+        let metrics = Arc::new(self.metrics.model(&self.name, version));
         self.metrics.forget_state(&self.name, &self.version());
         self.metrics.observe_state(&self.name, version, self.state());
-        self.identity.store(Arc::new(Identity { version: version.into(), metrics: OnceLock::new() }));
+        self.identity.store(Arc::new(Identity { version: version.into(), metrics: Some(metrics.clone()) }));
+        metrics
     }
 
     pub fn state(&self) -> State {
@@ -96,6 +98,13 @@ impl Entry {
 
     pub fn is_ready(&self) -> bool {
         self.served.load().is_some()
+    }
+}
+
+impl Identity {
+    fn new(name: &str, version: &str, metrics: &Metrics) -> Identity {
+        let known = !version.is_empty();
+        Identity { version: version.into(), metrics: known.then(|| Arc::new(metrics.model(name, version))) }
     }
 }
 

@@ -54,7 +54,7 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
         remote @ SourceUri::S3 { .. } => error.context(remote),
     })?;
     let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
-    entry.identify(&version);
+    let model_metrics = entry.identify(&version);
     phases.done("place");
 
     entry.become_state(State::Loading);
@@ -66,14 +66,14 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
     let wanted_rows = config.batching.max_rows;
     let WarmedUp { model, max_rows, longest_batch, note } = blocking(move || Ok(warm_up(model, wanted_rows))).await?;
     phases.done("warmup");
-    entry.metrics().observe_bytes(files.bytes);
+    model_metrics.observe_bytes(files.bytes);
 
     for note in model.notes().iter().chain(&note) {
         tracing::warn!(model = %entry.name, "{note}");
     }
     let signature = model.signature().clone();
     let queue = Arc::new(Queue::new(Policy { max_rows, ..config.batching }));
-    let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics() };
+    let instance = Instance { model, queue: queue.clone(), metrics: model_metrics };
     let worker = Worker::start(format!("model-{}", entry.name), instance, longest_batch)?;
     entry.serve(Served { version: version.into(), signature, platform, queue: queue.clone(), max_rows });
     phases.ready(&files);
@@ -147,8 +147,9 @@ impl Phases {
     fn ready(mut self, files: &ModelFiles) {
         let total = self.begun.elapsed().as_secs_f64();
         self.seconds.push(("ready", total));
-        let metrics = self.entry.metrics();
-        self.seconds.iter().for_each(|(phase, seconds)| metrics.observe_load(phase, *seconds));
+        if let Some(metrics) = self.entry.metrics() {
+            self.seconds.iter().for_each(|(phase, seconds)| metrics.observe_load(phase, *seconds));
+        }
         let resident = host::process_memory().unwrap_or_default().resident_bytes;
         tracing::info!(
             model = %self.entry.name,

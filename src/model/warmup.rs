@@ -2,11 +2,9 @@
 //! batch takes, and find out whether requests may share one.
 //!
 //! That the outermost dimension is free does not make it a batch axis: it is time in a model that accumulates along
-//! it. So two different rows are run alone and together; only when that makes no difference are requests joined.
+//! it. So three different rows are run alone and together; only when that makes no difference are requests joined.
 
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use crate::backend::Model;
 use crate::engine::stack;
@@ -34,7 +32,7 @@ pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> WarmedUp {
         match shares(&mut *model, &signature) {
             Ok(true) => (max_rows, None),
             Ok(false) => (1, Some("not batched: rows that run together do not give what they give alone".to_owned())),
-            Err(error) => (max_rows, Some(format!("batching could not be tried on made-up values: {error}"))),
+            Err(error) => (1, Some(format!("not batched: it could not be tried on made-up values: {error}"))),
         }
     };
     let timed = longest_batch(&mut *model, &signature, max_rows);
@@ -44,29 +42,31 @@ pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> WarmedUp {
     WarmedUp { model, max_rows, longest_batch: known.unwrap_or(Duration::MAX), note }
 }
 
-/// Whether two rows give the same together as alone. Nearly every model takes ones; not every one takes twos.
+/// Whether three rows give the same together as alone, in either order. They rise and fall, within each and from one
+/// to the next, so that sums, sorting and clipping along the axis show. Some models take nothing but ones and zeros.
 fn shares(model: &mut dyn Model, signature: &Signature) -> Result<bool> {
-    let row = |value| signature.inputs.iter().map(|spec| made_up(spec, 1, value)).collect::<Result<Vec<_>>>();
-    let mut tried = Ok(true);
-    for (first, second) in [(1, 2), (1, 0), (0, 0)] {
-        tried = share(model, &row(first)?, &row(second)?);
-        if tried.is_ok() {
-            break;
-        }
-    }
-    tried
+    let row = |seed| signature.inputs.iter().map(|spec| made_up(spec, 1, seed)).collect::<Result<Vec<_>>>();
+    let varied = share(model, &[row(2)?, row(5)?, row(3)?]);
+    varied.or_else(|_| share(model, &[row(1)?, row(0)?, row(1)?]))
 }
 
-fn share(model: &mut dyn Model, first: &[Tensor], second: &[Tensor]) -> Result<bool> {
-    let alone = [model.run(first)?, model.run(second)?];
-    let together = model.run(&stack::join(&[first, second])?)?;
-    let Ok(apart) = stack::split(&together, &[1, 1]) else { return Ok(false) };
-    Ok(alone.iter().flatten().zip(apart.iter().flatten()).all(|(a, b)| close(a, b)))
+fn share(model: &mut dyn Model, rows: &[Vec<Tensor>; 3]) -> Result<bool> {
+    let [a, b, c] = rows;
+    let alone = [model.run(a)?, model.run(b)?, model.run(c)?];
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        let together = model.run(&stack::join(&order.map(|index| rows[index].as_slice()))?)?;
+        let Ok(apart) = stack::split(&together, &[1, 1, 1]) else { return Ok(false) };
+        let pairs = order.iter().flat_map(|index| &alone[*index]).zip(apart.iter().flatten());
+        if !pairs.into_iter().all(|(alone, joined)| close(alone, joined)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn longest_batch(model: &mut dyn Model, signature: &Signature, max_rows: usize) -> Result<Duration> {
     let inputs =
-        |value| signature.inputs.iter().map(move |spec| made_up(spec, max_rows, value)).collect::<Result<Vec<_>>>();
+        |seed| signature.inputs.iter().map(move |spec| made_up(spec, max_rows, seed)).collect::<Result<Vec<_>>>();
     let (ones, zeros) = (inputs(1)?, inputs(0)?);
     // The first run still pays for what comes later; the second one counts.
     let inputs = if model.run(&ones).is_ok() { ones } else { zeros };
@@ -76,39 +76,38 @@ fn longest_batch(model: &mut dyn Model, signature: &Signature, max_rows: usize) 
     Ok(began.elapsed())
 }
 
-/// An input of `rows` rows (where its outermost dimension is free), every element `value`, text `"1"` for 1; free
-/// inner dimensions are 1.
-fn made_up(spec: &TensorSpec, rows: usize, value: u8) -> Result<Tensor> {
+/// An input of `rows` rows (where its outermost dimension is free), free inner dimensions 1. With a `seed` of 0 or 1
+/// every element is that number (text its digit); from 2 on they vary with the seed and from element to element,
+/// integers from 0 to 4, floats by quarters from 0 to 1.
+fn made_up(spec: &TensorSpec, rows: usize, seed: usize) -> Result<Tensor> {
     let mut dims: Vec<usize> = spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
     if let (Some(first), Some(None)) = (dims.first_mut(), spec.dims.first()) {
         *first = rows;
     }
     let shape = Shape::new(dims)?;
-    let data: Bytes = match element(spec.dtype, value) {
-        Some(bytes) => bytes.repeat(shape.elements()).into(),
-        None => {
-            let mut data = Vec::new();
-            (0..shape.elements()).try_for_each(|_| push_bytes_element(&mut data, value.to_string().as_bytes()))?;
-            data.into()
-        }
-    };
-    Tensor::new(spec.name.clone(), spec.dtype, shape, data)
+    let mut data = Vec::new();
+    for index in 0..shape.elements() {
+        let (value, scale) = if seed < 2 { (seed, 1.0) } else { ((seed + index * 2) % 5, 0.25) };
+        put(&mut data, spec.dtype, u8::try_from(value).unwrap_or(0), scale)?;
+    }
+    Tensor::new(spec.name.clone(), spec.dtype, shape, data.into())
 }
 
-fn element(dtype: DType, value: u8) -> Option<Vec<u8>> {
-    Some(match dtype {
-        DType::Bytes => return None,
-        DType::Bool => vec![value & 1],
-        DType::Fp16 => half::f16::from(value).to_le_bytes().to_vec(),
-        DType::Bf16 => half::bf16::from(value).to_le_bytes().to_vec(),
-        DType::Fp32 => f32::from(value).to_le_bytes().to_vec(),
-        DType::Fp64 => f64::from(value).to_le_bytes().to_vec(),
+fn put(data: &mut Vec<u8>, dtype: DType, value: u8, scale: f32) -> Result<()> {
+    let float = f32::from(value) * scale;
+    match dtype {
+        DType::Bytes => return push_bytes_element(data, value.to_string().as_bytes()),
+        DType::Bool => data.push(value & 1),
+        DType::Fp16 => data.extend(half::f16::from_f32(float).to_le_bytes()),
+        DType::Bf16 => data.extend(half::bf16::from_f32(float).to_le_bytes()),
+        DType::Fp32 => data.extend(float.to_le_bytes()),
+        DType::Fp64 => data.extend(f64::from(float).to_le_bytes()),
         integer => {
-            let mut bytes = vec![0; integer.size().unwrap_or(1)];
-            bytes[0] = value;
-            bytes
+            data.push(value);
+            data.resize(data.len() + integer.size().unwrap_or(1) - 1, 0);
         }
-    })
+    }
+    Ok(())
 }
 
 /// Equal, floats up to what another order of summation changes.
@@ -130,5 +129,85 @@ fn close(a: &Tensor, b: &Tensor) -> bool {
         DType::Fp32 => within!(f32, 1e-4),
         DType::Fp64 => within!(f64, 1e-8),
         _ => a.shape() == b.shape() && a.data() == b.data(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    type Compute = fn(&[f32]) -> Result<Vec<f32>>;
+
+    /// A model of one free dimension, computed by a function of all its values.
+    struct Fake {
+        signature: Signature,
+        compute: Compute,
+    }
+
+    impl Model for Fake {
+        fn signature(&self) -> &Signature {
+            &self.signature
+        }
+
+        fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+            let values: Vec<f32> = inputs[0].data().as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+            let answers = (self.compute)(&values)?;
+            let data: Vec<u8> = answers.iter().flat_map(|answer| answer.to_le_bytes()).collect();
+            Ok(vec![Tensor::new("y", DType::Fp32, Shape::new(vec![answers.len()])?, data.into())?])
+        }
+    }
+
+    fn warmed(compute: Compute) -> (usize, Option<String>) {
+        let spec = |name: &str| TensorSpec { name: name.into(), dtype: DType::Fp32, dims: vec![None] };
+        let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] };
+        let WarmedUp { max_rows, note, .. } = warm_up(Box::new(Fake { signature, compute }), 8);
+        (max_rows, note)
+    }
+
+    fn running_sums(values: &[f32]) -> Vec<f32> {
+        let sum = |sum: &mut f32, value: &f32| {
+            *sum += value;
+            Some(*sum)
+        };
+        values.iter().scan(0.0, sum).collect()
+    }
+
+    #[test]
+    fn rows_that_do_not_mind_company_are_batched() {
+        assert_eq!(warmed(|values| Ok(values.iter().map(|value| value * 2.0).collect())), (8, None));
+        // Another order of summation in a larger batch is no reason not to.
+        let slightly: Compute = |values| {
+            let error = if values.len() > 1 { 1e-6 } else { 0.0 };
+            Ok(values.iter().map(|value| value + error).collect())
+        };
+        assert_eq!(warmed(slightly).0, 8);
+    }
+
+    #[test]
+    fn rows_that_do_mind_are_not() {
+        let mixing: [Compute; 5] = [
+            |values| Ok(running_sums(values)),
+            |values| Ok(running_sums(values).into_iter().map(|sum| sum.clamp(0.0, 1.0)).collect()),
+            |values| {
+                let mut sorted = values.to_vec();
+                sorted.sort_by(f32::total_cmp);
+                Ok(sorted)
+            },
+            |values| Ok(vec![values.iter().sum(); values.len()]),
+            |values| Ok(values.iter().copied().filter(|value| *value > 0.0).collect()),
+        ];
+        for compute in mixing {
+            let (max_rows, note) = warmed(compute);
+            assert_eq!(max_rows, 1);
+            assert!(note.unwrap().starts_with("not batched: rows that run together"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_tried_is_not_batched_but_served() {
+        let (max_rows, note) = warmed(|_| Err(Error::invalid("only 7 and 8")));
+        assert_eq!(max_rows, 1);
+        assert!(note.unwrap().contains("only 7 and 8"));
     }
 }

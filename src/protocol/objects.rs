@@ -31,7 +31,8 @@ pub fn rows(field: &str, text: &str, signature: &Signature) -> Result<Vec<Tensor
 pub fn columns(field: &str, text: &str, signature: &Signature) -> Result<Vec<Tensor>> {
     let mut reader = Reader::new(signature);
     let read = Row(&mut reader).deserialize(&mut serde_json::Deserializer::from_str(text));
-    reader.finish(read).map_err(|error| error.context(field))
+    let complete = if read.is_ok() { reader.end_row() } else { Ok(()) };
+    complete.and_then(|()| reader.finish(read)).map_err(|error| error.context(field))
 }
 
 /// The names of a model's inputs, for error messages.

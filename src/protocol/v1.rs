@@ -172,6 +172,7 @@ mod tests {
                 "instances[1]: invalid type: integer `7`, expected an object with \"x\" at line 1 column 16",
             ),
             (r#"{"inputs": {"x": [[true]]}}"#, "inputs: \"x\": element [0][0]: expected FP32, got true"),
+            (r#"{"inputs": {}}"#, "inputs: \"x\" is missing"),
             (r#"{"inputs": {"y": [[1]]}}"#, "inputs: unknown input \"y\", the model takes \"x\""),
         ];
         for (body, message) in cases {

@@ -9,15 +9,29 @@ const MESSAGE_BYTES: usize = 320;
 /// A `bytes` or `string` field's handle; the bytes of raw contents are shared.
 const HANDLE_BYTES: usize = 32;
 
-/// An upper bound for the decoded size of a `ModelInferRequest`, and of the tensors that its typed contents become.
+/// More inputs, outputs or raw contents than any model has.
+const MAX_ENTRIES: usize = 1024;
+/// A list grows by doubling, and while it moves the old half is still there: three times what it holds in the end.
+const GROWTH: usize = 3;
+
+/// An upper bound for the memory that decoding a `ModelInferRequest` and making tensors of it takes.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it is no well-formed message.
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it is no well-formed message, or one with too many entries.
 pub fn infer_request_bytes(message: &[u8]) -> Result<usize> {
     const INPUTS: u32 = 5;
+    const OUTPUTS: u32 = 6;
     const RAW_INPUT_CONTENTS: u32 = 7;
     let mut total = 0;
+    let mut entries = 0;
     each_field(message, |number, value| {
+        if matches!(number, INPUTS | OUTPUTS | RAW_INPUT_CONTENTS) {
+            entries += 1;
+            if entries > MAX_ENTRIES {
+                let text = format!("the message has more than {MAX_ENTRIES} inputs, outputs and raw contents");
+                return Err(Error::invalid(text));
+            }
+        }
         total += match (number, value) {
             (INPUTS, Value::Bytes(input)) => MESSAGE_BYTES + input_bytes(input)?,
             (RAW_INPUT_CONTENTS, Value::Bytes(_)) => HANDLE_BYTES,
@@ -34,7 +48,7 @@ fn input_bytes(input: &[u8]) -> Result<usize> {
     let mut total = 0;
     each_field(input, |number, value| {
         total += match (number, value) {
-            (SHAPE, Value::Bytes(packed)) => packed_varints(packed, 8),
+            (SHAPE, Value::Bytes(packed)) => GROWTH * packed_varints(packed, 8),
             (CONTENTS, Value::Bytes(contents)) => MESSAGE_BYTES + contents_bytes(contents)?,
             (_, value) => opaque(value),
         };
@@ -43,16 +57,18 @@ fn input_bytes(input: &[u8]) -> Result<usize> {
     Ok(total)
 }
 
-/// Typed contents are there twice for a moment: as decoded, and as the tensor made of them.
+/// Typed contents are there twice for a moment: as decoded, and as the tensor made of them, both lists that grow.
 fn contents_bytes(contents: &[u8]) -> Result<usize> {
     let mut total = 0;
     each_field(contents, |number, value| {
-        total += 2 * match (number, value) {
-            (1..=5, Value::Bytes(packed)) => packed_varints(packed, 8), // bool, int, int64, uint, uint64
-            (6 | 7, Value::Bytes(packed)) => packed.len(),              // fp32, fp64: fixed width
-            (8, Value::Bytes(element)) => HANDLE_BYTES + element.len(),
-            (_, value) => opaque(value),
-        };
+        total += 2
+            * GROWTH
+            * match (number, value) {
+                (1..=5, Value::Bytes(packed)) => packed_varints(packed, 8), // bool, int, int64, uint, uint64
+                (6 | 7, Value::Bytes(packed)) => packed.len(),              // fp32, fp64: fixed width
+                (8, Value::Bytes(element)) => HANDLE_BYTES + element.len(),
+                (_, value) => opaque(value),
+            };
         Ok(())
     })?;
     Ok(total)
@@ -131,11 +147,12 @@ mod tests {
     fn small_wires_that_become_large_are_seen_as_large() {
         let zeros = request(pb::InferTensorContents { int64_contents: vec![0; 10_000], ..Default::default() });
         assert!(zeros.len() < 10_100);
-        assert!(infer_request_bytes(&zeros).unwrap() >= 2 * 80_000);
+        assert!(infer_request_bytes(&zeros).unwrap() >= 6 * 80_000);
 
         let empty_inputs = [0x2a, 0x00].repeat(1000);
         let needed = infer_request_bytes(&empty_inputs).unwrap();
         assert!(needed >= 1000 * size_of::<pb::model_infer_request::InferInputTensor>(), "{needed}");
+        assert!(infer_request_bytes(&[0x2a, 0x00].repeat(2000)).unwrap_err().message().contains("more than 1024"));
     }
 
     #[test]

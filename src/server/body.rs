@@ -2,7 +2,7 @@
 //! last byte is written.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -75,6 +75,8 @@ impl Reader {
         if declared > max_bytes {
             return Err(too_large(max_bytes));
         }
+        let mut counted = declared;
+        guard.map_or(Ok(()), |guard| guard.grow(declared))?;
         // Most bodies come in one frame and are passed on as they are.
         let mut first = Bytes::new();
         let mut joined = BytesMut::new();
@@ -85,7 +87,10 @@ impl Reader {
             if seen > max_bytes {
                 return Err(too_large(max_bytes));
             }
-            guard.map_or(Ok(()), |guard| guard.grow(data.len()))?;
+            if let Some(beyond) = seen.checked_sub(counted) {
+                guard.map_or(Ok(()), |guard| guard.grow(beyond))?;
+                counted = seen;
+            }
             if first.is_empty() && joined.is_empty() {
                 first = data;
                 continue;
@@ -125,36 +130,49 @@ impl Reader {
     }
 }
 
-/// An answer: one piece of data, and for gRPC the trailers after it.
+/// An answer: its data, and for gRPC the trailers after it.
 #[derive(Default)]
 pub struct ResponseBody {
-    data: Option<Bytes>,
+    data: Bytes,
     trailers: Option<HeaderMap>,
+    progress: Option<Arc<Progress>>,
+}
+
+/// How much of an answer is handed to hyper at once: each piece that is taken shows that the peer still reads.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Owns bytes that hyper has not written yet, and whatever must live as long as they do.
+struct Held<T> {
+    data: Bytes,
+    #[allow(dead_code)] // only there to be dropped
+    until_written: T,
+}
+
+impl<T> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
 }
 
 impl ResponseBody {
     pub fn new(data: Vec<u8>) -> ResponseBody {
-        ResponseBody { data: Some(data.into()), trailers: None }
+        ResponseBody { data: data.into(), ..ResponseBody::default() }
     }
 
-    /// Data that counts against the request's guard until hyper has written it.
-    ///
-    /// # Errors
-    /// [`Kind::Overloaded`] when there is no room for it.
-    pub fn held(data: Vec<u8>, guard: Arc<Guard>) -> Result<ResponseBody> {
-        struct Held(Vec<u8>, #[allow(dead_code)] Arc<Guard>); // the guard is only there to be dropped
-        impl AsRef<[u8]> for Held {
-            fn as_ref(&self) -> &[u8] {
-                &self.0
-            }
-        }
-        guard.grow(data.len())?;
-        Ok(ResponseBody { data: Some(Bytes::from_owner(Held(data, guard))), trailers: None })
+    /// Data whose request counts as in flight until hyper has written it.
+    pub fn held(data: Vec<u8>, guard: Arc<Guard>) -> ResponseBody {
+        let data = Bytes::from_owner(Held { data: data.into(), until_written: guard });
+        ResponseBody { data, ..ResponseBody::default() }
     }
 
     #[must_use]
     pub fn with_trailers(self, trailers: HeaderMap) -> ResponseBody {
         ResponseBody { trailers: Some(trailers), ..self }
+    }
+
+    /// Lets `answers` see whether this one gets on.
+    pub fn watch(&mut self, answers: &Answers) {
+        self.progress = Some(answers.add());
     }
 }
 
@@ -163,18 +181,62 @@ impl Body for ResponseBody {
     type Error = std::convert::Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let next = match self.data.take() {
-            Some(data) => Some(Frame::data(data)),
-            None => self.trailers.take().map(Frame::trailers),
-        };
-        Poll::Ready(next.map(Ok))
+        if self.data.is_empty() {
+            return Poll::Ready(self.trailers.take().map(Frame::trailers).map(Ok));
+        }
+        let size = self.data.len().min(PIECE_BYTES);
+        let mut piece = self.data.split_to(size);
+        if let Some(progress) = &self.progress {
+            progress.made();
+            piece = Bytes::from_owner(Held { data: piece, until_written: progress.clone() });
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
+        self.data.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+        SizeHint::with_exact(self.data.len() as u64)
+    }
+}
+
+/// The answers of one HTTP/2 connection that are not written yet. Flow control lets a peer leave one unread for ever
+/// while the connection is in the best of health.
+#[derive(Default)]
+pub struct Answers(Mutex<Vec<Weak<Progress>>>);
+
+/// When an answer last got on.
+pub struct Progress(Mutex<Instant>);
+
+impl Progress {
+    fn made(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Answers {
+    fn add(&self) -> Arc<Progress> {
+        let progress = Arc::new(Progress(Mutex::new(Instant::now())));
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() == answers.capacity() {
+            answers.retain(|answer| answer.strong_count() > 0); // so that the list stays as long as what is open
+        }
+        answers.push(Arc::downgrade(&progress));
+        progress
+    }
+
+    /// Comes back when an answer has not got on for as long as `patience`.
+    pub async fn stalled(&self, patience: Duration) {
+        loop {
+            tokio::time::sleep(patience / 2).await;
+            let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.retain(|answer| answer.strong_count() > 0);
+            let since = |progress: Arc<Progress>| *progress.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if answers.iter().filter_map(Weak::upgrade).any(|answer| since(answer).elapsed() > patience) {
+                return;
+            }
+        }
     }
 }

@@ -27,34 +27,46 @@ const SERVICE: &str = "/inference.GRPCInferenceService/";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// A flag for compression and the message's length.
 const PREFIX_BYTES: usize = 5;
-/// Everything but predictions asks in a few bytes.
-const MAX_QUESTION_BYTES: usize = 64 << 10;
+/// Everything but predictions asks in a few bytes: a name and a version.
+const MAX_QUESTION_BYTES: usize = 4 << 10;
 
 pub async fn handle(server: &Server, context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
     let path = request.uri().path().to_owned();
-    if let Some(encoding) = request.headers().get("grpc-encoding").filter(|encoding| *encoding != "identity") {
-        return refusal(&unsupported_encoding(encoding.to_str().unwrap_or("unknown")));
-    }
     let answered = match path.strip_prefix(SERVICE) {
-        Some("ModelInfer") => infer(server, context, request.into_body()).await,
-        Some(method) => describe(server, context, method, request.into_body()).await,
+        Some("ModelInfer") => infer(server, context, request).await,
+        Some(method) => describe(server, context, method, request).await,
         None => Err(Error::new(Kind::NoRoute, format!("no such service: {}", crate::tensor::Excerpt(&path)))),
     };
     answered.map_or_else(|error| refusal(&error), answer)
 }
 
 /// Everything but predictions. These are let in also under overload, since the kubelet may be the one who asks.
-async fn describe(server: &Server, context: &Context, method: &str, body: Incoming) -> Result<ResponseBody> {
+async fn describe(
+    server: &Server,
+    context: &Context,
+    method: &str,
+    request: Request<Incoming>,
+) -> Result<ResponseBody> {
+    let body = uncompressed(request)?;
     let limits = body::BodyLimits { max_bytes: MAX_QUESTION_BYTES, ..server.body_limits(context) };
     let body = body::read(body, limits, None).await?;
     match method {
-        "ServerLive" => reply(&pb::ServerLiveResponse { live: true }),
-        "ServerReady" => reply(&pb::ServerReadyResponse { ready: server.is_ready() }),
-        "ServerMetadata" => reply(&pb::ServerMetadataResponse {
-            name: SERVER_NAME.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
-        }),
+        "ServerLive" => {
+            let pb::ServerLiveRequest {} = message(&body)?;
+            reply(&pb::ServerLiveResponse { live: true })
+        }
+        "ServerReady" => {
+            let pb::ServerReadyRequest {} = message(&body)?;
+            reply(&pb::ServerReadyResponse { ready: server.is_ready() })
+        }
+        "ServerMetadata" => {
+            let pb::ServerMetadataRequest {} = message(&body)?;
+            reply(&pb::ServerMetadataResponse {
+                name: SERVER_NAME.to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+            })
+        }
         "ModelReady" => {
             let pb::ModelReadyRequest { name, version } = message(&body)?;
             let entry = find(server, &name, &version)?;
@@ -70,18 +82,19 @@ async fn describe(server: &Server, context: &Context, method: &str, body: Incomi
     }
 }
 
-async fn infer(server: &Server, context: &Context, body: Incoming) -> Result<ResponseBody> {
+async fn infer(server: &Server, context: &Context, request: Request<Incoming>) -> Result<ResponseBody> {
     let mut watch = Watch::new(&server.metrics, Protocol::Grpc, context);
-    let answered = predict(server, context, body, &mut watch).await;
+    let answered = predict(server, context, request, &mut watch).await;
     watch.finish(answered)
 }
 
 async fn predict(
     server: &Server,
     context: &Context,
-    body: Incoming,
+    request: Request<Incoming>,
     watch: &mut Watch<'_>,
 ) -> Result<(ResponseBody, Spent)> {
+    let body = uncompressed(request)?;
     let guard = Arc::new(server.engine.admit()?);
     let body = body::read(body, server.body_limits(context), Some(&guard)).await?;
 
@@ -99,8 +112,9 @@ async fn predict(
     let infer = began.elapsed();
 
     let began = Instant::now();
+    guard.grow(answer.data_bytes().saturating_mul(2))?; // as tensors, and as a message
     let encoded = super::apart(answer.data_bytes(), move || frame(&codec::encode(answer, raw))).await?;
-    let body = ResponseBody::held(encoded, guard)?;
+    let body = ResponseBody::held(encoded, guard);
     Ok((body, Spent { decode, infer, encode: began.elapsed() }))
 }
 
@@ -133,6 +147,14 @@ fn unframed(body: &Bytes) -> Result<Bytes> {
         return Err(Error::invalid(format!("the message is declared with {declared} bytes and has {}", rest.len())));
     }
     Ok(body.slice(PREFIX_BYTES..))
+}
+
+fn uncompressed(request: Request<Incoming>) -> Result<Incoming> {
+    let encoding = request.headers().get("grpc-encoding").filter(|encoding| *encoding != "identity");
+    match encoding {
+        Some(encoding) => Err(unsupported_encoding(encoding.to_str().unwrap_or("unknown"))),
+        None => Ok(request.into_body()),
+    }
 }
 
 fn unsupported_encoding(encoding: &str) -> Error {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -21,7 +21,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use self::body::{BodyLimits, ResponseBody};
+use self::body::{Answers, BodyLimits, ResponseBody};
 use self::context::Context;
 use self::socket::{Patient, first_bytes};
 use self::watch::Watch;
@@ -37,8 +37,8 @@ const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
 
 /// Largest request head: a path, an id and a trace context fit many times over.
 const MAX_HEAD_BYTES: u32 = 32 << 10;
-/// Requests at once on one HTTP/2 connection; a gRPC channel of a busy client uses hundreds.
-const MAX_STREAMS: u32 = 1024;
+/// Requests at once on one HTTP/2 connection; a busy gRPC channel uses a hundred, more wait their turn at the client.
+const MAX_STREAMS: u32 = 256;
 /// How often an HTTP/2 peer is asked whether it is still there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -85,8 +85,10 @@ impl Server {
     fn sample_gauges(&self) {
         self.metrics.observe_inflight(self.engine.inflight());
         for entry in self.engine.catalog().entries() {
-            let (requests, rows) = entry.served().map_or((0, 0), |served| served.queue.depth());
-            entry.metrics().observe_queue(requests, rows);
+            let depth = entry.served().map_or((0, 0), |served| served.queue.depth());
+            if let Some(metrics) = entry.metrics() {
+                metrics.observe_queue(depth.0, depth.1);
+            }
         }
     }
 
@@ -129,20 +131,35 @@ impl Server {
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEAD_BYTES)
             .adaptive_window(true);
-        let service = hyper::service::service_fn(move |request| self.clone().handle(request));
+        let answers = Arc::new(Answers::default());
+        let (watched, patience) = (answers.clone(), self.config.body_timeout);
+        let service = hyper::service::service_fn(move |request| self.clone().handle(request, answers.clone()));
         let connection = graceful.watch(builder.serve_connection(stream, service).into_owned());
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection ended early");
+        tokio::select! {
+            ended = connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended early");
+                }
+            }
+            () = watched.stalled(patience) => tracing::debug!("connection closed: its peer does not read its answers"),
         }
     }
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        answers: Arc<Answers>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let version = request.version();
         let context = Context::of(request.headers(), self.config.request_timeout);
         let mut response = if is_grpc(&request) {
             grpc::handle(&self, &context, request).await
         } else {
             rest::handle(&self, &context, request).await
         };
+        if version == Version::HTTP_2 {
+            response.body_mut().watch(&answers); // on HTTP/1.1 the socket itself tells
+        }
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(context.request_id.as_str()) {
             headers.insert("x-request-id", id);
@@ -157,9 +174,11 @@ impl Server {
 
 /// Over HTTP/1.1 there are no trailers to put gRPC's status into: there it is a media type like any other.
 fn is_grpc(request: &Request<Incoming>) -> bool {
-    let media_type = request.headers().get(header::CONTENT_TYPE);
+    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     request.version() == Version::HTTP_2
-        && media_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        && request.method() == Method::POST
+        && matches!(essence, "application/grpc" | "application/grpc+proto")
 }
 
 /// Work on this many bytes takes long enough to hold up everybody else.

@@ -141,13 +141,15 @@ async fn predict(
     let infer = began.elapsed();
 
     let began = Instant::now();
+    // As tensors, and as text: a number takes up to four times its bytes.
     let answer_bytes = answer.data_bytes();
+    guard.grow(answer_bytes.saturating_mul(5))?;
     let encoding = move || match protocol {
         Protocol::V2 => v2::encode(&answer, &binary),
         _ => v1::encode(&answer).map(|body| v2::Encoded { body, json_length: None }),
     };
     let v2::Encoded { body, json_length } = super::apart(answer_bytes, encoding).await?;
-    let mut response = Response::new(ResponseBody::held(body, guard)?);
+    let mut response = Response::new(ResponseBody::held(body, guard));
     let headers = response.headers_mut();
     match json_length {
         None => headers.insert(CONTENT_TYPE, JSON),

@@ -20,14 +20,16 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub async fn first_bytes(stream: &TcpStream, limit: Duration) -> io::Result<()> {
     let wait = async {
         let mut seen = [0; PREFACE.len()];
+        let mut pause = Duration::from_millis(5);
         loop {
             let count = stream.peek(&mut seen).await?;
             let undecided = count > 0 && count < PREFACE.len() && seen[..count] == PREFACE[..count];
             if !undecided {
                 return if count > 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
-            // A preface in pieces: peeking does not wait for more, and it is rare enough to look again now and then.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // A preface in pieces: peeking does not wait for more, so look again, more and more seldom.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
     };
     timeout(limit, wait).await?

@@ -20,9 +20,9 @@ impl<'a> Watch<'a> {
         Watch { metrics, model: None, protocol, context, finished: false }
     }
 
-    /// The request is for this model.
-    pub fn found(&mut self, model: Arc<ModelMetrics>) {
-        self.model = Some(model);
+    /// The request is for this model, or for one of which too little is known to count.
+    pub fn found(&mut self, model: Option<Arc<ModelMetrics>>) {
+        self.model = model;
     }
 
     /// Takes note of how it ended, and passes on the answer.
@@ -88,8 +88,9 @@ impl Drop for Watch<'_> {
         if self.finished {
             return;
         }
-        if let Some(model) = &self.model {
-            model.observe_cancelled();
+        match &self.model {
+            Some(model) => model.observe_cancelled(),
+            None => self.metrics.observe_stray_cancelled(),
         }
         tracing::debug!(request_id = %self.context.request_id, model = self.model_name(), "caller went away");
     }

@@ -46,15 +46,22 @@ pub async fn fetch<S: Source>(source: Arc<S>, name: &str, cache: &Path) -> Resul
     std::fs::create_dir_all(cache).map_err(failed)?;
     remove_leftovers(cache);
     let partial = Partial::new(cache).map_err(failed)?;
-    download(&source, &manifest, partial.folder.path()).await?;
-    if target.exists() && !holds(&target, &manifest) {
-        std::fs::remove_dir_all(&target).map_err(failed)?;
-    }
-    match std::fs::rename(partial.folder.path(), &target) {
-        Err(_) if holds(&target, &manifest) => {} // another process was faster with the same content
-        renamed => renamed.map_err(failed)?,
-    }
+    download(&source, &manifest, &partial.folder).await?;
+    publish(&partial.folder, &target, &manifest).map_err(failed)?;
     Ok(fetched(false))
+}
+
+/// Moves the folder to its place, unless another process has been faster with the same content.
+fn publish(folder: &Path, target: &Path, manifest: &[RemoteFile]) -> std::io::Result<()> {
+    let lock = File::create(target.with_extension("publish"))?;
+    lock.lock()?; // until it is dropped
+    if holds(target, manifest) {
+        return Ok(());
+    }
+    if target.exists() {
+        std::fs::remove_dir_all(target)?;
+    }
+    std::fs::rename(folder, target)
 }
 
 /// Whether the folder has every file of the manifest in its full size.
@@ -68,26 +75,24 @@ const LOCK: &str = ".lock";
 
 /// A folder being filled, and the lock that says that somebody is still at it. Both go when it is dropped.
 struct Partial {
-    folder: tempfile::TempDir,
-    lock: PathBuf,
-    _locked: File,
+    folder: PathBuf,
+    _lock: tempfile::NamedTempFile,
 }
 
 impl Partial {
+    /// The lock comes first and the folder goes first, so that there is never a folder without a lock.
     fn new(cache: &Path) -> std::io::Result<Partial> {
-        let folder = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(cache)?;
-        let mut lock = folder.path().as_os_str().to_owned();
-        lock.push(LOCK);
-        let lock = PathBuf::from(lock);
-        let file = File::create(&lock)?;
-        file.lock()?;
-        Ok(Partial { folder, lock, _locked: file })
+        let lock = tempfile::Builder::new().prefix(PARTIAL).suffix(LOCK).tempfile_in(cache)?;
+        lock.as_file().lock()?;
+        let folder = lock.path().with_extension("");
+        std::fs::create_dir(&folder)?;
+        Ok(Partial { folder, _lock: lock })
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.lock); // if it stays, the next process takes it for what it is
+        let _ = std::fs::remove_dir_all(&self.folder); // gone when published; what stays is the next one's to remove
     }
 }
 
@@ -225,9 +230,11 @@ mod tests {
         let again = fetch(source, "memory://a", cache.path()).await.unwrap();
         assert!(!again.cached);
         assert_eq!(std::fs::read(again.directory.join("model.onnx")).unwrap(), content());
-        assert!(alive.folder.path().is_dir(), "somebody is still at it");
+        assert!(alive.folder.is_dir(), "somebody is still at it");
         drop(alive);
-        assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1);
+        let left = std::fs::read_dir(cache.path()).unwrap();
+        let mut left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(left.find(|name| name.starts_with("partial-")), None);
     }
 
     #[tokio::test]

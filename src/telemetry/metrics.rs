@@ -258,9 +258,18 @@ impl Metrics {
         let labels = RequestLabels { model, version, protocol: protocol.name(), code: kind.http() };
         self.requests.get_or_create(&labels).inc();
         if let Some(reason) = kind.rejection() {
-            let (model, version) = (String::new(), String::new());
-            self.rejected.get_or_create(&ReasonLabels { model, version, reason }).inc();
+            self.observe_stray_rejection(reason);
         }
+    }
+
+    /// Counts a request whose caller went away before it had named a model.
+    pub fn observe_stray_cancelled(&self) {
+        self.observe_stray_rejection("cancelled");
+    }
+
+    fn observe_stray_rejection(&self, reason: &'static str) {
+        let (model, version) = (String::new(), String::new());
+        self.rejected.get_or_create(&ReasonLabels { model, version, reason }).inc();
     }
 
     /// Sets the one state that a model is in.

@@ -38,7 +38,7 @@ impl Bench {
         let entry = Arc::new(Entry::new("m", "1", Arc::new(Metrics::default())));
         let queue = Arc::new(Queue::new(policy));
         let signature = model.signature().clone();
-        let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics() };
+        let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics().unwrap() };
         Worker::start("model-m".to_owned(), instance, expected).unwrap();
         for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
             entry.become_state(state);

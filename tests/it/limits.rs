@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use stoker::app::Shutdown;
 use stoker::protocol::open_inference as pb;
@@ -71,14 +75,21 @@ async fn a_message_that_is_none_is_the_callers_mistake_and_counted() {
 #[tokio::test]
 async fn a_message_is_refused_for_what_it_would_become() {
     let server = Running::serve("iris", &["--max_inflight_bytes=64Mi"]).await;
+    // Every byte of packed zeros becomes an integer of eight, twice, in lists that grow.
+    let contents = pb::InferTensorContents { int64_contents: vec![0; 4 << 20], ..Default::default() };
+    let input = pb::model_infer_request::InferInputTensor { contents: Some(contents), ..Default::default() };
+    let zeros = pb::ModelInferRequest { model_name: "iris".into(), inputs: vec![input], ..Default::default() };
+    let status = server.grpc().infer(zeros).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert!(status.message().contains("--max_inflight_bytes"), "{status}");
     // A MiB of empty inputs would take 160 times that.
     let body = framed(&[0x2a, 0x00].repeat(512 << 10));
     let (code, message) = grpc_bytes(server.addresses.http, "ModelInfer", body).await;
-    assert!(code == 8 && message.contains("--max_inflight_bytes"), "{code} {message}");
+    assert!(code == 3 && message.contains("more than 1024 inputs"), "{code} {message}");
     // The same in JSON: a digit and a comma become eight bytes.
     let body = format!("{{\"instances\": [[{}0]]}}", "0,".repeat(9 << 20));
     let reply = server.post(PREDICT, body.as_bytes()).await;
-    assert_eq!(reply.status, 429, "{}", reply.text());
+    assert_eq!(reply.status, 413, "trying again would not help: {}", reply.text());
     assert_eq!(server.post(PREDICT, GOOD).await.status, 200);
     assert_eq!(metric(&server, "stoker_inflight_requests").await, 0.0);
 }
@@ -145,6 +156,22 @@ async fn an_answer_that_nobody_reads_is_counted_and_then_dropped() {
     assert_eq!(metric(&server, "stoker_inflight_requests").await, 1.0, "it is held, so it counts");
     until(async || metric(&server, "stoker_inflight_requests").await == 0.0).await;
     assert!(lazy.read().await.is_err(), "the connection was closed in the middle of the answer");
+}
+
+/// The same over HTTP/2, where the connection goes on while one answer is stuck behind its flow control.
+#[tokio::test]
+async fn an_answer_that_nobody_reads_over_http2_is_dropped_too() {
+    let server = Running::serve("variable", &["--body_timeout_seconds=0.5"]).await;
+    let mut builder = Client::builder(TokioExecutor::new());
+    let client: Client<_, Full<Bytes>> =
+        builder.http2_only(true).http2_initial_stream_window_size(16 << 10).build_http();
+    let url = format!("http://{}/v1/models/variable:predict", server.addresses.http);
+    let request = http::Request::post(url).body(large_body().into()).unwrap();
+    let unread = client.request(request).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    assert_eq!(metric(&server, "stoker_inflight_requests").await, 1.0);
+    until(async || metric(&server, "stoker_inflight_requests").await == 0.0).await;
+    assert!(unread.into_body().collect().await.is_err(), "it was cut off");
 }
 
 #[tokio::test]
