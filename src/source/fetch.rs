@@ -53,8 +53,8 @@ pub async fn fetch<S: Source>(source: Arc<S>, name: &str, cache: &Path) -> Resul
 
 /// Moves the folder to its place, unless another process has been faster with the same content.
 fn publish(folder: &Path, target: &Path, manifest: &[RemoteFile]) -> std::io::Result<()> {
-    let lock = File::create(target.with_extension("publish"))?;
-    lock.lock()?; // until it is dropped
+    let cache = File::open(folder.parent().unwrap_or(target))?;
+    cache.lock()?; // the directory itself, until this goes out of scope
     if holds(target, manifest) {
         return Ok(());
     }
