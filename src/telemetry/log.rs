@@ -15,7 +15,9 @@ pub fn init(format: LogFormat, level: &str) {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // A plain `debug` is about our requests, not about the libraries' frames; naming a library still shows it.
+    let directives = format!("hyper=info,hyper_util=info,h2=info,aws=info,rustls=info,{level}");
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(SystemTime);
     let installed = if json {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
