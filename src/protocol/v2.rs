@@ -81,6 +81,11 @@ pub struct BinaryOutputs {
 }
 
 impl BinaryOutputs {
+    /// Whether nothing of the answer is text.
+    pub fn are_all(&self) -> bool {
+        self.all && self.exceptions.is_empty()
+    }
+
     fn includes(&self, name: &str) -> bool {
         self.all != self.exceptions.iter().any(|exception| exception == name)
     }

@@ -141,9 +141,9 @@ async fn predict(
     let infer = began.elapsed();
 
     let began = Instant::now();
-    // As tensors, and as text: a number takes up to four times its bytes.
+    // As tensors, and once more in the body: the same bytes, or text of up to four times as many.
     let answer_bytes = answer.data_bytes();
-    guard.grow(answer_bytes.saturating_mul(5))?;
+    guard.grow(answer_bytes.saturating_mul(if binary.are_all() { 2 } else { 5 }))?;
     let encoding = move || match protocol {
         Protocol::V2 => v2::encode(&answer, &binary),
         _ => v1::encode(&answer).map(|body| v2::Encoded { body, json_length: None }),
