@@ -68,7 +68,7 @@ pub const FLAGS: &[Flag] = &[
         "timeout_keep_alive",
         "S",
         "75",
-        "How long an idle connection is kept: longer than the 60 s of Envoy's upstreams.",
+        "How long an idle HTTP/1.1 connection is kept: longer than Envoy's 60 s. HTTP/2 peers are pinged.",
     ),
     flag("shutdown_delay_seconds", "S", "5", "After SIGTERM, unready but accepting, until endpoints have noticed."),
     flag("drain_timeout_seconds", "S", "20", "After that, time to finish what is in flight. Both fit a pod's 30 s."),

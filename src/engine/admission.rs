@@ -75,12 +75,17 @@ impl Guard {
         self.bytes.fetch_add(bytes, Relaxed);
         Ok(())
     }
+
+    /// Gives the bytes back, and keeps the place: what they were taken for is gone.
+    pub fn release_bytes(&self) {
+        self.admission.bytes.fetch_sub(self.bytes.swap(0, Relaxed), Relaxed);
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.release_bytes();
         self.admission.requests.fetch_sub(1, Relaxed);
-        self.admission.bytes.fetch_sub(*self.bytes.get_mut(), Relaxed);
     }
 }
 
@@ -105,6 +110,9 @@ mod tests {
         assert_eq!(second.grow(11).unwrap_err().kind(), Kind::TooLarge);
         assert_eq!(second.grow(usize::MAX).unwrap_err().kind(), Kind::TooLarge);
         drop(first);
+        second.grow(10).unwrap();
+        second.release_bytes();
+        assert_eq!((second.bytes(), admission.requests()), (0, 1));
         second.grow(10).unwrap();
         assert_eq!(admission.requests(), 1);
         drop(second);

@@ -29,6 +29,8 @@ pub struct BodyLimits {
     pub patience: Duration,
     /// When it must be complete.
     pub deadline: std::time::Instant,
+    /// Whether what is too much is read all the same and thrown away, as HTTP/1.1 needs to use the connection again.
+    pub discard_rest: bool,
 }
 
 /// Reads a whole body. Every byte is accounted for in `guard`.
@@ -38,7 +40,8 @@ pub struct BodyLimits {
 pub async fn read(body: Incoming, limits: BodyLimits, guard: Option<&Guard>) -> Result<Bytes> {
     let mut reader = Reader { inner: body, limits, stalled: None };
     let read = reader.read(guard).await;
-    if read.as_ref().is_err_and(|error| matches!(error.kind(), Kind::TooLarge | Kind::Overloaded)) {
+    let refused = read.as_ref().is_err_and(|error| matches!(error.kind(), Kind::TooLarge | Kind::Overloaded));
+    if refused && limits.discard_rest {
         discard(reader.inner).await;
     }
     read

@@ -48,7 +48,7 @@ async fn describe(
     request: Request<Incoming>,
 ) -> Result<ResponseBody> {
     let body = uncompressed(request)?;
-    let limits = body::BodyLimits { max_bytes: MAX_QUESTION_BYTES, ..server.body_limits(context) };
+    let limits = body::BodyLimits { max_bytes: MAX_QUESTION_BYTES, ..body_limits(server, context) };
     let body = body::read(body, limits, None).await?;
     match method {
         "ServerLive" => {
@@ -96,7 +96,7 @@ async fn predict(
 ) -> Result<(ResponseBody, Spent)> {
     let body = uncompressed(request)?;
     let guard = Arc::new(server.engine.admit()?);
-    let body = body::read(body, server.body_limits(context), Some(&guard)).await?;
+    let body = body::read(body, body_limits(server, context), Some(&guard)).await?;
 
     let began = Instant::now();
     let work = guard.clone();
@@ -112,6 +112,7 @@ async fn predict(
     let infer = began.elapsed();
 
     let began = Instant::now();
+    guard.release_bytes(); // the message and its inputs are gone
     guard.grow(answer.data_bytes().saturating_mul(2))?; // as tensors, and as a message
     let encoded = super::apart(answer.data_bytes(), move || frame(&codec::encode(answer, raw))).await?;
     let body = ResponseBody::held(encoded, guard);
@@ -147,6 +148,11 @@ fn unframed(body: &Bytes) -> Result<Bytes> {
         return Err(Error::invalid(format!("the message is declared with {declared} bytes and has {}", rest.len())));
     }
     Ok(body.slice(PREFIX_BYTES..))
+}
+
+/// A stream that is not read to its end disturbs no other.
+fn body_limits(server: &Server, context: &Context) -> body::BodyLimits {
+    body::BodyLimits { discard_rest: false, ..server.body_limits(context) }
 }
 
 fn uncompressed(request: Request<Incoming>) -> Result<Incoming> {

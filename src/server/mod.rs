@@ -78,7 +78,7 @@ impl Server {
 
     fn body_limits(&self, context: &Context) -> BodyLimits {
         let ServerConfig { max_body_bytes: max_bytes, body_timeout: patience, .. } = self.config;
-        BodyLimits { max_bytes, patience, deadline: context.deadline }
+        BodyLimits { max_bytes, patience, deadline: context.deadline, discard_rest: true }
     }
 
     /// Gauges are read when somebody asks, not kept up to date on every request.

@@ -141,8 +141,9 @@ async fn predict(
     let infer = began.elapsed();
 
     let began = Instant::now();
-    // As tensors, and once more in the body: the same bytes, or text of up to four times as many.
+    // Body and inputs are gone. The answer is there as tensors, and once more in the body: the same bytes, or text of up to four times as many.
     let answer_bytes = answer.data_bytes();
+    guard.release_bytes();
     guard.grow(answer_bytes.saturating_mul(if binary.are_all() { 2 } else { 5 }))?;
     let encoding = move || match protocol {
         Protocol::V2 => v2::encode(&answer, &binary),
