@@ -43,7 +43,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     );
     line("memory", format!("{} once loaded and warmed up with {max_rows} rows", size(needed)));
     if longest_batch != Duration::MAX {
-        line("time", format!("{longest_batch:.1?} for a batch of {max_rows} rows of zeros"));
+        line("time", format!("{longest_batch:.1?} for a batch of {max_rows} rows of made-up values"));
     }
     let mut list = |key: &str, specs: &[TensorSpec]| specs.iter().for_each(|spec| line(key, spec.to_string()));
     list("input", &signature.inputs);

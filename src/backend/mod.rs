@@ -1,11 +1,9 @@
 //! What runs a model. One [`Backend`] per library or engine; features of the build are decided here and only here.
 
-use std::path::Path;
-
 use crate::config::BackendOptions;
 use crate::device::DeviceId;
-use crate::error::{Error, Result};
-use crate::formats::ModelFiles;
+use crate::error::Result;
+use crate::formats::{Format, ModelFiles};
 use crate::infer::Signature;
 use crate::tensor::Tensor;
 
@@ -49,16 +47,12 @@ pub trait Model: Send {
 pub fn for_files(files: &ModelFiles, options: &BackendOptions) -> Result<Box<dyn Backend>> {
     match files.format {
         #[cfg(feature = "onnx")]
-        crate::formats::Format::Onnx => Ok(Box::new(onnx::OnnxBackend::new(options)?)),
+        Format::Onnx => Ok(Box::new(onnx::OnnxBackend::new(options)?)),
         #[cfg(not(feature = "onnx"))]
-        crate::formats::Format::Onnx => {
-            let _ = options;
-            Err(unavailable(&files.model))
+        Format::Onnx => {
+            let _ = options; // only that backend has any
+            let model = files.model.display();
+            Err(crate::error::Error::load(format!("{model}: this stoker was built without the feature \"onnx\"")))
         }
     }
-}
-
-#[cfg_attr(feature = "onnx", allow(dead_code))]
-fn unavailable(model: &Path) -> Error {
-    Error::load(format!("{}: this stoker was built without the feature \"onnx\"", model.display()))
 }

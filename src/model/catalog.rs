@@ -9,6 +9,7 @@ use super::state::State;
 use crate::engine::Served;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
+use crate::tensor::Excerpt;
 
 /// One model under one name, whatever state it is in.
 pub struct Entry {
@@ -132,18 +133,14 @@ impl Catalog {
     /// [`Kind::NotFound`] for an unknown name or version.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<Entry>> {
         let entries = self.entries.load();
-        let entry = entries.get(name).ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("Model with name {} does not exist.", crate::tensor::Excerpt(name)))
-        })?;
+        let entry = entries
+            .get(name)
+            .ok_or_else(|| Error::new(Kind::NotFound, format!("Model with name {} does not exist.", Excerpt(name))))?;
         let served = entry.version();
         match version {
             Some(asked) if *asked != *served && !served.is_empty() => Err(Error::new(
                 Kind::NotFound,
-                format!(
-                    "Model with name {name} has no version {}, it serves version {}.",
-                    crate::tensor::Excerpt(asked),
-                    served
-                ),
+                format!("Model with name {name} has no version {}, it serves version {}.", Excerpt(asked), served),
             )),
             _ => Ok(entry.clone()),
         }

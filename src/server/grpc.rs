@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::catalog::Entry;
 use crate::protocol::{grpc as codec, open_inference as pb, wire};
 use crate::telemetry::metrics::{Protocol, Spent};
+use crate::tensor::Excerpt;
 
 const SERVICE: &str = "/inference.GRPCInferenceService/";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -35,7 +36,7 @@ pub async fn handle(server: &Server, context: &Context, request: Request<Incomin
     let answered = match path.strip_prefix(SERVICE) {
         Some("ModelInfer") => infer(server, context, request).await,
         Some(method) => describe(server, context, method, request).await,
-        None => Err(Error::new(Kind::NoRoute, format!("no such service: {}", crate::tensor::Excerpt(&path)))),
+        None => Err(Error::new(Kind::NoRoute, format!("no such service: {}", Excerpt(&path)))),
     };
     answered.map_or_else(|error| refusal(&error), answer)
 }
@@ -78,7 +79,7 @@ async fn describe(
             let served = entry.served()?;
             reply(&codec::metadata(&entry.name, &served.version, served.platform, &served.signature))
         }
-        _ => Err(Error::new(Kind::NoRoute, format!("no such method: {}", crate::tensor::Excerpt(method)))),
+        _ => Err(Error::new(Kind::NoRoute, format!("no such method: {}", Excerpt(method)))),
     }
 }
 
@@ -99,12 +100,12 @@ async fn predict(
     let body = body::read(body, body_limits(server, context), Some(&guard)).await?;
 
     let began = Instant::now();
-    let work = guard.clone();
-    let message = super::apart(body.len(), move || decode(&body, &work)).await?;
+    let (size, work) = (body.len(), guard.clone());
+    let message = super::apart(size, move || decode(&body, &work)).await?;
     let entry = find(server, &message.model_name, &message.model_version)?;
     watch.found(entry.metrics());
     let served = entry.served()?;
-    let (request, raw) = super::apart(message.encoded_len(), move || codec::decode(message)).await?;
+    let (request, raw) = super::apart(size, move || codec::decode(message)).await?;
     let decode = began.elapsed();
 
     let began = Instant::now();
@@ -164,7 +165,7 @@ fn uncompressed(request: Request<Incoming>) -> Result<Incoming> {
 }
 
 fn unsupported_encoding(encoding: &str) -> Error {
-    let encoding = crate::tensor::Excerpt(encoding);
+    let encoding = Excerpt(encoding);
     Error::new(Kind::Unsupported, format!("grpc-encoding {encoding} is not supported: send messages uncompressed"))
 }
 

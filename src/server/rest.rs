@@ -125,10 +125,10 @@ async fn predict(
     entry: &Entry,
     request: Request<Incoming>,
 ) -> Result<(Response<ResponseBody>, Spent)> {
-    let headers = request.headers().clone();
+    let media_type = media_type(request.headers(), protocol);
     let (body, guard) = read_body(server, context, request).await?;
     let served = entry.served()?;
-    let json_length = media_type(&headers, protocol)?;
+    let json_length = media_type?;
 
     let began = Instant::now();
     let (model, work) = (served.clone(), guard.clone());

@@ -9,7 +9,7 @@ use stoker::infer::{Signature, TensorSpec};
 use stoker::protocol::{grpc, open_inference as pb, v1, v2};
 use stoker::tensor::DType;
 
-use crate::support::{Connection, Running, reference};
+use crate::support::{Connection, Random, Running, reference};
 
 const PREDICT: &str = "/v1/models/iris:predict";
 const GOOD: &[u8] = br#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#;
@@ -110,13 +110,8 @@ async fn bytes_that_are_no_http_do_not_disturb_others() {
 
 /// A seeded mutator: flips, cuts, doubles and splices bytes of good requests.
 fn mutate(seed: u64, corpus: &[Vec<u8>]) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut below = |limit: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % limit.max(1) as u64) as usize
-    };
+    let mut random = Random(seed);
+    let mut below = |limit: usize| random.below(limit.max(1) as u64) as usize;
     let mut bytes = corpus[below(corpus.len())].clone();
     for _ in 0..=below(4) {
         let at = below(bytes.len());
