@@ -50,6 +50,8 @@ const PURE: &[&str] = &[
     "src/source/uri.rs",
     "src/source/s3/settings.rs",
     "src/formats/detect.rs",
+    "src/formats/graph/",
+    "src/formats/trees.rs",
 ];
 
 const IMPURE: &[&str] = &[

@@ -2,6 +2,8 @@
 //! for the formats we compute ourselves come beside it.
 
 pub mod detect;
+pub mod graph;
+pub mod trees;
 
 use std::path::{Path, PathBuf};
 

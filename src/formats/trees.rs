@@ -1,0 +1,158 @@
+//! Decision trees as their files describe them, whichever library grew them: what xgboost's, lightgbm's and
+//! scikit-learn's readers produce and the tree engine compiles.
+//!
+//! All numeric splits say `x <= threshold` goes left. A library that compares with `<` is brought to this form by the
+//! next smaller value of its own precision ([`below`]), which splits the same numbers.
+
+use crate::error::{Error, Result};
+
+/// Refers to a node of the same tree; the root is 0.
+pub type NodeId = u32;
+
+/// One tree. Every node but the root is the child of exactly one other, which [`Tree::check`] makes sure of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tree {
+    pub nodes: Vec<Node>,
+    /// Values of the leaves, `width` of them each, in the order of [`Kind::Leaf`]'s index.
+    pub leaves: Vec<f64>,
+    /// Linear models in the leaves (lightgbm's `linear_tree`), one for each leaf; empty when leaves are constants.
+    pub linear: Vec<LinearLeaf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Training rows (or their weight) that came through here, which is what TreeSHAP weighs branches with.
+    pub cover: f64,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    Leaf { index: u32 },
+    Split { feature: u32, test: Test, left: NodeId, right: NodeId },
+}
+
+/// What sends a row to the left.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test {
+    /// The value is at most `threshold`, or it is missing and the missing go left.
+    AtMost { threshold: f64, missing: Missing, missing_left: bool },
+    /// The value, cut to an integer, is in the set.
+    Category(Box<Categories>),
+}
+
+/// Which values a numeric split treats as missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Missing {
+    /// None: NaN is compared as if it were 0 (lightgbm's `missing_type` None).
+    NanIsZero,
+    /// NaN.
+    Nan,
+    /// NaN and everything within 1e-35 of zero (lightgbm's `missing_type` Zero).
+    NanAndZero,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Categories {
+    /// Bit `c % 64` of word `c / 64`: whether category `c` goes left.
+    pub left: Vec<u64>,
+    /// Whether categories beyond the words, and negative ones, go left.
+    pub others_left: bool,
+    pub nan_left: bool,
+}
+
+/// `constant + sum(coefficient * x[feature])`, or `fallback` when one of these features is NaN.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinearLeaf {
+    pub constant: f64,
+    pub terms: Vec<(u32, f64)>,
+    pub fallback: f64,
+}
+
+/// Deeper trees than any library grows; a bound on the steps of a walk.
+pub const MAX_DEPTH: usize = 8192;
+
+impl Tree {
+    /// Checks that this is a tree: children exist, none has two parents, none is the root; features are below
+    /// `features`, leaf indices in range for values of `width` each, numbers are numbers.
+    ///
+    /// # Errors
+    /// [`Kind::Load`](crate::error::Kind::Load), naming the node.
+    pub fn check(&self, features: usize, width: usize) -> Result<()> {
+        let count = self.nodes.len();
+        if count == 0 {
+            return Err(Error::load("the tree has no nodes"));
+        }
+        let leaves = self.leaves.len() / width.max(1);
+        if !self.linear.is_empty() && self.linear.len() != leaves {
+            return Err(Error::load(format!("{} linear leaves for {leaves} leaves", self.linear.len())));
+        }
+        let mut has_parent = vec![false; count];
+        for (id, node) in self.nodes.iter().enumerate() {
+            let wrong = |what: String| Error::load(format!("node {id}: {what}"));
+            match &node.kind {
+                Kind::Leaf { index } if (*index as usize) < leaves => {}
+                Kind::Leaf { index } => return Err(wrong(format!("leaf {index} of {leaves}"))),
+                Kind::Split { feature, .. } if *feature as usize >= features => {
+                    return Err(wrong(format!("splits on feature {feature}, but the model has {features}")));
+                }
+                Kind::Split { test: Test::AtMost { threshold, .. }, .. } if threshold.is_nan() => {
+                    return Err(wrong("its threshold is not a number".to_owned()));
+                }
+                Kind::Split { left, right, .. } => {
+                    for child in [*left, *right] {
+                        match has_parent.get_mut(child as usize) {
+                            None => {
+                                return Err(wrong(format!("its child {child} does not exist, there are {count} nodes")));
+                            }
+                            Some(_) if child == 0 => return Err(wrong("its child is the root".to_owned())),
+                            Some(known) if *known => {
+                                return Err(wrong(format!("its child {child} has another parent already")));
+                            }
+                            Some(known) => *known = true,
+                        }
+                    }
+                }
+            }
+        }
+        // With one parent each, nodes that cannot be reached from the root would have to form a cycle.
+        if let Some(orphan) = (1..count).find(|id| !has_parent[*id]) {
+            return Err(Error::load(format!("node {orphan} has no parent")));
+        }
+        let depth = self.reached_depth()?;
+        if depth > MAX_DEPTH {
+            return Err(Error::load(format!("the tree is {depth} levels deep, at most {MAX_DEPTH} are supported")));
+        }
+        Ok(())
+    }
+
+    /// Levels below the root, having reached every node.
+    fn reached_depth(&self) -> Result<usize> {
+        let (mut level, mut depth, mut reached) = (vec![0_u32], 0, 1);
+        loop {
+            let next: Vec<NodeId> = level
+                .iter()
+                .filter_map(|id| match &self.nodes[*id as usize].kind {
+                    Kind::Split { left, right, .. } => Some([*left, *right]),
+                    Kind::Leaf { .. } => None,
+                })
+                .flatten()
+                .collect();
+            if next.is_empty() {
+                break;
+            }
+            reached += next.len();
+            depth += 1;
+            level = next;
+        }
+        if reached != self.nodes.len() {
+            return Err(Error::load("the tree has a cycle"));
+        }
+        Ok(depth)
+    }
+}
+
+/// The threshold `t` for which `x <= t` says what `x < threshold` says of every `f32` x.
+pub fn below(threshold: f32) -> f32 {
+    if threshold == f32::NEG_INFINITY { threshold } else { threshold.next_down() }
+}
