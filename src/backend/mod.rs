@@ -8,6 +8,7 @@ use crate::infer::Signature;
 use crate::tensor::Tensor;
 
 pub mod echo;
+pub mod tabular;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 

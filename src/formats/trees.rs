@@ -52,7 +52,7 @@ pub enum Missing {
     NanAndZero,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Categories {
     /// Bit `c % 64` of word `c / 64`: whether category `c` goes left.
     pub left: Vec<u64>,
@@ -103,7 +103,9 @@ impl Tree {
                     for child in [*left, *right] {
                         match has_parent.get_mut(child as usize) {
                             None => {
-                                return Err(wrong(format!("its child {child} does not exist, there are {count} nodes")));
+                                return Err(wrong(format!(
+                                    "its child {child} does not exist, there are {count} nodes"
+                                )));
                             }
                             Some(_) if child == 0 => return Err(wrong("its child is the root".to_owned())),
                             Some(known) if *known => {

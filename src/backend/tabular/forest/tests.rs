@@ -1,0 +1,149 @@
+//! Every kernel against a walk that is written down as it is described.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::formats::trees::{Categories, Kind, Missing, Node as Described, Test};
+
+fn goes_left(test: &Test, value: f64) -> bool {
+    match test {
+        Test::AtMost { threshold, missing, missing_left } => {
+            let tiny = value.abs() <= f64::from(1e-35_f32);
+            match missing {
+                Missing::NanIsZero if value.is_nan() => 0.0 <= *threshold,
+                Missing::Nan if value.is_nan() => *missing_left,
+                Missing::NanAndZero if value.is_nan() || tiny => *missing_left,
+                _ => value <= *threshold,
+            }
+        }
+        Test::Category(categories) => match value {
+            _ if value.is_nan() => categories.nan_left,
+            _ if value <= -1.0 || value >= 64.0 => categories.others_left,
+            _ => categories.left[0] >> (value as u64) & 1 == 1,
+        },
+    }
+}
+
+/// The sums, walking recursively.
+fn naive(grown: &Grown, row: &[f64], start: &[f64]) -> Vec<f64> {
+    fn leaf(tree: &Tree, node: u32, row: &[f64]) -> u32 {
+        match &tree.nodes[node as usize].kind {
+            Kind::Leaf { index } => *index,
+            Kind::Split { feature, test, left, right } => {
+                leaf(tree, if goes_left(test, row[*feature as usize]) { *left } else { *right }, row)
+            }
+        }
+    }
+    let single = |value: f64| if grown.input == Precision::Single { f64::from(value as f32) } else { value };
+    let row: Vec<f64> = row.iter().map(|value| single(*value)).collect();
+    let mut sums = start.to_vec();
+    for (tree, output) in &grown.trees {
+        let leaf = leaf(tree, 0, &row) as usize;
+        for (sum, value) in sums[*output..].iter_mut().zip(&tree.leaves[leaf * grown.width..][..grown.width]) {
+            *sum += value;
+        }
+    }
+    sums
+}
+
+/// A value that thresholds and rows share, so that equality and both sides occur.
+fn value() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        6 => (-8..8_i8).prop_map(|value| f64::from(value) * 0.7),
+        1 => Just(0.0), 1 => Just(-0.0), 1 => Just(1e-36), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY),
+    ]
+}
+
+fn row_value() -> impl Strategy<Value = f64> {
+    prop_oneof![5 => value(), 1 => Just(f64::NAN), 1 => (-3..70_i8).prop_map(f64::from)]
+}
+
+fn test() -> impl Strategy<Value = Test> {
+    let missing = prop_oneof![Just(Missing::Nan), Just(Missing::NanIsZero), Just(Missing::NanAndZero)];
+    let at_most = (value(), missing, any::<bool>()).prop_map(|(threshold, missing, missing_left)| Test::AtMost {
+        threshold,
+        missing,
+        missing_left,
+    });
+    let category = (any::<u64>(), any::<bool>(), any::<bool>()).prop_map(|(left, others_left, nan_left)| {
+        Test::Category(Box::new(Categories { left: vec![left], others_left, nan_left }))
+    });
+    prop_oneof![4 => at_most, 1 => category]
+}
+
+/// A tree of any shape, grown by splitting one leaf after another.
+fn tree(features: u32, width: usize) -> impl Strategy<Value = Tree> {
+    let splits = proptest::collection::vec((any::<proptest::sample::Index>(), 0..features, test()), 0..90);
+    (splits, any::<bool>()).prop_map(move |(splits, chain)| {
+        let leaf = |index| Described { cover: 1.0, kind: Kind::Leaf { index } };
+        let mut nodes = vec![leaf(0)];
+        let mut leaves = vec![0_u32];
+        for (choice, feature, test) in splits {
+            // A chain grows deep, the other kind bushy.
+            let chosen = if chain { leaves.len() - 1 } else { choice.index(leaves.len()) };
+            let parent = leaves.swap_remove(chosen);
+            let left = nodes.len() as u32;
+            nodes.extend([leaf(0), leaf(0)]);
+            leaves.extend([left, left + 1]);
+            nodes[parent as usize].kind = Kind::Split { feature, test, left, right: left + 1 };
+        }
+        for (index, leaf) in leaves.iter().enumerate() {
+            nodes[*leaf as usize].kind = Kind::Leaf { index: index as u32 };
+        }
+        let values = (0..leaves.len() * width).map(|number| (number as f64 + 1.0) / 3.0).collect();
+        Tree { nodes, leaves: values, linear: Vec::new() }
+    })
+}
+
+fn forest(width: usize) -> impl Strategy<Value = (Grown, Vec<f64>)> {
+    const FEATURES: u32 = 5;
+    let trees = proptest::collection::vec((tree(FEATURES, width), 0..4 - width), 0..20);
+    let precision = prop_oneof![Just(Precision::Single), Just(Precision::Double)];
+    let rows = proptest::collection::vec(row_value(), FEATURES as usize..FEATURES as usize * 150);
+    (trees, precision, rows).prop_map(move |(trees, input, mut rows)| {
+        rows.truncate(rows.len() / FEATURES as usize * FEATURES as usize);
+        (Grown { features: FEATURES as usize, outputs: 3, width, input, trees }, rows)
+    })
+}
+
+fn agree(grown: Grown, rows: &[f64]) -> Result<(), TestCaseError> {
+    let start = [0.5, 1.5, 2.5];
+    let expected: Vec<f64> = rows.chunks_exact(5).flat_map(|row| naive(&grown, row, &start)).collect();
+    let mut forest = Forest::compile(grown).unwrap();
+    for kernel in Kernel::available() {
+        forest = forest.on(kernel);
+        prop_assert_eq!(&forest.sums(rows, &start), &expected, "{:?}", kernel);
+    }
+    // A few rows at a time take another way.
+    let few: Vec<f64> = rows.chunks(5 * 3).flat_map(|rows| forest.sums(rows, &start)).collect();
+    prop_assert_eq!(&few, &expected);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn every_kernel_sums_what_a_naive_walk_sums((grown, rows) in forest(1)) {
+        agree(grown, &rows)?;
+    }
+
+    #[test]
+    fn leaves_of_several_values_too((grown, rows) in forest(2)) {
+        agree(grown, &rows)?;
+    }
+}
+
+#[test]
+fn singles_are_added_as_singles() {
+    let leaf = |value: f64| Tree {
+        nodes: vec![Described { cover: 1.0, kind: Kind::Leaf { index: 0 } }],
+        leaves: vec![value],
+        linear: Vec::new(),
+    };
+    let trees = [1e8, 1.0, -1e8].map(|value| (leaf(value), 0)).to_vec();
+    let grown = Grown { features: 1, outputs: 1, width: 1, input: Precision::Single, trees };
+    let forest = Forest::compile(grown).unwrap();
+    assert_eq!(forest.sums(&[0.0], &[0.0_f32]), [0.0]);
+    assert_eq!(forest.sums(&[0.0], &[0.0_f64]), [1.0]);
+}

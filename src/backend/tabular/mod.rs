@@ -1,0 +1,8 @@
+//! Models that are computed here: trees, linear models and their kin, from the files of scikit-learn, xgboost and
+//! lightgbm.
+
+// Numeric code: conversions and exact comparisons are meant, and the kernels' pieces must be inlined.
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(clippy::float_cmp, clippy::inline_always, clippy::many_single_char_names)]
+
+pub mod forest;
