@@ -140,7 +140,7 @@ impl Forest {
             Payload::Value => Values::InKeys,
             Payload::Index => {
                 let mut table = Vec::with_capacity(trees.iter().map(|(tree, _)| tree.leaves.len()).sum());
-                trees.iter().for_each(|(tree, _)| table.extend_from_slice(&tree.leaves));
+                table.extend(trees.iter().flat_map(|(tree, _)| &tree.leaves));
                 Values::Table(table)
             }
         };

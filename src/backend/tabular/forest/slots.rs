@@ -46,7 +46,8 @@ enum Code {
 #[derive(Debug)]
 pub struct Slots {
     precision: Precision,
-    slots: Vec<Slot>,
+    /// Slot 1 and up.
+    tested: Vec<Slot>,
     /// Of each feature, ascending and distinct; empty when they are compared as they are.
     thresholds: Vec<Vec<f64>>,
     numeric: HashMap<(u32, Missing, bool), usize>,
@@ -71,7 +72,7 @@ impl Slots {
     ) -> Result<Slots> {
         let mut slots = Slots {
             precision,
-            slots: Vec::new(),
+            tested: Vec::new(),
             thresholds: vec![Vec::new(); if precision == Precision::Double { features } else { 0 }],
             numeric: HashMap::new(),
             categorical: HashMap::new(),
@@ -101,7 +102,7 @@ impl Slots {
     fn add_numeric(&mut self, feature: u32, missing: Missing, missing_left: bool) {
         // NaN that is zero goes where zero goes, whatever the side for the missing.
         let missing_left = missing_left && missing != Missing::NanIsZero;
-        let slots = &mut self.slots;
+        let slots = &mut self.tested;
         self.numeric.entry((feature, missing, missing_left)).or_insert_with(|| {
             let code = match self.precision {
                 Precision::Single => Code::Ordered { missing, missing_left },
@@ -113,7 +114,7 @@ impl Slots {
     }
 
     fn add_category(&mut self, feature: u32, categories: &Categories) {
-        let slots = &mut self.slots;
+        let slots = &mut self.tested;
         self.categorical.entry((feature, categories.clone())).or_insert_with(|| {
             slots.push(Slot { feature: feature as usize, code: Code::Category(Box::new(categories.clone())) });
             slots.len()
@@ -122,7 +123,7 @@ impl Slots {
 
     /// Slots of a row, the leaves' included.
     pub fn count(&self) -> usize {
-        self.slots.len() + 1
+        self.tested.len() + 1
     }
 
     /// The slot of a split, and the key that its number is compared with.
@@ -144,7 +145,7 @@ impl Slots {
     /// Encodes up to [`LANES`] rows into `block`: number `l` of slot `s` at `s * LANES + l`. Lanes without a row are
     /// left as they are. `rows` are row-major, `columns` values each.
     pub fn encode(&self, rows: &[f64], columns: usize, block: &mut [u32]) {
-        for (slot, lanes) in self.slots.iter().zip(block[LANES..].as_chunks_mut::<LANES>().0) {
+        for (slot, lanes) in self.tested.iter().zip(block[LANES..].as_chunks_mut::<LANES>().0) {
             let values = rows.chunks_exact(columns).map(|row| row[slot.feature]);
             match &slot.code {
                 Code::Ordered { missing, missing_left } => {
@@ -215,8 +216,7 @@ fn rank(thresholds: &[f64], value: f64) -> u32 {
         length -= half;
     }
     let last = thresholds.get(start).is_some_and(|threshold| *threshold < value);
-    let rank = (start + usize::from(last)) as u32;
-    rank
+    (start + usize::from(last)) as u32
 }
 
 fn goes_left(categories: &Categories, value: f64) -> bool {
@@ -224,7 +224,7 @@ fn goes_left(categories: &Categories, value: f64) -> bool {
         return categories.nan_left;
     }
     let whole = value.trunc();
-    let word = if whole >= 0.0 && whole < 4_294_967_296.0 { categories.left.get(whole as usize / 64) } else { None };
+    let word = if (0.0..4_294_967_296.0).contains(&whole) { categories.left.get(whole as usize / 64) } else { None };
     word.map_or(categories.others_left, |word| word >> (whole as u32 % 64) & 1 == 1)
 }
 

@@ -1,0 +1,374 @@
+//! What flows between the steps of a model: a matrix of numbers, a sparse one, or a table of columns as pandas has it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::tensor::DType;
+
+/// Rows of numbers, row-major.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matrix {
+    pub rows: usize,
+    pub columns: usize,
+    pub values: Vec<f64>,
+    /// The numbers are `f32`, and so is what is computed in place from them: see [`Matrix::rounded`].
+    pub single: bool,
+}
+
+impl Matrix {
+    pub fn new(rows: usize, columns: usize, values: Vec<f64>) -> Matrix {
+        debug_assert_eq!(rows * columns, values.len());
+        Matrix { rows, columns, values, single: false }
+    }
+
+    pub fn zeros(rows: usize, columns: usize) -> Matrix {
+        Matrix::new(rows, columns, vec![0.0; rows * columns])
+    }
+
+    pub fn row(&self, row: usize) -> &[f64] {
+        &self.values[row * self.columns..][..self.columns]
+    }
+
+    pub fn row_mut(&mut self, row: usize) -> &mut [f64] {
+        &mut self.values[row * self.columns..][..self.columns]
+    }
+
+    pub fn iter_rows(&self) -> impl Iterator<Item = &[f64]> {
+        (0..self.rows).map(|row| self.row(row))
+    }
+
+    /// Some of the columns, in the order given.
+    ///
+    /// # Panics
+    /// When a column does not exist: whoever builds the step checks.
+    #[must_use]
+    pub fn select(&self, columns: &[usize]) -> Matrix {
+        let values = self.iter_rows().flat_map(|row| columns.iter().map(move |column| row[*column])).collect();
+        Matrix { rows: self.rows, columns: columns.len(), values, single: self.single }
+    }
+
+    /// Matrices side by side.
+    pub fn beside(parts: &[Matrix]) -> Matrix {
+        let rows = parts.first().map_or(0, |part| part.rows);
+        let columns = parts.iter().map(|part| part.columns).sum();
+        let mut values = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            parts.iter().for_each(|part| values.extend_from_slice(part.row(row)));
+        }
+        Matrix { rows, columns, values, single: !parts.is_empty() && parts.iter().all(|part| part.single) }
+    }
+
+    /// Rounds every number to `f32` when the matrix is of singles. numpy computes `x -= mean` on an `f32` array in
+    /// `f64` and rounds what it stores, so each step in place on such an array ends with this.
+    pub fn rounded(&mut self) {
+        if self.single {
+            self.values.iter_mut().for_each(|value| *value = f64::from(*value as f32));
+        }
+    }
+
+    /// scikit-learn's check of what most of its estimators take.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid), in scikit-learn's words, when a number is NaN or infinite.
+    pub fn check_finite(&self) -> Result<()> {
+        match self.values.iter().find(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(value) if value.is_nan() => Err(Error::invalid("Input X contains NaN.")),
+            Some(_) => Err(Error::invalid("Input X contains infinity or a value too large for dtype('float64').")),
+        }
+    }
+
+    /// As [`Matrix::check_finite`] for estimators that know NaN as missing.
+    ///
+    /// # Errors
+    /// When a number is infinite.
+    pub fn check_not_infinite(&self) -> Result<()> {
+        if self.values.iter().any(|value| value.is_infinite()) {
+            return Err(Error::invalid("Input X contains infinity or a value too large for dtype('float64')."));
+        }
+        Ok(())
+    }
+}
+
+/// Rows of numbers that are mostly zero (scipy's CSR): what text vectorizers give.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sparse {
+    pub rows: usize,
+    pub columns: usize,
+    /// Where each row begins in the other two, and where the last one ends.
+    pub starts: Vec<usize>,
+    /// Ascending within a row.
+    pub indices: Vec<u32>,
+    pub values: Vec<f64>,
+}
+
+impl Sparse {
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
+        let range = self.starts[row]..self.starts[row + 1];
+        self.indices[range.clone()].iter().map(|index| *index as usize).zip(self.values[range].iter().copied())
+    }
+
+    /// All numbers, zeros included.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when they would take more memory than a request may.
+    pub fn to_dense(&self) -> Result<Matrix> {
+        const MOST: usize = 1 << 27; // a GiB
+        let size = self.rows.saturating_mul(self.columns);
+        if size > MOST {
+            return Err(Error::invalid(format!(
+                "{} rows of {} columns are too many to compute with at once: send fewer rows",
+                self.rows, self.columns
+            )));
+        }
+        let mut dense = Matrix::zeros(self.rows, self.columns);
+        for row in 0..self.rows {
+            let target = dense.row_mut(row);
+            self.row(row).for_each(|(column, value)| target[column] = value);
+        }
+        Ok(dense)
+    }
+}
+
+/// One value of a column that is not all numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// None, or pandas' NA.
+    None,
+    Number(f64),
+    Bool(bool),
+    Text(Arc<str>),
+}
+
+impl Cell {
+    /// As a number, where Python's `float()` knows one.
+    ///
+    /// # Errors
+    /// In Python's words.
+    pub fn number(&self) -> Result<f64> {
+        match self {
+            Cell::None => Ok(f64::NAN),
+            Cell::Number(value) => Ok(*value),
+            Cell::Bool(value) => Ok(f64::from(u8::from(*value))),
+            Cell::Text(text) => text.trim().parse().map_err(|_| {
+                Error::invalid(format!("could not convert string to float: '{}'", crate::tensor::Excerpt(text)))
+            }),
+        }
+    }
+
+    /// None or NaN.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Cell::None) || matches!(self, Cell::Number(value) if value.is_nan())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cells {
+    Numbers(Vec<f64>),
+    Mixed(Vec<Cell>),
+}
+
+impl Cells {
+    pub fn len(&self) -> usize {
+        match self {
+            Cells::Numbers(values) => values.len(),
+            Cells::Mixed(cells) => cells.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn get(&self, row: usize) -> Cell {
+        match self {
+            Cells::Numbers(values) => Cell::Number(values[row]),
+            Cells::Mixed(cells) => cells[row].clone(),
+        }
+    }
+
+    /// # Errors
+    /// When a cell is not a number.
+    pub fn numbers(&self) -> Result<Cow<'_, [f64]>> {
+        match self {
+            Cells::Numbers(values) => Ok(Cow::Borrowed(values)),
+            Cells::Mixed(cells) => Ok(Cow::Owned(cells.iter().map(Cell::number).collect::<Result<_>>()?)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: Option<Arc<str>>,
+    pub cells: Cells,
+}
+
+/// Columns of one length.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    pub rows: usize,
+    pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    Dense(Matrix),
+    Sparse(Sparse),
+    Table(Table),
+}
+
+impl Data {
+    pub fn rows(&self) -> usize {
+        match self {
+            Data::Dense(matrix) => matrix.rows,
+            Data::Sparse(sparse) => sparse.rows,
+            Data::Table(table) => table.rows,
+        }
+    }
+
+    pub fn columns(&self) -> usize {
+        match self {
+            Data::Dense(matrix) => matrix.columns,
+            Data::Sparse(sparse) => sparse.columns,
+            Data::Table(table) => table.columns.len(),
+        }
+    }
+
+    /// The numbers, whatever they lie in.
+    ///
+    /// # Errors
+    /// When a cell of a table is not a number, in Python's words.
+    pub fn dense(&self) -> Result<Cow<'_, Matrix>> {
+        match self {
+            Data::Dense(matrix) => Ok(Cow::Borrowed(matrix)),
+            Data::Sparse(sparse) => Ok(Cow::Owned(sparse.to_dense()?)),
+            Data::Table(table) => {
+                let columns = table.columns.iter().map(|column| {
+                    let place = column.name.as_deref().unwrap_or("X");
+                    column.cells.numbers().map_err(|error| error.context(format_args!("column \"{place}\"")))
+                });
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                let values = (0..table.rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect();
+                Ok(Cow::Owned(Matrix::new(table.rows, columns.len(), values)))
+            }
+        }
+    }
+
+    /// Some of the columns, in the order given. They exist: whoever builds the step checks.
+    #[must_use]
+    pub fn select(&self, columns: &[usize]) -> Data {
+        match self {
+            Data::Dense(matrix) => Data::Dense(matrix.select(columns)),
+            Data::Table(table) => {
+                let columns = columns.iter().map(|column| table.columns[*column].clone()).collect();
+                Data::Table(Table { rows: table.rows, columns })
+            }
+            Data::Sparse(sparse) => Data::Sparse(sparse.select(columns)),
+        }
+    }
+}
+
+impl Sparse {
+    fn select(&self, columns: &[usize]) -> Sparse {
+        let mut places = std::collections::HashMap::<usize, Vec<u32>>::new();
+        for (place, column) in columns.iter().enumerate() {
+            places.entry(*column).or_default().push(place as u32);
+        }
+        let mut selected = Sparse { rows: self.rows, columns: columns.len(), starts: vec![0], ..Sparse::default() };
+        for row in 0..self.rows {
+            let kept = self.row(row).flat_map(|(column, value)| {
+                places.get(&column).into_iter().flatten().map(move |place| (*place, value))
+            });
+            let mut kept: Vec<(u32, f64)> = kept.collect();
+            kept.sort_unstable_by_key(|(place, _)| *place);
+            selected.indices.extend(kept.iter().map(|(place, _)| *place));
+            selected.values.extend(kept.iter().map(|(_, value)| *value));
+            selected.starts.push(selected.indices.len());
+        }
+        selected
+    }
+}
+
+/// Class labels or predicted values, with the type that numpy has for them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Labels {
+    Float(Vec<f64>),
+    /// `f32`, as xgboost predicts.
+    Single(Vec<f32>),
+    /// With numpy's width: one of the integer types.
+    Int(Vec<i64>, DType),
+    Bool(Vec<bool>),
+    Text(Vec<Arc<str>>),
+}
+
+impl Labels {
+    pub fn len(&self) -> usize {
+        match self {
+            Labels::Float(values) => values.len(),
+            Labels::Single(values) => values.len(),
+            Labels::Int(values, _) => values.len(),
+            Labels::Bool(values) => values.len(),
+            Labels::Text(values) => values.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn dtype(&self) -> DType {
+        match self {
+            Labels::Float(_) => DType::Fp64,
+            Labels::Single(_) => DType::Fp32,
+            Labels::Int(_, dtype) => *dtype,
+            Labels::Bool(_) => DType::Bool,
+            Labels::Text(_) => DType::Bytes,
+        }
+    }
+
+    /// The labels at these places: class indices to classes.
+    #[must_use]
+    pub fn pick(&self, places: impl Iterator<Item = usize>) -> Labels {
+        match self {
+            Labels::Float(values) => Labels::Float(places.map(|place| values[place]).collect()),
+            Labels::Single(values) => Labels::Single(places.map(|place| values[place]).collect()),
+            Labels::Int(values, dtype) => Labels::Int(places.map(|place| values[place]).collect(), *dtype),
+            Labels::Bool(values) => Labels::Bool(places.map(|place| values[place]).collect()),
+            Labels::Text(values) => Labels::Text(places.map(|place| values[place].clone()).collect()),
+        }
+    }
+
+    /// As numbers, for the steps that compute with another estimator's predictions.
+    ///
+    /// # Errors
+    /// When they are text that is no number.
+    pub fn numbers(&self) -> Result<Vec<f64>> {
+        match self {
+            Labels::Float(values) => Ok(values.clone()),
+            Labels::Single(values) => Ok(values.iter().map(|value| f64::from(*value)).collect()),
+            Labels::Int(values, _) => Ok(values.iter().map(|value| *value as f64).collect()),
+            Labels::Bool(values) => Ok(values.iter().map(|value| f64::from(u8::from(*value))).collect()),
+            Labels::Text(values) => values.iter().map(|text| Cell::Text(text.clone()).number()).collect(),
+        }
+    }
+}
+
+/// What `predict` gives: one value a row, or several for models of several outputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    pub values: Labels,
+    /// Values of a row; `None` for one value that is not in a list of its own (numpy's one dimension).
+    pub columns: Option<usize>,
+}
+
+impl Target {
+    pub fn one(values: Labels) -> Target {
+        Target { values, columns: None }
+    }
+
+    /// Numbers of one dimension.
+    pub fn floats(values: Vec<f64>) -> Target {
+        Target::one(Labels::Float(values))
+    }
+}

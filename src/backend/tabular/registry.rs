@@ -1,0 +1,46 @@
+//! Every class of estimator that is served, by family: the one list that loading, the documentation and its test share.
+
+use super::estimator::Build;
+use super::sklearn;
+use crate::formats::graph::Name;
+
+/// Estimators of one kind.
+pub struct Family {
+    pub title: &'static str,
+    /// The library they come from: `sklearn`.
+    pub package: &'static str,
+    pub classes: &'static [(&'static str, Build)],
+}
+
+pub const FAMILIES: &[Family] = &[
+    Family { title: "Trees and forests", package: "sklearn", classes: sklearn::trees::CLASSES },
+    Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
+    Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
+    Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
+];
+
+/// The builder for a class. scikit-learn moves its classes between private modules, so only the library and the
+/// class's own name count.
+pub fn find(class: &Name) -> Option<Build> {
+    FAMILIES
+        .iter()
+        .filter(|family| family.package == class.package())
+        .flat_map(|family| family.classes)
+        .find(|(name, _)| **name == *class.name)
+        .map(|(_, build)| *build)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_class_is_listed_twice() {
+        let mut classes: Vec<_> =
+            FAMILIES.iter().flat_map(|f| f.classes.iter().map(|(name, _)| (f.package, *name))).collect();
+        let count = classes.len();
+        classes.sort_unstable();
+        classes.dedup();
+        assert_eq!(classes.len(), count);
+    }
+}

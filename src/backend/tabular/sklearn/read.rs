@@ -1,0 +1,116 @@
+//! What many estimators have in common: class labels, link functions, the version that wrote them.
+
+use std::sync::Arc;
+
+use crate::backend::tabular::data::{Labels, Matrix, Target};
+use crate::error::{Error, Result};
+use crate::formats::graph::{Array, Elements, Node, Value};
+use crate::tensor::DType;
+
+/// Class labels as `classes_` holds them.
+///
+/// # Errors
+/// When they are neither numbers nor text nor bools.
+pub fn labels(node: Node<'_>) -> Result<Labels> {
+    let array = node.array()?;
+    match &array.elements {
+        Elements::Plain { element, .. } => match (element.kind, element.size) {
+            (b'U' | b'S', _) => Ok(Labels::Text(array.texts()?.into_iter().map(Arc::from).collect())),
+            (b'b', _) => Ok(Labels::Bool(array.numbers()?.values.iter().map(|value| *value != 0.0).collect())),
+            (b'f', 4) => Ok(Labels::Single(array.numbers()?.values.iter().map(|value| *value as f32).collect())),
+            (b'f', _) => Ok(Labels::Float(array.numbers()?.values)),
+            (kind, size) => Ok(Labels::Int(array.integers()?, integer_type(kind, size))),
+        },
+        Elements::Objects(_) => objects(node, array),
+    }
+}
+
+/// Labels of numpy's `object` type: all of one kind, as they mostly are.
+fn objects(node: Node<'_>, array: &Array) -> Result<Labels> {
+    let items: Vec<Node<'_>> = node.items()?.collect();
+    let kind = |is: fn(&Value) -> bool| items.iter().all(|item| is(item.value()));
+    if kind(|value| matches!(value, Value::Text(_))) {
+        Ok(Labels::Text(items.iter().map(|item| item.text().map(Arc::from)).collect::<Result<_>>()?))
+    } else if kind(|value| matches!(value, Value::Bool(_))) {
+        Ok(Labels::Bool(items.iter().map(|item| item.bool()).collect::<Result<_>>()?))
+    } else if kind(|value| matches!(value, Value::Int(_))) {
+        Ok(Labels::Int(items.iter().map(|item| item.int()).collect::<Result<_>>()?, DType::Int64))
+    } else if kind(|value| matches!(value, Value::Int(_) | Value::Float(_))) {
+        Ok(Labels::Float(items.iter().map(|item| item.float()).collect::<Result<_>>()?))
+    } else {
+        Err(Error::load(format!("labels of mixed types in an array of shape {:?} are not supported", array.shape)))
+    }
+}
+
+fn integer_type(kind: u8, size: usize) -> DType {
+    match (kind, size) {
+        (b'i', 1) => DType::Int8,
+        (b'i', 2) => DType::Int16,
+        (b'i', 4) => DType::Int32,
+        (b'u', 1) => DType::Uint8,
+        (b'u', 2) => DType::Uint16,
+        (b'u', 4) => DType::Uint32,
+        (b'u', 8) => DType::Uint64,
+        _ => DType::Int64,
+    }
+}
+
+/// `_sklearn_version` as (major, minor); (0, 0) when it does not say.
+pub fn version(node: Node<'_>) -> (u32, u32) {
+    let text = node.find("_sklearn_version").and_then(|version| version.text().ok()).unwrap_or_default();
+    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Columns that an estimator was fitted with.
+///
+/// # Errors
+/// When it says something that is not a count.
+pub fn features(node: Node<'_>) -> Result<Option<usize>> {
+    node.read_some("n_features_in_", Node::usize)
+}
+
+/// The class with the greatest score in each row; the first of equals, as numpy's argmax.
+pub fn argmax(scores: &Matrix) -> impl Iterator<Item = usize> {
+    scores.iter_rows().map(|row| {
+        let best = row.iter().enumerate().fold(None, |best: Option<(usize, f64)>, (place, score)| match best {
+            Some((_, most)) if most.is_nan() || !(*score > most || score.is_nan()) => best,
+            _ => Some((place, *score)),
+        });
+        best.map_or(0, |(place, _)| place)
+    })
+}
+
+/// Labels of classes by what a decision function says: one column decides between two classes by its sign.
+pub fn decide(classes: &Labels, scores: &Matrix) -> Target {
+    if scores.columns == 1 {
+        Target::one(classes.pick(scores.values.iter().map(|score| usize::from(*score > 0.0))))
+    } else {
+        Target::one(classes.pick(argmax(scores)))
+    }
+}
+
+/// `1 / (1 + exp(-x))`, without overflow on either side (scipy's expit).
+pub fn expit(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Turns each row of scores into probabilities, in place.
+pub fn softmax(scores: &mut Matrix) {
+    for row in 0..scores.rows {
+        let row = scores.row_mut(row);
+        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut sum = 0.0;
+        for score in &mut *row {
+            *score = (*score - most).exp();
+            sum += *score;
+        }
+        row.iter_mut().for_each(|score| *score /= sum);
+    }
+}
+
+/// `p` of the positive class as columns `1 - p` and `p`.
+pub fn two_columns(positive: impl ExactSizeIterator<Item = f64>) -> Matrix {
+    let rows = positive.len();
+    Matrix::new(rows, 2, positive.flat_map(|p| [1.0 - p, p]).collect())
+}

@@ -1,0 +1,412 @@
+//! Decision trees, forests and gradient boosting.
+//!
+//! scikit-learn's trees see `f32` and compare `x <= threshold`; values are summed in `f64`, tree by tree.
+
+use super::read::{self, argmax, expit, softmax, two_columns};
+use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
+use crate::error::{Error, Result};
+use crate::formats::graph::Node;
+use crate::formats::trees::{Kind, Missing, Node as TreeNode, Test, Tree};
+
+pub const CLASSES: &[(&str, Build)] = &[
+    ("DecisionTreeClassifier", tree),
+    ("DecisionTreeRegressor", tree),
+    ("ExtraTreeClassifier", tree),
+    ("ExtraTreeRegressor", tree),
+    ("RandomForestClassifier", forest),
+    ("RandomForestRegressor", forest),
+    ("ExtraTreesClassifier", forest),
+    ("ExtraTreesRegressor", forest),
+    ("GradientBoostingClassifier", boosting),
+    ("GradientBoostingRegressor", boosting),
+];
+
+/// A `sklearn.tree._tree.Tree`, with what is said of its values.
+pub struct ReadTree {
+    pub tree: Tree,
+    /// Values of each leaf: outputs times classes.
+    pub width: usize,
+    /// Samples in each node, in the order of the tree's nodes.
+    pub samples: Vec<f64>,
+    /// Whether NaN has a way to go (since 1.3).
+    pub knows_missing: bool,
+}
+
+/// Reads `tree_` of a decision tree.
+///
+/// # Errors
+/// When a field is missing or arrays do not fit each other. Whether it is a tree is checked when it is compiled.
+pub fn read_tree(node: Node<'_>) -> Result<ReadTree> {
+    let state = node.object()?.state.map(|state| node.at(state)).ok_or_else(|| node.expected("a fitted tree"))?;
+    let nodes = state.read("nodes", Node::array)?;
+    let field = |name: &str| {
+        let values = nodes.field(name)?;
+        values.ok_or_else(|| Error::load(format!("nodes have no field \"{name}\"")))
+    };
+    let (lefts, rights) = (field("left_child")?, field("right_child")?);
+    let (features, thresholds) = (field("feature")?, field("threshold")?);
+    let (samples, covers) = (field("n_node_samples")?, field("weighted_n_node_samples")?);
+    let missing_left = nodes.field("missing_go_to_left")?;
+    let values = state.read("values", Node::numbers)?;
+    let count = lefts.len();
+    let width = values.shape.iter().skip(1).product::<usize>();
+    if values.shape.first() != Some(&count) || width == 0 {
+        return Err(Error::load(format!("values of shape {:?} for {count} nodes", values.shape)));
+    }
+    let mut tree = Tree { nodes: Vec::with_capacity(count), ..Tree::default() };
+    for id in 0..count {
+        let kind = if lefts[id] < 0.0 {
+            tree.leaves.extend_from_slice(&values.values[id * width..][..width]);
+            Kind::Leaf { index: (tree.leaves.len() / width - 1) as u32 }
+        } else {
+            let test = Test::AtMost {
+                threshold: thresholds[id],
+                missing: Missing::Nan,
+                missing_left: missing_left.as_ref().is_some_and(|left| left[id] != 0.0),
+            };
+            if features[id] < 0.0 || rights[id] < 0.0 {
+                return Err(Error::load(format!("node {id}: feature {}, right child {}", features[id], rights[id])));
+            }
+            Kind::Split { feature: features[id] as u32, test, left: lefts[id] as u32, right: rights[id] as u32 }
+        };
+        tree.nodes.push(TreeNode { cover: covers[id], kind });
+    }
+    Ok(ReadTree { tree, width, samples, knows_missing: missing_left.is_some() })
+}
+
+/// What a classifier or regressor of one or several outputs calls its outputs.
+struct Outputs {
+    /// Of each output; empty for regression.
+    classes: Vec<Labels>,
+    outputs: usize,
+}
+
+impl Outputs {
+    fn read(node: Node<'_>) -> Result<Outputs> {
+        let outputs = node.read("n_outputs_", Node::usize)?;
+        let classes = match node.find("classes_") {
+            None => Vec::new(),
+            Some(classes) if outputs == 1 => vec![read::labels(classes).map_err(|error| error.context("classes_"))?],
+            Some(classes) => classes.items()?.map(read::labels).collect::<Result<_>>()?,
+        };
+        if !classes.is_empty() && classes.len() != outputs {
+            return Err(Error::load(format!("classes_ are of {} outputs, not of {outputs}", classes.len())));
+        }
+        Ok(Outputs { classes, outputs })
+    }
+
+    fn is_classifier(&self) -> bool {
+        !self.classes.is_empty()
+    }
+
+    /// Cuts a leaf's values into a matrix for each output: values lie padded to the most classes.
+    fn split(&self, values: &Matrix) -> Vec<Matrix> {
+        let most = values.columns / self.outputs;
+        let part = |output: usize| {
+            let columns: Vec<usize> = (output * most..output * most + self.classes[output].len()).collect();
+            values.select(&columns)
+        };
+        (0..self.outputs).map(part).collect()
+    }
+
+    fn predict(&self, values: &Matrix) -> Result<Target> {
+        if !self.is_classifier() {
+            let columns = (self.outputs > 1).then_some(self.outputs);
+            return Ok(Target { values: Labels::Float(values.values.clone()), columns });
+        }
+        let parts = self.split(values);
+        if let [only] = parts.as_slice() {
+            return Ok(Target::one(self.classes[0].pick(argmax(only))));
+        }
+        let chosen: Vec<Labels> =
+            parts.iter().zip(&self.classes).map(|(part, classes)| classes.pick(argmax(part))).collect();
+        interleave(&chosen)
+    }
+}
+
+/// One column for each output, row by row.
+///
+/// # Errors
+/// When the outputs' labels are of different types, which numpy would turn into one.
+pub fn interleave(columns: &[Labels]) -> Result<Target> {
+    let first = columns.first().ok_or_else(|| Error::internal("a model without outputs"))?;
+    let rows = first.len();
+    let outputs = columns.len();
+    let places = (0..rows).flat_map(|row| (0..outputs).map(move |output| output * rows + row));
+    let joined = match first {
+        Labels::Text(_) if columns.iter().all(|column| matches!(column, Labels::Text(_))) => {
+            let all = columns.iter().flat_map(|column| match column {
+                Labels::Text(values) => values.clone(),
+                _ => Vec::new(),
+            });
+            Labels::Text(all.collect())
+        }
+        Labels::Int(_, dtype) if columns.iter().all(|column| matches!(column, Labels::Int(..))) => {
+            let all = columns.iter().flat_map(|column| match column {
+                Labels::Int(values, _) => values.clone(),
+                _ => Vec::new(),
+            });
+            Labels::Int(all.collect(), *dtype)
+        }
+        _ => {
+            let all = columns.iter().map(Labels::numbers).collect::<Result<Vec<_>>>()?;
+            Labels::Float(all.concat())
+        }
+    };
+    Ok(Target { values: joined.pick(places), columns: Some(outputs) })
+}
+
+/// The mean of some trees' values.
+struct Averaging {
+    forest: Forest,
+    outputs: Outputs,
+    knows_missing: bool,
+}
+
+fn tree(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    averaging(node, std::iter::once(node))
+}
+
+fn forest(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    averaging(node, node.read("estimators_", Node::items)?)
+}
+
+fn averaging<'g>(node: Node<'g>, estimators: impl Iterator<Item = Node<'g>>) -> Result<Box<dyn Estimator>> {
+    let outputs = Outputs::read(node)?;
+    let features = node.read("n_features_in_", Node::usize)?;
+    // Until 1.3 leaves held weights of classes, since then their shares.
+    let shares = read::version(node) >= (1, 3);
+    let mut trees = Vec::new();
+    let (mut width, mut knows_missing) = (outputs.outputs, true);
+    for (number, estimator) in estimators.enumerate() {
+        let read = estimator.read("tree_", read_tree).map_err(|error| error.context(format_args!("tree {number}")))?;
+        let mut tree = read.tree;
+        if outputs.is_classifier() && !shares {
+            normalise(&mut tree.leaves, read.width / outputs.outputs);
+        }
+        if number > 0 && read.width != width {
+            return Err(Error::load(format!("tree {number} has {} values a leaf, others {width}", read.width)));
+        }
+        width = read.width;
+        knows_missing &= read.knows_missing;
+        trees.push((tree, 0));
+    }
+    let fits = outputs.classes.iter().all(|classes| classes.len() * outputs.outputs <= width);
+    if trees.is_empty() || width % outputs.outputs != 0 || !fits {
+        return Err(Error::load(format!("{} trees of {width} values for {} outputs", trees.len(), outputs.outputs)));
+    }
+    let grown = Grown { features, outputs: width, width, input: InputPrecision::Single, trees };
+    Ok(Box::new(Averaging { forest: Forest::compile(grown)?, outputs, knows_missing }))
+}
+
+fn normalise(leaves: &mut [f64], classes: usize) {
+    for weights in leaves.chunks_exact_mut(classes.max(1)) {
+        let sum: f64 = weights.iter().sum();
+        if sum != 0.0 {
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        }
+    }
+}
+
+/// Rows as trees see them.
+fn check(rows: &Matrix, knows_missing: bool) -> Result<()> {
+    if rows.values.iter().any(|value| (*value as f32).is_infinite()) {
+        return Err(Error::invalid("Input X contains infinity or a value too large for dtype('float32')."));
+    }
+    if knows_missing { Ok(()) } else { rows.check_finite() }
+}
+
+impl Averaging {
+    fn mean(&self, rows: &Data) -> Result<Matrix> {
+        let rows = rows.dense()?;
+        check(&rows, self.knows_missing)?;
+        let width = self.forest.outputs();
+        let mut values = self.forest.sums(&rows.values, &vec![0.0; width]);
+        let trees = self.forest.trees();
+        if trees > 1 {
+            values.iter_mut().for_each(|value| *value /= trees as f64);
+        }
+        Ok(Matrix::new(rows.rows, width, values))
+    }
+}
+
+impl Estimator for Averaging {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Predict || (method == Method::PredictProba && self.outputs.is_classifier())
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        self.outputs.predict(&self.mean(rows)?)
+    }
+
+    fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
+        Ok(self.outputs.split(&self.mean(rows)?))
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.forest.features())
+    }
+}
+
+/// From raw sums to probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Identity,
+    Logistic,
+    /// Of the exponential loss: half the log odds.
+    HalfLogistic,
+    Softmax,
+}
+
+enum Start {
+    /// The same for all rows.
+    Constant(Vec<f64>),
+    Estimator(Box<dyn Estimator>),
+}
+
+struct Boosting {
+    forest: Forest,
+    start: Start,
+    link: Link,
+    classes: Option<Labels>,
+}
+
+fn boosting(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let features = node.read("n_features_in_", Node::usize)?;
+    let classes = node.read_some("classes_", read::labels)?;
+    let rate = node.read("learning_rate", Node::float)?;
+    let estimators: Vec<Node<'_>> = node.read("estimators_", Node::items)?.collect();
+    let each = match node.attr("estimators_")?.array()?.shape.as_slice() {
+        [_, each] if *each > 0 => *each,
+        shape => return Err(Error::load(format!("estimators_ has shape {shape:?}"))),
+    };
+    let loss = node.read("loss", Node::text)?;
+    let link = match (&classes, loss) {
+        (None, _) => Link::Identity,
+        (Some(_), "exponential") => Link::HalfLogistic,
+        (Some(_), "log_loss" | "deviance") if each == 1 => Link::Logistic,
+        (Some(_), "log_loss" | "deviance") => Link::Softmax,
+        (Some(_), other) => return Err(unsupported("loss", other)),
+    };
+    let expected = classes.as_ref().map_or(1, |classes| if classes.len() == 2 { 1 } else { classes.len() });
+    if each != expected {
+        return Err(Error::load(format!("{each} trees an iteration where {expected} are expected")));
+    }
+    let mut trees = Vec::with_capacity(estimators.len());
+    for (number, estimator) in estimators.into_iter().enumerate() {
+        let read = estimator.read("tree_", read_tree).map_err(|error| error.context(format_args!("tree {number}")))?;
+        let mut tree = read.tree;
+        tree.leaves.iter_mut().for_each(|value| *value *= rate);
+        trees.push((tree, number % each));
+    }
+    let grown = Grown { features, outputs: each, width: 1, input: InputPrecision::Single, trees };
+    let start = node.read("init_", |init| start(init, builder, link, each))?;
+    Ok(Box::new(Boosting { forest: Forest::compile(grown)?, start, link, classes }))
+}
+
+/// The prediction that boosting begins with: mostly a dummy's constant.
+fn start(init: Node<'_>, builder: &mut Builder, link: Link, each: usize) -> Result<Start> {
+    match init.class().map(|class| &*class.name) {
+        None if init.text().is_ok_and(|text| text == "zero") => Ok(Start::Constant(vec![0.0; each])),
+        Some("DummyRegressor") => Ok(Start::Constant(init.read("constant_", Node::numbers)?.vector(Some(each))?)),
+        Some("DummyClassifier") => {
+            let strategy = init.read("strategy", Node::text)?;
+            if strategy != "prior" {
+                return Err(unsupported("strategy", strategy));
+            }
+            let prior = init.read("class_prior_", Node::numbers)?.vector(None)?;
+            Ok(Start::Constant(raw(link, &prior)))
+        }
+        _ => Ok(Start::Estimator(builder.build(init)?)),
+    }
+}
+
+/// Probabilities as raw predictions; from scikit-learn's `_init_raw_predictions`, which keeps them off 0 and 1.
+fn raw(link: Link, probabilities: &[f64]) -> Vec<f64> {
+    const TINY: f64 = f32::EPSILON as f64;
+    let clipped = |p: f64| p.clamp(TINY, 1.0 - TINY);
+    match (link, probabilities) {
+        (Link::Identity, _) => probabilities.to_vec(),
+        (Link::Logistic, [.., positive]) => {
+            let p = clipped(*positive);
+            vec![(p / (1.0 - p)).ln()]
+        }
+        (Link::HalfLogistic, [.., positive]) => {
+            let p = clipped(*positive);
+            vec![0.5 * (p / (1.0 - p)).ln()]
+        }
+        (Link::Softmax, all) => {
+            let logs: Vec<f64> = all.iter().map(|p| clipped(*p).ln()).collect();
+            logs
+        }
+        (Link::Logistic | Link::HalfLogistic, []) => Vec::new(),
+    }
+}
+
+impl Boosting {
+    fn raw(&self, rows: &Data) -> Result<Matrix> {
+        let dense = rows.dense()?;
+        check(&dense, false)?;
+        let each = self.forest.outputs();
+        let values = match &self.start {
+            Start::Constant(start) => self.forest.sums(&dense.values, start),
+            Start::Estimator(estimator) => {
+                let first = match self.link {
+                    Link::Identity => estimator.predict(rows)?.values.numbers()?,
+                    _ => {
+                        let probabilities = estimator.predict_proba(rows)?.swap_remove(0);
+                        probabilities.iter_rows().flat_map(|row| raw(self.link, row)).collect()
+                    }
+                };
+                // Each row has a start of its own.
+                let rows = dense.iter_rows().zip(first.chunks_exact(each));
+                rows.flat_map(|(row, start)| self.forest.sums(row, start)).collect()
+            }
+        };
+        Ok(Matrix::new(dense.rows, each, values))
+    }
+}
+
+impl Estimator for Boosting {
+    fn can(&self, method: Method) -> bool {
+        match method {
+            Method::Predict => true,
+            Method::PredictProba | Method::DecisionFunction => self.classes.is_some(),
+            Method::Transform => false,
+        }
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        let raw = self.raw(rows)?;
+        Ok(match &self.classes {
+            None => Target::floats(raw.values),
+            // Unlike other classifiers, zero is the positive class here.
+            Some(classes) if raw.columns == 1 => {
+                Target::one(classes.pick(raw.values.iter().map(|score| usize::from(*score >= 0.0))))
+            }
+            Some(classes) => Target::one(classes.pick(argmax(&raw))),
+        })
+    }
+
+    fn decision_function(&self, rows: &Data) -> Result<Matrix> {
+        self.raw(rows)
+    }
+
+    fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
+        let mut raw = self.raw(rows)?;
+        Ok(vec![match self.link {
+            Link::Softmax => {
+                softmax(&mut raw);
+                raw
+            }
+            Link::HalfLogistic => two_columns(raw.values.iter().map(|score| expit(2.0 * score))),
+            Link::Logistic | Link::Identity => two_columns(raw.values.iter().map(|score| expit(*score))),
+        }])
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.forest.features())
+    }
+}
