@@ -50,9 +50,15 @@ const PURE: &[&str] = &[
     "src/source/uri.rs",
     "src/source/s3/settings.rs",
     "src/formats/detect.rs",
+    "src/formats/compression.rs",
     "src/formats/graph/",
+    "src/formats/names.rs",
+    "src/formats/npy.rs",
+    "src/formats/pickle/",
+    "src/formats/skops/",
     "src/formats/trees.rs",
     "src/backend/tabular/",
+    "src/formats/zip.rs",
 ];
 
 const IMPURE: &[&str] = &[
