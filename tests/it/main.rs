@@ -13,6 +13,7 @@
 )]
 
 mod batching;
+mod estimators;
 mod golden;
 mod hostile;
 mod lifecycle;

@@ -34,7 +34,16 @@ impl Store {
         let bools = [graph.push(Value::Bool(false))?, graph.push(Value::Bool(true))?];
         let empty = graph.push(Value::Tuple(Vec::new()))?;
         let bytes_made = (0..256).map(|value| graph.push(Value::Int(value))).collect::<Result<_>>()?;
-        Ok(Store { input: Input::new(bytes), graph, names: HashMap::new(), left, none, bools, bytes: bytes_made, empty })
+        Ok(Store {
+            input: Input::new(bytes),
+            graph,
+            names: HashMap::new(),
+            left,
+            none,
+            bools,
+            bytes: bytes_made,
+            empty,
+        })
     }
 
     /// Spends memory or time on something other than reading on.

@@ -1,8 +1,23 @@
 //! scikit-learn's estimators, one file a family: how each is read from its attributes and what it computes, side by
 //! side. Versions 1.0 to 1.9.
 
+use bytes::Bytes;
+
+use super::estimator::{Builder, Estimator};
+use crate::error::Result;
+use crate::formats::{pickle, skops};
+
 pub mod compose;
 pub mod linear;
 pub mod read;
 pub mod scale;
 pub mod trees;
+
+/// Reads a fitted estimator from a `.joblib`, `.pkl` or `.pickle` file, or a `.skops` one.
+///
+/// # Errors
+/// [`Kind::Load`](crate::error::Kind::Load) when the file is damaged, or holds something that is not supported.
+pub fn load(bytes: Bytes) -> Result<Box<dyn Estimator>> {
+    let (graph, root) = if bytes.starts_with(b"PK\x03\x04") { skops::read(bytes)? } else { pickle::read(bytes)? };
+    Builder::default().build(graph.node(root))
+}

@@ -270,6 +270,7 @@ struct Boosting {
     forest: Forest,
     start: Start,
     link: Link,
+    age: Age,
     classes: Option<Labels>,
 }
 
@@ -302,12 +303,13 @@ fn boosting(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>>
         trees.push((tree, number % each));
     }
     let grown = Grown { features, outputs: each, width: 1, input: InputPrecision::Single, trees };
-    let start = node.read("init_", |init| start(init, builder, link, each))?;
-    Ok(Box::new(Boosting { forest: Forest::compile(grown)?, start, link, classes }))
+    let age = Age::of(node);
+    let start = node.read("init_", |init| start(init, builder, link, age, each))?;
+    Ok(Box::new(Boosting { forest: Forest::compile(grown)?, start, link, age, classes }))
 }
 
 /// The prediction that boosting begins with: mostly a dummy's constant.
-fn start(init: Node<'_>, builder: &mut Builder, link: Link, each: usize) -> Result<Start> {
+fn start(init: Node<'_>, builder: &mut Builder, link: Link, age: Age, each: usize) -> Result<Start> {
     match init.class().map(|class| &*class.name) {
         None if init.text().is_ok_and(|text| text == "zero") => Ok(Start::Constant(vec![0.0; each])),
         Some("DummyRegressor") => Ok(Start::Constant(init.read("constant_", Node::numbers)?.vector(Some(each))?)),
@@ -317,16 +319,31 @@ fn start(init: Node<'_>, builder: &mut Builder, link: Link, each: usize) -> Resu
                 return Err(unsupported("strategy", strategy));
             }
             let prior = init.read("class_prior_", Node::numbers)?.vector(None)?;
-            Ok(Start::Constant(raw(link, &prior)))
+            Ok(Start::Constant(raw(link, age, &prior)))
         }
         _ => Ok(Start::Estimator(builder.build(init)?)),
     }
 }
 
-/// Probabilities as raw predictions; from scikit-learn's `_init_raw_predictions`, which keeps them off 0 and 1.
-fn raw(link: Link, probabilities: &[f64]) -> Vec<f64> {
-    const TINY: f64 = f32::EPSILON as f64;
-    let clipped = |p: f64| p.clamp(TINY, 1.0 - TINY);
+/// What differs between versions in how boosting begins.
+#[derive(Clone, Copy)]
+struct Age {
+    /// How far probabilities are kept off 0 and 1.
+    tiny: f64,
+    /// Raw predictions of several classes have a mean of 0.
+    centred: bool,
+}
+
+impl Age {
+    fn of(node: Node<'_>) -> Age {
+        let version = read::version(node);
+        Age { tiny: if version >= (1, 8) { f64::EPSILON } else { f64::from(f32::EPSILON) }, centred: version >= (1, 4) }
+    }
+}
+
+/// Probabilities as raw predictions, as scikit-learn's `_init_raw_predictions`.
+fn raw(link: Link, age: Age, probabilities: &[f64]) -> Vec<f64> {
+    let clipped = |p: f64| p.clamp(age.tiny, 1.0 - age.tiny);
     match (link, probabilities) {
         (Link::Identity, _) => probabilities.to_vec(),
         (Link::Logistic, [.., positive]) => {
@@ -339,7 +356,8 @@ fn raw(link: Link, probabilities: &[f64]) -> Vec<f64> {
         }
         (Link::Softmax, all) => {
             let logs: Vec<f64> = all.iter().map(|p| clipped(*p).ln()).collect();
-            logs
+            let mean = if age.centred { logs.iter().sum::<f64>() / logs.len() as f64 } else { 0.0 };
+            logs.iter().map(|log| log - mean).collect()
         }
         (Link::Logistic | Link::HalfLogistic, []) => Vec::new(),
     }
@@ -357,7 +375,7 @@ impl Boosting {
                     Link::Identity => estimator.predict(rows)?.values.numbers()?,
                     _ => {
                         let probabilities = estimator.predict_proba(rows)?.swap_remove(0);
-                        probabilities.iter_rows().flat_map(|row| raw(self.link, row)).collect()
+                        probabilities.iter_rows().flat_map(|row| raw(self.link, self.age, row)).collect()
                     }
                 };
                 // Each row has a start of its own.

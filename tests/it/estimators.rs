@@ -1,0 +1,193 @@
+//! Fitted estimators of the real libraries against what these libraries answered (tests/tabular/grid makes both).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
+use stoker::backend::tabular::estimator::{Estimator, Method};
+use stoker::backend::tabular::sklearn;
+
+#[test]
+fn committed_cases_are_answered_as_by_the_library() {
+    let failures = failures(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tabular/cases"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// `STOKER_CASES=DIR cargo test --test it wide_cases -- --ignored`
+#[test]
+#[ignore = "for cases made on the spot, named by STOKER_CASES"]
+fn wide_cases_are_answered_as_by_the_library() {
+    let failures = failures(&PathBuf::from(std::env::var("STOKER_CASES").expect("STOKER_CASES names a folder")));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// One line for each case that is not answered as expected.
+fn failures(folder: &Path) -> Vec<String> {
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "no cases in {}", folder.display());
+    let failed = cases.iter().filter_map(|case| {
+        let name = case.file_name().unwrap().to_string_lossy();
+        compare(case).err().map(|error| format!("{name}: {error}"))
+    });
+    failed.collect()
+}
+
+fn compare(folder: &Path) -> Result<(), String> {
+    let case: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
+    let bytes = std::fs::read(folder.join("model.joblib")).unwrap();
+    let model = sklearn::load(bytes.into()).map_err(|error| error.to_string())?;
+    let rows = rows(&case["rows"]);
+    let tolerance = case["tolerance"].as_f64().unwrap();
+    for (method, answer) in case["answers"].as_object().unwrap() {
+        let method = Method::parse(method).unwrap();
+        if !model.can(method) {
+            return Err(format!("has no {}", method.name()));
+        }
+        let given = ask(&*model, method, &rows).map_err(|error| format!("{}: {error}", method.name()))?;
+        close(&answer["values"], &given, tolerance).map_err(|difference| format!("{}: {difference}", method.name()))?;
+        let dtype = answer["dtype"].as_str().unwrap();
+        if method == Method::Predict && !dtype.starts_with('<') && !dtype.starts_with("object") {
+            let given = model.predict(&rows).unwrap().values.dtype().name().to_lowercase();
+            let given = given.replace("fp", "float");
+            if given != dtype {
+                return Err(format!("predict gives {given}, expected {dtype}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The rows in the form that a request would bring them in.
+fn rows(value: &Value) -> Data {
+    if let Some(matrix) = value["matrix"].as_array() {
+        let rows: Vec<Vec<f64>> =
+            matrix.iter().map(|row| row.as_array().unwrap().iter().map(number).collect()).collect();
+        let columns = rows.first().map_or(0, Vec::len);
+        let single = value["single"].as_bool().unwrap();
+        return Data::Dense(Matrix { rows: rows.len(), columns, values: rows.concat(), single });
+    }
+    let column = |name: Option<&str>, values: &[Value]| {
+        let numeric = values.iter().all(|value| value.is_number() || value.is_null());
+        let cells = if numeric && !values.iter().all(Value::is_null) {
+            Cells::Numbers(values.iter().map(number).collect())
+        } else {
+            Cells::Mixed(values.iter().map(cell).collect())
+        };
+        Column { name: name.map(Into::into), cells }
+    };
+    let columns: Vec<Column> = match value["text"].as_array() {
+        Some(texts) => vec![column(None, texts)],
+        None => {
+            let columns = value["columns"].as_array().unwrap().iter();
+            columns.map(|each| column(each["name"].as_str(), each["values"].as_array().unwrap())).collect()
+        }
+    };
+    Data::Table(Table { rows: columns[0].cells.len(), columns })
+}
+
+fn number(value: &Value) -> f64 {
+    match value.as_str() {
+        Some("inf") => f64::INFINITY,
+        Some("-inf") => f64::NEG_INFINITY,
+        _ => value.as_f64().unwrap_or(f64::NAN),
+    }
+}
+
+fn cell(value: &Value) -> Cell {
+    match value {
+        Value::String(text) => Cell::Text(text.as_str().into()),
+        Value::Bool(value) => Cell::Bool(*value),
+        Value::Number(value) => Cell::Number(value.as_f64().unwrap()),
+        _ => Cell::None,
+    }
+}
+
+fn ask(model: &dyn Estimator, method: Method, rows: &Data) -> stoker::error::Result<Value> {
+    Ok(match method {
+        Method::Predict => {
+            let target = model.predict(rows)?;
+            nested(&labels(&target.values), target.columns)
+        }
+        Method::PredictProba => match model.predict_proba(rows)?.as_slice() {
+            [one] => matrix(one),
+            several => several.iter().map(matrix).collect(),
+        },
+        Method::DecisionFunction => {
+            let scores = model.decision_function(rows)?;
+            if scores.columns == 1 { json(&scores.values) } else { matrix(&scores) }
+        }
+        Method::Transform => match model.transform(rows)? {
+            Data::Table(table) => (0..table.rows)
+                .map(|row| table.columns.iter().map(|column| cell_json(&column.cells.get(row))).collect::<Value>())
+                .collect(),
+            numbers => matrix(numbers.dense()?.as_ref()),
+        },
+    })
+}
+
+fn labels(labels: &Labels) -> Vec<Value> {
+    match labels {
+        Labels::Float(values) => values.iter().copied().map(float).collect(),
+        Labels::Single(values) => values.iter().map(|value| float(f64::from(*value))).collect(),
+        Labels::Int(values, _) => values.iter().map(|value| Value::from(*value)).collect(),
+        Labels::Bool(values) => values.iter().map(|value| Value::from(*value)).collect(),
+        Labels::Text(values) => values.iter().map(|value| Value::from(&**value)).collect(),
+    }
+}
+
+fn cell_json(cell: &Cell) -> Value {
+    match cell {
+        Cell::None => Value::Null,
+        Cell::Number(value) => float(*value),
+        Cell::Bool(value) => Value::from(*value),
+        Cell::Text(text) => Value::from(&**text),
+    }
+}
+
+fn nested(values: &[Value], columns: Option<usize>) -> Value {
+    match columns {
+        None => Value::from(values.to_vec()),
+        Some(columns) => values.chunks(columns).map(|row| Value::from(row.to_vec())).collect(),
+    }
+}
+
+fn matrix(matrix: &Matrix) -> Value {
+    matrix.iter_rows().map(json).collect()
+}
+
+fn json(values: &[f64]) -> Value {
+    values.iter().copied().map(float).collect()
+}
+
+fn float(value: f64) -> Value {
+    match value {
+        f64::INFINITY => Value::from("inf"),
+        f64::NEG_INFINITY => Value::from("-inf"),
+        value => Value::from(value), // NaN becomes null
+    }
+}
+
+/// Equal in shape and labels, numbers up to `tolerance` relative to the greatest of their row.
+fn close(expected: &Value, given: &Value, tolerance: f64) -> Result<(), String> {
+    match (expected, given) {
+        (Value::Array(expected), Value::Array(given)) => {
+            if expected.len() != given.len() {
+                return Err(format!("{} values, expected {}", given.len(), expected.len()));
+            }
+            let greatest =
+                expected.iter().filter_map(Value::as_f64).fold(0.0, |most: f64, value| most.max(value.abs()));
+            for (place, (expected, given)) in expected.iter().zip(given).enumerate() {
+                match (expected.as_f64(), given.as_f64()) {
+                    (Some(expected), Some(given)) if (expected - given).abs() <= tolerance * greatest => {}
+                    _ => close(expected, given, tolerance).map_err(|error| format!("[{place}] {error}"))?,
+                }
+            }
+            Ok(())
+        }
+        _ if expected == given => Ok(()),
+        _ if expected.as_f64().is_some_and(|expected| given.as_f64() == Some(expected)) => Ok(()),
+        _ => Err(format!("{given}, expected {expected}")),
+    }
+}

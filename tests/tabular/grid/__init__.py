@@ -1,0 +1,112 @@
+"""Fitted estimators with what their library answers: what stoker must answer too.
+
+    python -m grid DIR [--families linear,trees] [--seed N] [--wide]
+
+writes DIR/NAME/model.joblib and DIR/NAME/case.json for each case. The small grid is committed (tests/tabular/cases);
+the wide one is made anew in `make e2e`, with random seeds and the newest libraries.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+
+import joblib
+import numpy as np
+import pandas as pd
+
+METHODS = ["predict", "predict_proba", "decision_function", "transform"]
+
+
+@dataclass
+class Case:
+    """One fitted model, rows to ask it about, and the methods to compare."""
+
+    name: str
+    model: object
+    rows: object  # a numpy array, a DataFrame, or a list of str
+    methods: list = field(default_factory=lambda: list(METHODS))
+    tolerance: float = 1e-12
+
+
+class Random:
+    """Where a family's cases get their data from. `wide` asks for many cases, of changing shapes and options."""
+
+    def __init__(self, seed, wide):
+        self.seed, self.wide = seed, wide
+        self.rng = np.random.default_rng(seed)
+
+    def regression(self, rows=60, columns=5):
+        x = self.rng.normal(size=(rows, columns))
+        y = x @ self.rng.normal(size=columns) + np.sin(3 * x[:, 0]) + self.rng.normal(size=rows) * 0.1
+        return x, y
+
+    def classification(self, rows=60, columns=5, classes=3):
+        x = self.rng.normal(size=(rows, columns))
+        score = x @ self.rng.normal(size=(columns, classes)) + self.rng.normal(size=(rows, classes)) * 0.3
+        y = score.argmax(axis=1)
+        y[:classes] = np.arange(classes)  # every class occurs
+        return x, y
+
+    def rows(self, columns=5, rows=10, missing=0.0):
+        """Rows to predict: also beyond what was trained on."""
+        x = self.rng.normal(size=(rows, columns)) * 1.5
+        if missing:
+            x[self.rng.random(x.shape) < missing] = np.nan
+        return x
+
+    def frame(self, rows=60, missing=0.0):
+        """Mixed columns, as a data scientist's: numbers, text, bools, integers."""
+        frame = pd.DataFrame({
+            "age": self.rng.integers(18, 80, rows).astype(float),
+            "income": np.round(self.rng.lognormal(10, 1, rows), 2),
+            "city": self.rng.choice(["Berlin", "Köln", "Ulm", "Bonn"], rows).astype(object),
+            "plan": self.rng.choice(["basic", "plus"], rows).astype(object),
+            "visits": self.rng.integers(0, 9, rows),
+        })
+        if missing:
+            for column in ["age", "income", "city"]:
+                frame.loc[self.rng.random(rows) < missing, column] = None if column == "city" else np.nan
+        return frame
+
+    def seed32(self):
+        return int(self.rng.integers(0, 2**31))
+
+
+def plain(value):
+    """As JSON has it: NaN is null, infinities are words."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "toarray"):
+        return plain(value.toarray())
+    if isinstance(value, pd.DataFrame):
+        return plain(value.to_numpy())
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def write(case, folder):
+    target = os.path.join(folder, case.name)
+    os.makedirs(target, exist_ok=True)
+    joblib.dump(case.model, os.path.join(target, "model.joblib"), compress=("gzip", 9))
+    answers = {}
+    for method in case.methods:
+        if hasattr(case.model, method):
+            answer = getattr(case.model, method)(case.rows)
+            dtype = "many" if isinstance(answer, list) else str(getattr(answer, "dtype", ""))
+            answers[method] = {"dtype": dtype, "values": plain(answer)}
+    assert answers, f"{case.name} answers to nothing"
+    if isinstance(case.rows, pd.DataFrame):
+        rows = {"columns": [{"name": name, "values": plain(case.rows[name].tolist())} for name in case.rows]}
+    elif isinstance(case.rows, list):
+        rows = {"text": case.rows}
+    else:
+        rows = {"matrix": plain(case.rows), "single": case.rows.dtype == np.float32}
+    with open(os.path.join(target, "case.json"), "w") as out:
+        json.dump({"rows": rows, "tolerance": case.tolerance, "answers": answers}, out, ensure_ascii=False)
+        out.write("\n")

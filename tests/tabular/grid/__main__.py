@@ -1,0 +1,26 @@
+"""Writes cases: see the package."""
+
+import argparse
+import importlib
+import warnings
+
+from . import Random, write
+
+FAMILIES = ["trees", "linear"]
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("folder")
+parser.add_argument("--families", default=",".join(FAMILIES))
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--wide", action="store_true")
+options = parser.parse_args()
+
+warnings.simplefilter("ignore")
+count = 0
+for family in options.families.split(","):
+    module = importlib.import_module(f"{__package__}.{family}")
+    for case in module.cases(Random(options.seed, options.wide)):
+        case.name = f"{family}_{case.name}"
+        write(case, options.folder)
+        count += 1
+print(f"{count} cases in {options.folder}, seed {options.seed}")
