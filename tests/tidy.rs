@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "src/error.rs",
     "src/tensor.rs",
     "src/infer.rs",
+    "src/infer/",
     "src/protocol/",
     "src/engine/admission.rs",
     "src/engine/batch.rs",

@@ -11,6 +11,8 @@ pub mod skops;
 pub mod trees;
 pub mod zip;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -19,6 +21,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     Onnx,
+    Sklearn,
 }
 
 impl Format {
@@ -26,6 +29,7 @@ impl Format {
     pub const fn name(self) -> &'static str {
         match self {
             Format::Onnx => "onnx",
+            Format::Sklearn => "sklearn",
         }
     }
 }
@@ -63,12 +67,13 @@ pub fn open(path: &Path) -> Result<ModelFiles> {
     let found = if std::fs::metadata(path).map_err(failed)?.is_dir() {
         let mut files = Vec::new();
         list(path, "", 0, &mut files).map_err(failed)?;
-        detect::detect(&files).map_err(|error| error.context(path.display()))?
+        let head = |file: &str| head(&path.join(file));
+        detect::detect(&files, &head).map_err(|error| error.context(path.display()))?
     } else {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = std::fs::metadata(path).map_err(failed)?.len();
-        let found =
-            detect::detect(&[FileEntry { path: name, bytes }]).map_err(|error| error.context(path.display()))?;
+        let found = detect::detect(&[FileEntry { path: name, bytes }], &|_| head(path))
+            .map_err(|error| error.context(path.display()))?;
         return Ok(ModelFiles {
             format: found.format,
             model: path.to_owned(),
@@ -77,6 +82,14 @@ pub fn open(path: &Path) -> Result<ModelFiles> {
         });
     };
     Ok(ModelFiles { format: found.format, model: path.join(&found.model), version: found.version, bytes: found.bytes })
+}
+
+/// The beginning of a file.
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let opened = File::open(path).and_then(|file| file.take(detect::HEAD_BYTES as u64).read_to_end(&mut head));
+    opened.map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
+    Ok(head)
 }
 
 fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> std::io::Result<()> {

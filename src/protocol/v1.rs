@@ -8,7 +8,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{envelope, json, objects};
+use super::{envelope, json, objects, rows};
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse, Signature};
 use crate::tensor::{Shape, Tensor};
@@ -35,9 +35,13 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<InferRequest> {
         (None, None) => return Err(Error::invalid("Expected \"instances\" or \"inputs\" in the request body")),
     };
     let inputs = match value.as_bytes().first() {
+        Some(b'[') if value[1..].trim_ascii_start().starts_with(']') => {
+            return Err(Error::invalid(format!("\"{field}\" is empty")));
+        }
+        Some(b'[') if let Some(table) = &signature.table => rows::list(field, value, table, &signature.inputs)?,
+        Some(b'{') if let Some(table) = &signature.table => rows::columns(field, value, table)?,
         Some(b'{') if field == "inputs" => objects::columns(field, value, signature)?,
         Some(b'[') => match value[1..].trim_ascii_start().as_bytes().first() {
-            Some(b']') => return Err(Error::invalid(format!("\"{field}\" is empty"))),
             Some(b'{') => objects::rows(field, value, signature)?,
             _ => vec![single(value, signature).map_err(|error| error.context(field))?],
         },
@@ -119,14 +123,14 @@ mod tests {
     }
 
     fn one_input() -> Signature {
-        Signature { inputs: vec![spec("x", DType::Fp32, &[None, Some(2)])], outputs: Vec::new() }
+        Signature::new(vec![spec("x", DType::Fp32, &[None, Some(2)])], Vec::new())
     }
 
     fn two_inputs() -> Signature {
-        Signature {
-            inputs: vec![spec("a", DType::Int64, &[None, Some(1)]), spec("b", DType::Fp32, &[None, Some(2)])],
-            outputs: Vec::new(),
-        }
+        Signature::new(
+            vec![spec("a", DType::Int64, &[None, Some(1)]), spec("b", DType::Fp32, &[None, Some(2)])],
+            Vec::new(),
+        )
     }
 
     fn shapes(body: &str, signature: &Signature) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! What every step of a model can do, and how one is built from its description.
 
-use super::data::{Data, Matrix, Target};
+use super::data::{Cell, Data, Matrix, Target};
 use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
 
@@ -83,6 +83,11 @@ pub trait Estimator: Send + Sync {
     /// Whether this column may hold something else than numbers.
     fn takes_text(&self, _column: usize) -> bool {
         false
+    }
+
+    /// A value that this column took when the estimator was fitted, for encoders that take no others.
+    fn example(&self, _column: usize) -> Option<Cell> {
+        None
     }
 
     /// Whether this column makes a difference: one that is dropped may be left out of a request.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Cells, Column, Data, Matrix, Sparse, Table, Target};
+use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -78,6 +78,10 @@ impl Estimator for Pipeline {
 
     fn takes_text(&self, column: usize) -> bool {
         self.steps.first().is_some_and(|step| step.takes_text(column))
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.steps.first()?.example(column)
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -176,6 +180,13 @@ impl Estimator for ColumnTransformer {
         self.parts.iter().any(|part| {
             let place = part.columns.iter().position(|own| *own == column);
             place.is_some_and(|place| part.estimator.as_ref().is_some_and(|estimator| estimator.takes_text(place)))
+        })
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.parts.iter().find_map(|part| {
+            let place = part.columns.iter().position(|own| *own == column)?;
+            part.estimator.as_ref()?.example(place)
         })
     }
 
