@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "src/formats/detect.rs",
     "src/formats/graph/",
     "src/formats/trees.rs",
+    "src/formats/xgboost/",
 ];
 
 const IMPURE: &[&str] = &[

@@ -4,6 +4,7 @@
 pub mod detect;
 pub mod graph;
 pub mod trees;
+pub mod xgboost;
 
 use std::path::{Path, PathBuf};
 
