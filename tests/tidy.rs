@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
     "src/source/s3/settings.rs",
     "src/formats/detect.rs",
     "src/formats/graph/",
+    "src/formats/lightgbm/",
     "src/formats/trees.rs",
     "src/formats/xgboost/",
 ];

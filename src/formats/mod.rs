@@ -3,6 +3,7 @@
 
 pub mod detect;
 pub mod graph;
+pub mod lightgbm;
 pub mod trees;
 pub mod xgboost;
 
