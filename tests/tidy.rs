@@ -53,6 +53,7 @@ const PURE: &[&str] = &[
     "src/formats/detect.rs",
     "src/formats/compression.rs",
     "src/formats/graph/",
+<<<<<<< HEAD
     "src/formats/names.rs",
     "src/formats/npy.rs",
     "src/formats/pickle/",
@@ -60,6 +61,11 @@ const PURE: &[&str] = &[
     "src/formats/trees.rs",
     "src/backend/tabular/",
     "src/formats/zip.rs",
+=======
+    "src/formats/lightgbm/",
+    "src/formats/trees.rs",
+    "src/formats/xgboost/",
+>>>>>>> boosters
 ];
 
 const IMPURE: &[&str] = &[

@@ -4,11 +4,13 @@
 pub mod compression;
 pub mod detect;
 pub mod graph;
+pub mod lightgbm;
 pub mod names;
 pub mod npy;
 pub mod pickle;
 pub mod skops;
 pub mod trees;
+pub mod xgboost;
 pub mod zip;
 
 use std::fs::File;
@@ -116,3 +118,7 @@ fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> s
     }
     Ok(())
 }
+
+/// Computes slowly what others compute fast.
+#[cfg(test)]
+pub mod naive;
