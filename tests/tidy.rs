@@ -50,23 +50,12 @@ const PURE: &[&str] = &[
     "src/model/state.rs",
     "src/source/uri.rs",
     "src/source/s3/settings.rs",
-    "src/formats/detect.rs",
-    "src/formats/compression.rs",
-    "src/formats/graph/",
-<<<<<<< HEAD
-    "src/formats/names.rs",
-    "src/formats/npy.rs",
-    "src/formats/pickle/",
-    "src/formats/skops/",
-    "src/formats/trees.rs",
+    "src/formats/",
     "src/backend/tabular/",
-    "src/formats/zip.rs",
-=======
-    "src/formats/lightgbm/",
-    "src/formats/trees.rs",
-    "src/formats/xgboost/",
->>>>>>> boosters
 ];
+
+/// The doors of pure rooms: they read the files that the rooms then understand.
+const DOORS: &[&str] = &["src/formats/mod.rs", "src/backend/tabular/mod.rs", "src/formats/naive/fixtures.rs"];
 
 const IMPURE: &[&str] = &[
     "tokio",
@@ -86,7 +75,7 @@ fn pure_modules_name_no_shell() {
     for pure in PURE {
         let members: Vec<_> = files("src", "rs").into_iter().filter(|path| path.starts_with(pure)).collect();
         assert!(!members.is_empty(), "{pure} is gone: mend the list");
-        for path in members.iter().filter(|path| *path != GENERATED) {
+        for path in members.iter().filter(|path| *path != GENERATED && !DOORS.contains(&path.as_str())) {
             let code = code(path);
             let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
             for line in lines {

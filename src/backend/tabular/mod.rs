@@ -4,7 +4,7 @@
 // Numeric code: conversions and exact comparisons are meant, and the kernels' pieces must be inlined.
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 #![allow(clippy::float_cmp, clippy::inline_always, clippy::many_single_char_names)]
-#![allow(clippy::manual_midpoint)]
+#![allow(clippy::cast_possible_wrap, clippy::manual_midpoint)]
 
 use std::fs;
 
@@ -21,10 +21,12 @@ use crate::formats::{ModelFiles, pickle, skops};
 pub mod data;
 pub mod estimator;
 pub mod forest;
+pub mod lightgbm;
 pub mod model;
 pub mod registry;
 mod schema;
 pub mod sklearn;
+pub mod xgboost;
 
 /// scikit-learn's models.
 pub struct SklearnBackend {

@@ -5,7 +5,7 @@
 // Numbers in tests are small, or the cast is what is meant.
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, clippy::float_cmp)]
 
-mod fixtures;
+pub mod fixtures;
 mod lightgbm;
 mod xgboost;
 
