@@ -1,8 +1,8 @@
 """Trains small models with the real xgboost and lightgbm, and writes them with the libraries' own answers.
 
-    python make_boosters.py                     with the newest libraries: xgboost/*, lightgbm/*
-    python make_boosters.py old                 with xgboost < 1.7, lightgbm < 4: legacy formats and versions
-    python make_boosters.py random DIR COUNT    many random models, for BOOSTER_CASES=DIR (see src/formats/naive)
+    python make_boosters.py        with new libraries (xgboost 3.2, lightgbm 4.7): xgboost/*, lightgbm/*
+    python make_boosters.py old    with xgboost < 1.7, lightgbm < 4 (1.6.2, 3.3.5): legacy formats and versions
+    python make_boosters.py random DIR COUNT [FIRST]    random models, for BOOSTER_CASES=DIR (see src/formats/naive)
 
 A case is `NAME.answers.json` with the rows (NaN as null, infinities as text) and what the library says of them, and the
 same model in one or more formats, `NAME.json`, `NAME.ubj`, `NAME.model`, `NAME.txt`. Floats are the shortest text that
@@ -106,7 +106,9 @@ def xgb_matrix(x, categorical, **more):
     return xgb.DMatrix(x, feature_types=types, enable_categorical=categorical, **more)
 
 
-def xgb_train(rng, objective, categorical=False, rounds=3, rows=150, outputs=0, early=False, **params):
+def xgb_train(
+    rng, objective, categorical=False, rounds=3, rows=150, outputs=0, early=False, pandas=False, **params
+):  # fmt: skip
     linear = params.get("booster") == "gblinear"
     x = data(rng, rows, categorical, np.float32)
     y = targets(rng, objective, x, outputs)
@@ -117,6 +119,13 @@ def xgb_train(rng, objective, categorical=False, rounds=3, rows=150, outputs=0, 
     if objective == "survival:aft":
         train.set_float_info("label_lower_bound", y)
         train.set_float_info("label_upper_bound", y * 1.5)
+    if pandas:
+        import pandas as pd
+
+        frame = pd.DataFrame(x, columns=[f'col "{index}" é' for index in range(FEATURES)])
+        frame[frame.columns[-1]] = pd.Series(rng.choice(["red", "grün", "b"], rows)).astype("category")
+        x[:, -1] = frame[frame.columns[-1]].cat.codes
+        train = xgb.DMatrix(frame, label=y, enable_categorical=True)
     params = {"objective": objective, "seed": int(rng.integers(1 << 30)), "nthread": 1, **params}
     if not linear:
         params = {"max_depth": 3, **params}
@@ -139,6 +148,10 @@ def xgb_answer(folder, name, booster, rows, categorical=False, formats=("json",)
     if "pickle" in formats:
         (folder / f"{name}.pickle.ubj").write_bytes(booster.__getstate__()["handle"])
     matrix = xgb_matrix(rows, categorical)
+    if booster.feature_names:
+        matrix = xgb.DMatrix(
+            rows, feature_names=booster.feature_names, feature_types=booster.feature_types, enable_categorical=True
+        )
     shape = (len(rows), -1)
     answers = {
         "library": f"xgboost {xgb.__version__}",
@@ -186,6 +199,7 @@ def xgb_fixtures(folder):
     case("pruned", "reg:squarederror", ("json", "pickle"), tree_method="exact", gamma=20, max_depth=5, rounds=3)
     case("early", "binary:logistic", ("json", "pickle"), early=True, rounds=30, learning_rate=3, max_depth=2)
     case("base_score", "reg:gamma", base_score=3.5, max_depth=2)
+    case("named", "binary:logistic", ("json", "ubj"), pandas=True, rounds=2)
     case("stump", "reg:squarederror", max_depth=1, rounds=1, gamma=1e9)
 
 
@@ -235,7 +249,7 @@ def xgb_random(folder, seed):
         early=bool(rng.random() < 0.2), **params
     )  # fmt: skip
     rows = probes(rng, x, 40, xgb_specials(categorical))
-    formats = ("json", "ubj") if version(xgb) >= (2, 0) else ("json", "model")
+    formats = ("json", "ubj") if version(xgb) >= (2, 0) else ("json",) if categorical else ("json", "model")
     xgb_answer(folder, f"xgb_{seed}", model, rows, categorical, formats)
 
 
@@ -357,7 +371,8 @@ def lgb_random(folder, seed):
 def main():
     if sys.argv[1:2] == ["random"]:
         folder, failures = pathlib.Path(sys.argv[2]), 0
-        for seed in range(int(sys.argv[3])):
+        first = int((sys.argv[4:] or ["0"])[0])
+        for seed in range(first, first + int(sys.argv[3])):
             for make, kind in [(xgb_random, "xgboost"), (lgb_random, "lightgbm")]:
                 try:
                     make(folder / kind, seed)

@@ -21,12 +21,14 @@
 //! # How many trees
 //!
 //! All that the file has. `save_model` and `model_to_string` leave out what came after the best iteration, unless told
-//! otherwise, and the file does not say which it was. Only a *pickled* booster keeps all trees and, outside of this
-//! text, its `best_iteration`, up to which `predict` then goes; [`Model::keep_iterations`] is for that.
+//! otherwise, and so does `lgb.train` when it is done; the file does not say which iteration it was. Only a *pickled*
+//! booster that was kept for training (`keep_training_booster`) may have more trees and, outside of this text, a
+//! `best_iteration` above 0, up to which `predict` then goes: [`Model::keep_iterations`] is for that.
 //!
 //! # Shapes
 //!
-//! `Booster.predict` gives `[rows]` for one output, otherwise `[rows, outputs]`. `LGBMClassifier.predict_proba` gives
+//! `Booster.predict` gives `f64`, `[rows]` for one output, otherwise `[rows, outputs]`, and takes exactly as many
+//! columns as there are features. `LGBMClassifier.predict_proba` gives
 //! `[rows, 2]` of `1 - p, p` for `binary`, its `predict` the class of the greatest probability (`p > 0.5` for binary).
 
 mod objective;

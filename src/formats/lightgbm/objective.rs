@@ -1,6 +1,7 @@
 //! What lightgbm's objectives make of scores.
 
 use crate::error::{Error, Result};
+use crate::tensor::Excerpt;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
@@ -35,7 +36,7 @@ impl Objective {
         let name = words.next().unwrap_or_default();
         let words: Vec<&str> = words.collect();
         let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix(':'));
-        let wrong = |what: &str| Error::load(format!("the objective {:?} needs {what}", excerpt(text)));
+        let wrong = |what: &str| Error::load(format!("the objective \"{}\" needs {what}", Excerpt(text)));
         let sigmoid = || {
             let sigmoid = value("sigmoid").and_then(|text| text.parse::<f64>().ok());
             sigmoid.filter(|sigmoid| *sigmoid > 0.0).ok_or_else(|| wrong("a sigmoid greater than 0"))
@@ -73,8 +74,10 @@ impl Objective {
             "lambdarank" | "rank_xendcg" | "xendcg" | "xe_ndcg" | "xe_ndcg_mart" | "xendcg_mart" => Objective::Rank,
             "custom" | "none" | "null" | "na" | "" => return Ok(None),
             _ => {
-                let name = excerpt(name);
-                return Err(Error::load(format!("the objective {name:?} is not one of lightgbm's that stoker knows")));
+                return Err(Error::load(format!(
+                    "the objective \"{}\" is not one of lightgbm's that stoker knows",
+                    Excerpt(name)
+                )));
             }
         }))
     }
@@ -111,10 +114,6 @@ impl Objective {
 
 fn sign(score: f64) -> f64 {
     f64::from(i8::from(score > 0.0) - i8::from(score < 0.0))
-}
-
-fn excerpt(text: &str) -> String {
-    text.chars().take(40).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::objective::Objective;
 use super::{Model, tree};
 use crate::error::{Error, Result};
+use crate::tensor::Excerpt;
 
 /// The keys and values of one block of lines.
 pub(super) struct Fields<'a>(HashMap<&'a str, &'a str>);
@@ -20,13 +21,13 @@ impl<'a> Fields<'a> {
 
     pub fn number<N: std::str::FromStr>(&self, key: &str) -> Result<N> {
         let text = self.required(key)?;
-        text.trim().parse().map_err(|_| Error::load(format!("{key} should be a number, got {:?}", excerpt(text))))
+        text.trim().parse().map_err(|_| Error::load(format!("{key} should be a number, got \"{}\"", Excerpt(text))))
     }
 
     /// `count` numbers with spaces between.
     pub fn numbers<N: std::str::FromStr>(&self, key: &str, count: usize) -> Result<Vec<N>> {
         let numbers = self.required(key)?.split_ascii_whitespace().map(|word| {
-            word.parse().map_err(|_| Error::load(format!("{key} should be numbers, got {:?}", excerpt(word))))
+            word.parse().map_err(|_| Error::load(format!("{key} should be numbers, got \"{}\"", Excerpt(word))))
         });
         let numbers: Vec<N> = numbers.collect::<Result<_>>()?;
         if numbers.len() != count {
@@ -34,10 +35,6 @@ impl<'a> Fields<'a> {
         }
         Ok(numbers)
     }
-}
-
-fn excerpt(text: &str) -> String {
-    text.chars().take(40).collect()
 }
 
 /// The next line, without its end. Files that passed through Windows have CRs too.
@@ -73,7 +70,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model> {
     let mut rest = text;
     let kind = line(&mut rest).unwrap_or_default();
     if kind != "tree" {
-        return Err(Error::load(format!("a lightgbm model begins with \"tree\", this with {:?}", excerpt(kind))));
+        return Err(Error::load(format!("a lightgbm model begins with \"tree\", this with \"{}\"", Excerpt(kind))));
     }
     let header = block(&mut rest, STOPS);
     let mut model = read_header(&header)?;
@@ -88,7 +85,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model> {
         model.shrinkage.push(fields.get("shrinkage").map_or(Ok(1.0), |_| fields.number("shrinkage")).map_err(named)?);
         index += 1;
     }
-    check_complete(&model, &header, rest)?;
+    check_complete(&model, &header, rest, bytes.len())?;
     model.parameters = parameters(rest);
     model.pandas_categorical = pandas_categorical(rest)?;
     Ok(model)
@@ -98,8 +95,8 @@ fn read_header(header: &Fields<'_>) -> Result<Model> {
     // Files from before there were versions mean other things by decision_type.
     let version = header.required("version")?;
     if !["v2", "v3", "v4"].contains(&version) {
-        let version = excerpt(version);
-        return Err(Error::load(format!("the model is of version {version:?}, stoker reads v2, v3 and v4")));
+        let version = Excerpt(version);
+        return Err(Error::load(format!("the model is of version \"{version}\", stoker reads v2, v3 and v4")));
     }
     let features = header.number::<usize>("max_feature_idx")?.saturating_add(1);
     let list = |key: &str| -> Result<Vec<String>> {
@@ -137,7 +134,7 @@ fn read_header(header: &Fields<'_>) -> Result<Model> {
 }
 
 /// A file that was cut between two trees is well formed but for its ends.
-fn check_complete(model: &Model, header: &Fields<'_>, rest: &str) -> Result<()> {
+fn check_complete(model: &Model, header: &Fields<'_>, rest: &str, bytes: usize) -> Result<()> {
     let count = model.trees.len();
     if let Some(sizes) = header.get("tree_sizes") {
         let expected = sizes.split_ascii_whitespace().count();
@@ -148,7 +145,8 @@ fn check_complete(model: &Model, header: &Fields<'_>, rest: &str) -> Result<()> 
     if model.version != "v2" && !rest.starts_with("end of trees") {
         return Err(Error::load("there is no \"end of trees\": was the file cut short?"));
     }
-    if model.trees_per_iteration > count.max(1) && count > 0 {
+    // A model may have no trees, but no more outputs than it has bytes.
+    if model.trees_per_iteration > if count > 0 { count } else { bytes } {
         return Err(Error::load(format!(
             "there are {count} trees, but an iteration has {}",
             model.trees_per_iteration

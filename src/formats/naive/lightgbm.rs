@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::lightgbm_scores;
+use super::{contributions, lightgbm_scores};
 use crate::formats::lightgbm::{self as lgb, Model, Objective};
 use crate::formats::naive::fixtures::{Case, cases, fuzz, widths};
+use crate::formats::trees::ZERO;
 
 fn assert_close(place: &str, got: &[f64], expected: &[f64], tolerance: f64) {
     let close = |(got, expected): (&f64, &f64)| {
@@ -25,9 +26,26 @@ fn check(case: &Case, model: &Model) {
         let found: Vec<f64> = found.into_iter().map(|leaf| leaf as f64).collect();
         assert_eq!(found, leaves[index], "{at}");
         assert_close(&at, &scores, &raw[index], tolerance);
+        if case.answers.get("contributions").is_some() {
+            check_contributions(&at, model, row, &case.numbers("contributions")[index]);
+        }
         model.apply(&mut scores);
         assert_close(&at, &scores, &predictions[index], 1e-12);
     }
+}
+
+fn check_contributions(at: &str, model: &Model, row: &[f64], expected: &[f64]) {
+    let width = model.features + 1;
+    let mut sums = vec![0.0; width * model.trees_per_iteration];
+    let row: Vec<f64> = row.iter().map(|value| if value.abs() <= ZERO { 0.0 } else { *value }).collect();
+    for (index, tree) in model.trees.iter().enumerate() {
+        let sums = &mut sums[index % model.trees_per_iteration * width..][..width];
+        let contributions = contributions(tree, model.features, &row);
+        sums.iter_mut().zip(contributions).for_each(|(sum, part)| *sum += part);
+    }
+    let scale = 1e-10 * expected.iter().fold(1.0, |greatest: f64, value| greatest.max(value.abs()));
+    let close = sums.iter().zip(expected).all(|(sum, expected)| (sum - expected).abs() <= scale);
+    assert!(close && sums.len() == expected.len(), "{at}: got {sums:?}, expected {expected:?}");
 }
 
 #[test]
@@ -90,6 +108,7 @@ fn what_is_wrong_is_named() {
         ("version", "v5", "\"v5\""),
         ("max_feature_idx", "9223372036854775807", "entries for 9223372036854775808 features"),
         ("num_tree_per_iteration", "0", "num_tree_per_iteration is 0"),
+        ("num_tree_per_iteration", "18446744073709551615", "an iteration has 18446744073709551615"),
         ("objective", "cox", "\"cox\""),
         ("num_leaves", "9223372036854775807", "tree 0: leaf_value has"),
         ("num_leaves", "0", "tree 0: leaf_value has"),

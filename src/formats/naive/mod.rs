@@ -107,3 +107,39 @@ pub fn lightgbm_scores(model: &lgb::Model, row: &[f64]) -> (Vec<f64>, Vec<usize>
     }
     (scores, leaves)
 }
+
+/// What each feature contributes to a tree's leaf values, of which leaf vectors have only the first, and at last the
+/// tree's expectation: Shapley values by their definition, over all sets of features. The value of a set is the
+/// expectation when only its features are known, the others sending a row both ways as training rows went.
+pub fn contributions(tree: &Tree, features: usize, row: &[f64]) -> Vec<f64> {
+    let expected: Vec<f64> = (0..1_u32 << features).map(|known| expectation(tree, 0, known, row)).collect();
+    let factorial = |number: u32| (1..=number).map(f64::from).product::<f64>();
+    let count = features as u32;
+    let mut contributions: Vec<f64> = (0..features)
+        .map(|feature| {
+            let without = (0..1_u32 << features).filter(|known| known >> feature & 1 == 0);
+            let gain = |known: u32| {
+                let size = known.count_ones();
+                let weight = factorial(size) * factorial(count - size - 1) / factorial(count);
+                weight * (expected[(known | 1 << feature) as usize] - expected[known as usize])
+            };
+            without.map(gain).sum()
+        })
+        .collect();
+    contributions.push(expected[0]);
+    contributions
+}
+
+fn expectation(tree: &Tree, at: u32, known: u32, row: &[f64]) -> f64 {
+    let node = &tree.nodes[at as usize];
+    match &node.kind {
+        Kind::Leaf { index } => tree.leaves[*index as usize],
+        Kind::Split { feature, test, left, right } if known >> feature & 1 == 1 => {
+            expectation(tree, if goes_left(test, row[*feature as usize]) { *left } else { *right }, known, row)
+        }
+        Kind::Split { left, right, .. } => {
+            let share = |child: u32| tree.nodes[child as usize].cover * expectation(tree, child, known, row);
+            (share(*left) + share(*right)) / node.cover
+        }
+    }
+}

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::{leaf, xgboost_margins};
+use super::{contributions, leaf, xgboost_margins};
 use crate::formats::naive::fixtures::{Case, cases, fuzz, widths};
-use crate::formats::xgboost::{self as xgb, Booster, Model, Target, Transform};
+use crate::formats::xgboost::{self as xgb, Booster, Forest, Model, Target, Transform};
 
 fn narrow(rows: &[Vec<f64>]) -> Vec<Vec<f32>> {
     rows.iter().map(|row| row.iter().map(|value| *value as f32).collect()).collect()
@@ -32,6 +32,25 @@ fn inplace_margins(model: &Model, row: &[f32]) -> Vec<f32> {
     margins
 }
 
+/// Not to the bit: the library sums `f32` in an order of its own.
+fn check_contributions(at: &str, model: &Model, forest: &Forest, row: &[f64], expected: &[f64]) {
+    let width = model.features + 1;
+    let mut sums = vec![0.0; width * model.outputs];
+    for (output, base) in model.base_margins().into_iter().enumerate() {
+        sums[output * width + model.features] = f64::from(base);
+    }
+    for (index, grown) in forest.trees.iter().enumerate() {
+        let Target::Output(output) = grown.target else { unreachable!() };
+        let weight = forest.weights.as_ref().map_or(1.0, |weights| f64::from(weights[index]));
+        let contributions = contributions(&grown.tree, model.features, row);
+        let sums = &mut sums[output * width..][..width];
+        sums.iter_mut().zip(contributions).for_each(|(sum, part)| *sum += part * weight);
+    }
+    let scale = 1e-5 * expected.iter().fold(1.0, |greatest: f64, value| greatest.max(value.abs()));
+    let close = sums.iter().zip(expected).all(|(sum, expected)| (sum - expected).abs() <= scale);
+    assert!(close && sums.len() == expected.len(), "{at}: got {sums:?}, expected {expected:?}");
+}
+
 fn check(case: &Case, model: &Model) {
     let place = format!("{} {}", case.name, case.format);
     let rows = narrow(&case.numbers("rows"));
@@ -50,6 +69,9 @@ fn check(case: &Case, model: &Model) {
         assert_eq!(leaves, case.numbers("leaves")[index], "{at}");
         if !case.answers["library"].as_str().unwrap().starts_with("xgboost 1.") {
             assert_same(&at, &inplace_margins(model, row), &expect("inplace_margin"));
+        }
+        if case.answers.get("contributions").is_some() {
+            check_contributions(&at, model, forest, &wide, &case.numbers("contributions")[index]);
         }
         if case.answers.get("best_margin").is_some() {
             let trees = forest.trees_until(model.best_iteration().unwrap() + 1);
@@ -114,6 +136,9 @@ fn what_a_model_says_is_kept() {
     let categories = model("categories", "ubj");
     assert_eq!(categories.feature_types, ["q", "q", "q", "c", "c"]);
     assert_eq!((categories.features, categories.outputs, categories.classes), (5, 1, 0));
+    let named = model("named", "json");
+    assert_eq!(named.feature_names[4], "col \"4\" é");
+    assert_eq!(named.feature_types, ["float", "float", "float", "float", "c"]);
     let multi = model("dart_multi", "ubj");
     assert_eq!((multi.outputs, multi.classes, multi.base_scores.len()), (3, 3, 3));
     assert_eq!(multi.objective.transform, Transform::Softmax);

@@ -3,6 +3,7 @@
 //! megabytes are mostly arrays of numbers, which go straight into vectors.
 
 use crate::error::{Error, Result};
+use crate::tensor::Excerpt;
 
 /// Nesting of what nobody asked for; models nest eight deep.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -25,7 +26,7 @@ pub(super) trait Input: Sized {
 
     /// Fields whose errors then name them.
     fn fields(&mut self, mut field: impl FnMut(&str, &mut Self) -> Result<()>) -> Result<()> {
-        self.object(|name, input| field(name, input).map_err(|error| error.context(name)))
+        self.object(|name, input| field(name, input).map_err(|error| error.context(Excerpt(name))))
     }
 
     fn texts(&mut self) -> Result<Vec<String>> {

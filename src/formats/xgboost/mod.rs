@@ -16,6 +16,10 @@
 //!   where the split's default says. `Booster.predict` refuses infinite inputs, `inplace_predict` takes them.
 //! * [`Transform`] then turns margins into predictions.
 //!
+//! Files of older versions are computed as 3.2 does, too: 1.3 still added the base margin last, and 1.6 sent unknown
+//! categories where NaN goes. In one thing this follows the version that wrote the file: gblinear models of 1.3 and
+//! before do not say their rounds, and 3.2 then takes the base score for a margin.
+//!
 //! On x86-64, where the compiler does not contract multiplications and additions; `exp` is the C library's, as Rust's.
 //!
 //! # How many trees
@@ -24,12 +28,15 @@
 //! scikit-learn classes do: `predict` and `predict_proba` use iterations `0..=best_iteration` when training stopped
 //! early ([`Model::best_iteration`], [`Forest::trees_until`]), except for gblinear.
 //!
+//! `Booster.predict` takes fewer columns than there are features, the rest being missing; `inplace_predict` does not.
+//!
 //! # Shapes
 //!
 //! `Booster.predict` gives `[rows]` for one output and for `multi:softmax`, otherwise `[rows, outputs]`.
 //! `XGBRegressor` and `XGBRanker` the same. `XGBClassifier.predict_proba` gives `[rows, 2]` of `1 - p, p` for one
 //! output, `[rows, classes]` for `multi:*` (of `multi:softmax` too, by scipy's softmax of the margins), and for
 //! multi-label `[rows, labels]`; its `predict` gives `p > 0.5`, the first greatest class, or per label `p > 0.5`.
+//! Predictions are `f32`, classes are integers, but for multi-label (`f64` zeros and ones).
 
 mod binary;
 mod document;
@@ -51,7 +58,7 @@ use crate::formats::trees::Tree;
 pub struct Model {
     /// Of the xgboost that wrote the file; zeros when it does not say.
     pub version: [i64; 3],
-    /// How many features the model was trained on. xgboost takes fewer columns too, the rest being missing.
+    /// How many features the model was trained on.
     pub features: usize,
     /// Empty, or one for each feature.
     pub feature_names: Vec<String>,

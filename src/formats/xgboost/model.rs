@@ -7,6 +7,7 @@ use super::objective::Objective;
 use super::tree::{self, Arrays, MAX_CATEGORY_WORDS};
 use super::{Booster, Forest, Grown, Linear, Model, Target};
 use crate::error::{Error, Result};
+use crate::tensor::Excerpt;
 
 /// What files of all formats have in common.
 #[derive(Debug, Default)]
@@ -40,11 +41,7 @@ pub(super) struct RawBooster {
 
 /// A parameter that counts something.
 pub(super) fn count(name: &str, text: &str) -> Result<usize> {
-    text.trim().parse().map_err(|_| Error::load(format!("{name} should be a count, got {:?}", excerpt(text))))
-}
-
-fn excerpt(text: &str) -> String {
-    text.chars().take(40).collect()
+    text.trim().parse().map_err(|_| Error::load(format!("{name} should be a count, got \"{}\"", Excerpt(text))))
 }
 
 /// Reads a document, which is a model or, from a pickled booster, `{"Config": .., "Model": ..}`.
@@ -126,8 +123,9 @@ impl Raw {
 
 /// `5E-1`, and since 3.1 `[5E-1,2E0]`. One score is that of all outputs.
 fn base_scores(text: &str, outputs: usize) -> Result<Vec<f32>> {
-    let wrong =
-        || Error::load(format!("base_score should be a number for each of {outputs} outputs, got {:?}", excerpt(text)));
+    let wrong = || {
+        Error::load(format!("base_score should be a number for each of {outputs} outputs, got \"{}\"", Excerpt(text)))
+    };
     let inner = text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let scores: Vec<f32> =
         inner.split(',').map(|score| score.trim().parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
@@ -186,7 +184,9 @@ impl RawBooster {
         match self.name.as_deref() {
             Some("gblinear") => self.linear(features, outputs).map(Booster::Linear),
             Some("gbtree" | "dart") => self.forest(features, outputs).map(Booster::Forest),
-            Some(name) => Err(Error::load(format!("the booster {:?} is not gbtree, dart or gblinear", excerpt(name)))),
+            Some(name) => {
+                Err(Error::load(format!("the booster \"{}\" is not gbtree, dart or gblinear", Excerpt(name))))
+            }
             None => Err(Error::load("the model names no gradient_booster")),
         }
     }

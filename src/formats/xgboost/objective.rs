@@ -1,6 +1,7 @@
 //! What xgboost's objectives make of margins. Losses matter to training only, so that all of them share six ways.
 
 use crate::error::{Error, Result};
+use crate::tensor::Excerpt;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Objective {
@@ -53,8 +54,8 @@ impl Objective {
             "multi:softmax" => (Transform::Argmax, Link::Identity),
             _ => {
                 return Err(Error::load(format!(
-                    "the objective {:?} is not one of xgboost's that stoker knows",
-                    name.chars().take(40).collect::<String>()
+                    "the objective \"{}\" is not one of xgboost's that stoker knows",
+                    Excerpt(name)
                 )));
             }
         };
@@ -143,13 +144,13 @@ mod tests {
         assert_eq!(apply(Transform::Step, &[-0.0, 1e-40, f32::NAN]), [0.0, 1.0, 0.0]);
         assert_eq!(apply(Transform::Argmax, &[1.0, 3.0, 3.0]), [1.0]);
         assert_eq!(apply(Transform::Softmax, &[1e30, 1e30, -1e30]), [0.5, 0.5, 0.0]);
-        assert_eq!([Objective::named("reg:logistic").unwrap().margin(0.5)], [0.0]);
+        assert!(Objective::named("reg:logistic").unwrap().margin(0.5).abs() < f32::MIN_POSITIVE);
         assert!(Objective::named("reg:logistic").unwrap().margin(0.0).is_finite());
     }
 
     #[test]
     fn unknown_objectives_are_named() {
         let error = Objective::named(&"x".repeat(100)).unwrap_err();
-        assert!(error.message().contains("xxx") && error.message().len() < 120, "{error}");
+        assert!(error.message().contains("xxx") && error.message().len() < 150, "{error}");
     }
 }
