@@ -50,7 +50,11 @@ const PURE: &[&str] = &[
     "src/source/uri.rs",
     "src/source/s3/settings.rs",
     "src/formats/detect.rs",
+    "src/formats/compression.rs",
     "src/formats/graph/",
+    "src/formats/names.rs",
+    "src/formats/npy.rs",
+    "src/formats/pickle/",
     "src/formats/trees.rs",
 ];
 

@@ -1,8 +1,12 @@
 //! Bytes of model files to typed descriptions. So far it is the recognition of what lies in a directory; readers
 //! for the formats we compute ourselves come beside it.
 
+pub mod compression;
 pub mod detect;
 pub mod graph;
+pub mod names;
+pub mod npy;
+pub mod pickle;
 pub mod trees;
 
 use std::path::{Path, PathBuf};

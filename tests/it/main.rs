@@ -19,3 +19,4 @@ mod lifecycle;
 mod limits;
 mod simulation;
 mod support;
+mod wide;

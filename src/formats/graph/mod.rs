@@ -5,6 +5,7 @@
 //! whoever walks down a graph bounds its own depth.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -65,8 +66,9 @@ impl Value {
 /// `sklearn.linear_model._base` and `LinearRegression`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
-    pub module: Box<str>,
-    pub name: Box<str>,
+    // Shared, as every object has its class's.
+    pub module: Arc<str>,
+    pub name: Arc<str>,
 }
 
 impl Name {
@@ -283,6 +285,17 @@ impl<'g> Node<'g> {
             _ => return Err(self.expected("a list")),
         };
         Ok(items.iter().map(move |id| self.at(*id)))
+    }
+
+    /// A list or an array of texts.
+    pub fn texts(self) -> Result<Vec<String>> {
+        match self.value() {
+            Value::Array(array) => match &array.elements {
+                Elements::Plain { .. } => array.texts(),
+                Elements::Objects(items) => items.iter().map(|id| self.at(*id).text().map(str::to_owned)).collect(),
+            },
+            _ => self.items()?.map(|item| item.text().map(str::to_owned)).collect(),
+        }
     }
 
     /// A tuple or list of exactly `N` elements.

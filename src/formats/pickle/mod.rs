@@ -1,0 +1,32 @@
+//! Pickles, and joblib's files, which are pickles with raw arrays in between: from bytes to inert values.
+//!
+//! A pickle is a program for a machine with a stack. It is run here with one difference: where Python would import
+//! and call, a value is made that says what would have been called with what. Only constructors of plain data
+//! (arrays, dicts and the like, [`construct`]) are carried out, by code of our own.
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::formats::compression;
+use crate::formats::graph::{Graph, Id};
+
+mod construct;
+mod input;
+mod joblib;
+mod literal;
+mod machine;
+mod numpy;
+mod store;
+
+/// Reads a `.pkl`, `.pickle` or `.joblib` file, compressed or not.
+///
+/// # Errors
+/// [`Kind::Load`](crate::error::Kind::Load) when it is damaged, or names a class that no model has.
+pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
+    let mut store = store::Store::new(compression::unpack(bytes)?)?;
+    let root = machine::run(&mut store, 0).map_err(|error| {
+        let at = store.input.position();
+        error.context(format_args!("byte {at}"))
+    })?;
+    Ok((store.graph, root))
+}
