@@ -55,7 +55,9 @@ const PURE: &[&str] = &[
     "src/formats/names.rs",
     "src/formats/npy.rs",
     "src/formats/pickle/",
+    "src/formats/skops/",
     "src/formats/trees.rs",
+    "src/formats/zip.rs",
 ];
 
 const IMPURE: &[&str] = &[

@@ -7,7 +7,9 @@ pub mod graph;
 pub mod names;
 pub mod npy;
 pub mod pickle;
+pub mod skops;
 pub mod trees;
+pub mod zip;
 
 use std::path::{Path, PathBuf};
 

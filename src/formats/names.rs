@@ -120,7 +120,7 @@ fn refused(module: &str, name: &str) -> Error {
             "{named}: the model contains code of its own, which stoker does not run; nothing was executed. Use \
              scikit-learn's own classes, or convert the model to ONNX (skl2onnx) and serve that"
         ),
-        "__main__" => format!(
+        "__main__" | "__mp_main__" => format!(
             "{named}, a class or function of the program that saved the model, whose code is not in the file; nothing \
              was executed. Use scikit-learn's own classes, or convert the model to ONNX (skl2onnx) and serve that"
         ),

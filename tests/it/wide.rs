@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use stoker::formats::pickle;
+use stoker::formats::{pickle, skops};
 
 #[test]
 #[ignore = "needs a directory of model files"]
@@ -18,6 +18,7 @@ fn wide() {
         let begun = Instant::now();
         let outcome = match path.extension().and_then(|extension| extension.to_str()) {
             Some("pkl" | "joblib") => pickle::read(bytes.into()),
+            Some("skops") => skops::read(bytes.into()),
             _ => continue,
         };
         match outcome {

@@ -13,7 +13,7 @@ use crate::formats::graph::{Graph, Id};
 mod construct;
 mod input;
 mod joblib;
-mod literal;
+pub(super) mod literal;
 mod machine;
 mod numpy;
 mod store;

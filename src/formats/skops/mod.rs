@@ -1,0 +1,77 @@
+//! skops files: a zip archive with `schema.json`, a tree of nodes, each of which says by its loader what it is, and
+//! with one `.npy` member per array. They become the same values that the model's pickle becomes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::formats::graph::{Graph, Id, Name, Value};
+use crate::formats::zip::Zip;
+
+mod json;
+mod nodes;
+mod plain;
+
+use json::Json;
+
+/// The newest protocol that we know; newer files are read as long as their nodes look as they did.
+const PROTOCOL: i64 = 2;
+
+/// Reads a `.skops` file.
+///
+/// # Errors
+/// [`Kind::Load`](crate::error::Kind::Load) when it is damaged, or names a class that no model has.
+pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
+    let zip = Zip::open(bytes).map_err(|error| error.context("skops file"))?;
+    let text = zip.read("schema.json")?;
+    let schema = Json::parse(&text).map_err(|error| Error::load(format!("schema.json: {error}")))?;
+    let protocol = match schema.get("protocol") {
+        Some(Json::Int(protocol)) => *protocol,
+        _ => return Err(Error::load("schema.json: no protocol number: is this a skops file?")),
+    };
+    let mut reader = Reader { zip, graph: Graph::default(), shared: HashMap::new(), names: HashMap::new() };
+    let root = reader.node(&schema).map_err(|error| {
+        let newer = if protocol > PROTOCOL { format!(" of protocol {protocol}, newer than {PROTOCOL}") } else { String::new() };
+        error.context(format_args!("schema.json{newer}"))
+    })?;
+    Ok((reader.graph, root))
+}
+
+struct Reader {
+    zip: Zip,
+    graph: Graph,
+    /// By Python's `id` at the time of saving: every object is written out at each place, and is still one object.
+    shared: HashMap<i64, Id>,
+    names: HashMap<Name, Id>,
+}
+
+impl Reader {
+    fn push(&mut self, value: Value) -> Result<Id> {
+        self.graph.push(value)
+    }
+
+    fn text(&mut self, text: &str) -> Result<Id> {
+        self.push(Value::Text(text.into()))
+    }
+
+    /// The value of a node.
+    fn node(&mut self, node: &Json<'_>) -> Result<Id> {
+        let known = match node.get("__id__") {
+            Some(Json::Int(id)) if *id != 0 => Some(*id),
+            _ => None,
+        };
+        if let Some(id) = known.and_then(|known| self.shared.get(&known)) {
+            return Ok(*id);
+        }
+        let id = nodes::read(self, node)?;
+        if let Some(known) = known {
+            self.shared.insert(known, id);
+        }
+        Ok(id)
+    }
+}
+
+fn damaged(what: &str) -> Error {
+    Error::load(format!("{what} is missing or not as skops writes it"))
+}

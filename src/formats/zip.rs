@@ -1,0 +1,234 @@
+//! Zip archives in memory: members by name, stored ones without a copy. The archive is a container here: names are
+//! compared, never used as paths.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::Read;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::formats::compression;
+use crate::tensor::Excerpt;
+
+/// A forest in skops has two members a tree.
+const MAX_MEMBERS: usize = 1 << 20;
+
+pub struct Zip {
+    bytes: Bytes,
+    members: HashMap<Box<str>, Member>,
+    /// Bytes that may still be unpacked.
+    left: Cell<u64>,
+    /// What has been unpacked, so that a member that is named twice is unpacked once.
+    unpacked: RefCell<HashMap<Box<str>, Bytes>>,
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    method: u16,
+    crc: u32,
+    packed: u64,
+    size: u64,
+    header: u64,
+}
+
+fn damaged(what: &str) -> Error {
+    Error::load(format!("a damaged zip archive ({what}): is the file complete?"))
+}
+
+/// A little-endian number of a record.
+fn number(record: &[u8], at: usize, bytes: usize) -> Option<u64> {
+    let field = record.get(at..at.checked_add(bytes)?)?;
+    Some(field.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+}
+
+fn narrow(value: u64) -> Option<usize> {
+    usize::try_from(value).ok()
+}
+
+impl Zip {
+    /// Reads the directory at the archive's end.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn open(bytes: Bytes) -> Result<Zip> {
+        let members = directory(&bytes)?;
+        let left = Cell::new(compression::bound(bytes.len()));
+        Ok(Zip { bytes, members, left, unpacked: RefCell::default() })
+    }
+
+    /// The bytes of the member of exactly this name.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, or all members together unpack to more than
+    /// [`bound`](compression::bound).
+    pub fn read(&self, name: &str) -> Result<Bytes> {
+        if let Some(bytes) = self.unpacked.borrow().get(name) {
+            return Ok(bytes.clone());
+        }
+        let context = |error: Error| error.context(format_args!("member \"{}\"", Excerpt(name)));
+        let member = self.members.get(name).ok_or_else(|| context(damaged("there is no such member")))?;
+        let bytes = self.unpack(*member).map_err(context)?;
+        self.unpacked.borrow_mut().insert(name.into(), bytes.clone());
+        Ok(bytes)
+    }
+
+    /// As [`Zip::read`], `None` when there is no such member.
+    ///
+    /// # Errors
+    /// As [`Zip::read`].
+    pub fn find(&self, name: &str) -> Result<Option<Bytes>> {
+        self.members.contains_key(name).then(|| self.read(name)).transpose()
+    }
+
+    fn unpack(&self, member: Member) -> Result<Bytes> {
+        let left = self.left.get().checked_sub(member.size).ok_or_else(|| {
+            Error::load(format!(
+                "the archive unpacks from {} bytes to more than {}: this is not a model",
+                self.bytes.len(),
+                compression::bound(self.bytes.len())
+            ))
+        })?;
+        self.left.set(left);
+        let data = self.data(member).ok_or_else(|| damaged("a member lies outside of the file"))?;
+        let content = match member.method {
+            0 if member.packed == member.size => data,
+            8 => {
+                let size = narrow(member.size).ok_or_else(|| damaged("a member's size"))?;
+                // What is there may be less than what is said: the buffer grows with it.
+                let mut content = Vec::with_capacity(size.min(data.len().saturating_mul(4)));
+                let mut reader = flate2::bufread::DeflateDecoder::new(&data[..]).take(member.size + 1);
+                reader.read_to_end(&mut content).map_err(|error| damaged("a member's data").with_source(error))?;
+                if content.len() != size {
+                    return Err(damaged("a member's size"));
+                }
+                content.into()
+            }
+            0 => return Err(damaged("a member's size")),
+            method => {
+                return Err(Error::load(format!(
+                    "zip compression method {method}: save the file with zipfile.ZIP_STORED or ZIP_DEFLATED"
+                )));
+            }
+        };
+        let mut crc = flate2::Crc::new();
+        crc.update(&content);
+        if crc.sum() == member.crc { Ok(content) } else { Err(damaged("a checksum")) }
+    }
+
+    /// A member's bytes as they lie in the file, behind a header of its own.
+    fn data(&self, member: Member) -> Option<Bytes> {
+        let header = narrow(member.header)?;
+        let local = self.bytes.get(header..)?;
+        if !local.starts_with(b"PK\x03\x04") {
+            return None;
+        }
+        let lengths = narrow(number(local, 26, 2)? + number(local, 28, 2)?)?;
+        let start = header.checked_add(30)?.checked_add(lengths)?;
+        let end = start.checked_add(narrow(member.packed)?)?;
+        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+}
+
+fn directory(bytes: &Bytes) -> Result<HashMap<Box<str>, Member>> {
+    const END: usize = 22;
+    // The end record is followed by a comment of up to 64 KiB, which skops does not write.
+    let tail = &bytes[bytes.len().saturating_sub(END + 0xffff)..];
+    let at = memchr::memmem::rfind(tail, b"PK\x05\x06").ok_or_else(|| Error::load("not a zip archive"))?;
+    let end = &tail[at..];
+    let field = |record: &[u8], at, bytes| number(record, at, bytes).ok_or_else(|| damaged("its end"));
+    let (mut count, mut start) = (field(end, 10, 2)?, field(end, 16, 4)?);
+    // Zip64 has another end record, and in front of this one a pointer to it.
+    let locator = at.checked_sub(20).map(|at| &tail[at..]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
+    if let Some(locator) = locator {
+        let place = narrow(field(locator, 8, 8)?).unwrap_or(usize::MAX);
+        let wide = bytes.get(place..).filter(|wide| wide.starts_with(b"PK\x06\x06"));
+        let wide = wide.ok_or_else(|| damaged("its end"))?;
+        (count, start) = (field(wide, 32, 8)?, field(wide, 48, 8)?);
+    }
+    if count > MAX_MEMBERS as u64 {
+        return Err(Error::load(format!("a zip archive of {count} members: this is not a model")));
+    }
+    let mut rest = narrow(start).and_then(|start| bytes.get(start..)).ok_or_else(|| damaged("its directory"))?;
+    let mut members = HashMap::new();
+    for _ in 0..count {
+        let (name, member, after) = entry(rest).ok_or_else(|| damaged("its directory"))?;
+        if members.insert(name.into(), member).is_some() {
+            return Err(damaged("two members of one name"));
+        }
+        rest = after;
+    }
+    Ok(members)
+}
+
+/// One entry of the directory, and what follows it.
+fn entry(record: &[u8]) -> Option<(&str, Member, &[u8])> {
+    if !record.starts_with(b"PK\x01\x02") || number(record, 8, 2)? & 1 == 1 {
+        return None; // not an entry, or encrypted
+    }
+    let mut member = Member {
+        method: u16::try_from(number(record, 10, 2)?).ok()?,
+        crc: u32::try_from(number(record, 16, 4)?).ok()?,
+        packed: number(record, 20, 4)?,
+        size: number(record, 24, 4)?,
+        header: number(record, 42, 4)?,
+    };
+    let name_end = 46 + narrow(number(record, 28, 2)?)?;
+    let extra_end = name_end + narrow(number(record, 30, 2)?)?;
+    let end = extra_end + narrow(number(record, 32, 2)?)?;
+    let name = std::str::from_utf8(record.get(46..name_end)?).ok()?;
+    let mut extra = record.get(name_end..extra_end)?;
+    while !extra.is_empty() {
+        let length = narrow(number(extra, 2, 2)?)?;
+        let mut content = extra.get(4..4 + length)?;
+        if number(extra, 0, 2)? == 1 {
+            // Zip64: those numbers that did not fit, in this order.
+            for value in [&mut member.size, &mut member.packed, &mut member.header] {
+                if *value == 0xffff_ffff {
+                    *value = number(content, 0, 8)?;
+                    content = &content[8..];
+                }
+            }
+        }
+        extra = &extra[4 + length..];
+    }
+    Some((name, member, record.get(end..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by Python's zipfile: "a" stored, "b" deflated.
+    const ARCHIVE: &[u8] = b"\
+        PK\x03\x04\x14\x00\x00\x00\x00\x00\x00\x00!\x00\x0b\xf9CV\x06\x00\x00\x00\x06\x00\x00\x00\x01\x00\
+        \x00\x00astoredPK\x03\x04\x14\x00\x00\x00\x08\x00\x00\x00!\x00#\x12\x912\x0d\x00\x00\x00\xa0\x00\x00\
+        \x00\x01\x00\x00\x00bKIM\xcbI,IMI\x19\xa44\x00PK\x01\x02\x14\x03\x14\x00\x00\x00\x00\x00\x00\x00!\
+        \x00\x0b\xf9CV\x06\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80\
+        \x01\x00\x00\x00\x00aPK\x01\x02\x14\x03\x14\x00\x00\x00\x08\x00\x00\x00!\x00#\x12\x912\x0d\x00\x00\
+        \x00\xa0\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80\x01%\x00\x00\x00bPK\x05\x06\
+        \x00\x00\x00\x00\x02\x00\x02\x00^\x00\x00\x00Q\x00\x00\x00\x00\x00";
+
+    #[test]
+    fn members_are_found_by_name() {
+        let zip = Zip::open(Bytes::from_static(ARCHIVE)).unwrap();
+        assert_eq!(zip.read("a").unwrap(), "stored");
+        assert_eq!(zip.read("b").unwrap(), "deflated".repeat(20));
+        assert!(zip.read("../a").is_err() && zip.read("").is_err());
+    }
+
+    #[test]
+    fn damage_is_refused_or_harmless() {
+        for cut in 0..ARCHIVE.len() {
+            assert!(Zip::open(Bytes::from_static(&ARCHIVE[..cut])).is_err());
+        }
+        for bit in 0..ARCHIVE.len() * 8 {
+            let mut bytes = ARCHIVE.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(zip) = Zip::open(bytes.into()) {
+                assert!(zip.read("a").is_ok_and(|content| content == "stored") || zip.read("a").is_err());
+                assert!(zip.read("b").is_ok_and(|content| content.len() == 160) || zip.read("b").is_err());
+            }
+        }
+    }
+}
