@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "src/source/uri.rs",
     "src/source/s3/settings.rs",
     "src/formats/detect.rs",
+    "src/formats/budget.rs",
     "src/formats/compression.rs",
     "src/formats/graph/",
     "src/formats/names.rs",

@@ -1,6 +1,7 @@
 //! Bytes of model files to typed descriptions. So far it is the recognition of what lies in a directory; readers
 //! for the formats we compute ourselves come beside it.
 
+pub mod budget;
 pub mod compression;
 pub mod detect;
 pub mod graph;

@@ -109,6 +109,12 @@ fn canonical<'a>(module: &str, name: &'a str) -> (String, &'a str) {
         module.as_str(),
         "numpy._core._multiarray_umath" | "numpy._core.umath" | "numpy._core.fromnumeric" | "numpy._core.numerictypes"
     );
+    let name = match (module.as_str(), name) {
+        ("builtins", "xrange") => "range",
+        ("builtins", "unicode") => "str",
+        ("builtins", "long") => "int",
+        _ => name,
+    };
     (if umath { "numpy".to_owned() } else { module }, name)
 }
 
@@ -139,6 +145,7 @@ mod tests {
     fn spellings_of_all_times_are_one_name() {
         for (module, name, expected) in [
             ("__builtin__", "set", "builtins.set"),
+            ("__builtin__", "xrange", "builtins.range"),
             ("copy_reg", "_reconstructor", "copyreg._reconstructor"),
             ("numpy.core.multiarray", "scalar", "numpy._core.multiarray.scalar"),
             ("numpy.core._multiarray_umath", "log1p", "numpy.log1p"),

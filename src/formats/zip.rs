@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::Read;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -18,7 +19,7 @@ pub struct Zip {
     bytes: Bytes,
     members: HashMap<Box<str>, Member>,
     /// Bytes that may still be unpacked.
-    left: Cell<u64>,
+    left: Rc<Cell<u64>>,
     /// What has been unpacked, so that a member that is named twice is unpacked once.
     unpacked: RefCell<HashMap<Box<str>, Bytes>>,
 }
@@ -53,7 +54,7 @@ impl Zip {
     /// When there is none, or it is damaged.
     pub fn open(bytes: Bytes) -> Result<Zip> {
         let members = directory(&bytes)?;
-        let left = Cell::new(compression::bound(bytes.len()));
+        let left = Rc::new(Cell::new(compression::bound(bytes.len())));
         Ok(Zip { bytes, members, left, unpacked: RefCell::default() })
     }
 
@@ -79,6 +80,14 @@ impl Zip {
     /// As [`Zip::read`].
     pub fn find(&self, name: &str) -> Result<Option<Bytes>> {
         self.members.contains_key(name).then(|| self.read(name)).transpose()
+    }
+
+    /// A member that is an archive itself; both share the bound.
+    ///
+    /// # Errors
+    /// As [`Zip::read`] and [`Zip::open`].
+    pub fn nested(&self, name: &str) -> Result<Zip> {
+        Ok(Zip { left: Rc::clone(&self.left), ..Zip::open(self.read(name)?)? })
     }
 
     fn unpack(&self, member: Member) -> Result<Bytes> {

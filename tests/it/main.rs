@@ -13,10 +13,12 @@
 )]
 
 mod batching;
+mod describe;
 mod golden;
 mod hostile;
 mod lifecycle;
 mod limits;
 mod simulation;
 mod support;
+mod tabular;
 mod wide;

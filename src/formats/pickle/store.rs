@@ -6,19 +6,15 @@ use bytes::Bytes;
 
 use super::input::Input;
 use crate::error::{Error, Result};
+use crate::formats::budget::Budget;
 use crate::formats::graph::{Array, ElementType, Graph, Id, Name, Node, Value};
 use crate::formats::names;
-
-/// What values may cost, in bytes of memory made or copied: a part per byte of input and a part in any case. A pickle
-/// can ask for the same long list to be copied again and again with three bytes each; a real one copies it once.
-const ALWAYS: usize = 256 << 20;
-const PER_BYTE: usize = 16;
 
 pub struct Store {
     pub input: Input,
     pub graph: Graph,
     names: HashMap<(Box<str>, Box<str>), Id>,
-    left: usize,
+    budget: Budget,
     /// Values that opcodes of one byte stand for, made once.
     pub none: Id,
     bools: [Id; 2],
@@ -28,21 +24,18 @@ pub struct Store {
 
 impl Store {
     pub fn new(bytes: Bytes) -> Result<Store> {
-        let left = bytes.len().saturating_mul(PER_BYTE).saturating_add(ALWAYS);
+        let budget = Budget::of(bytes.len());
         let mut graph = Graph::default();
         let none = graph.push(Value::None)?;
         let bools = [graph.push(Value::Bool(false))?, graph.push(Value::Bool(true))?];
         let empty = graph.push(Value::Tuple(Vec::new()))?;
         let bytes_made = (0..256).map(|value| graph.push(Value::Int(value))).collect::<Result<_>>()?;
-        Ok(Store { input: Input::new(bytes), graph, names: HashMap::new(), left, none, bools, bytes: bytes_made, empty })
+        Ok(Store { input: Input::new(bytes), graph, names: HashMap::new(), budget, none, bools, bytes: bytes_made, empty })
     }
 
     /// Spends memory or time on something other than reading on.
     pub fn charge(&mut self, bytes: usize) -> Result<()> {
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            Error::load("the values take far more memory than the file has bytes: this is not a model")
-        })?;
-        Ok(())
+        self.budget.charge(bytes)
     }
 
     pub fn push(&mut self, value: Value) -> Result<Id> {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::formats::budget::Budget;
 use crate::formats::graph::{Graph, Id, Name, Value};
 use crate::formats::zip::Zip;
 
@@ -25,12 +26,20 @@ const PROTOCOL: i64 = 2;
 pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
     let zip = Zip::open(bytes).map_err(|error| error.context("skops file"))?;
     let text = zip.read("schema.json")?;
-    let schema = Json::parse(&text).map_err(|error| Error::load(format!("schema.json: {error}")))?;
+    let mut budget = Budget::of(text.len());
+    let schema = Json::parse(&text, &mut budget).map_err(|error| error.context("schema.json"))?;
     let protocol = match schema.get("protocol") {
         Some(Json::Int(protocol)) => *protocol,
         _ => return Err(Error::load("schema.json: no protocol number: is this a skops file?")),
     };
-    let mut reader = Reader { zip, graph: Graph::default(), shared: HashMap::new(), names: HashMap::new() };
+    let mut reader = Reader {
+        zip,
+        graph: Graph::default(),
+        budget,
+        shared: HashMap::new(),
+        names: HashMap::new(),
+        files: HashMap::new(),
+    };
     let root = reader.node(&schema).map_err(|error| {
         let newer = if protocol > PROTOCOL { format!(" of protocol {protocol}, newer than {PROTOCOL}") } else { String::new() };
         error.context(format_args!("schema.json{newer}"))
@@ -41,9 +50,12 @@ pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
 struct Reader {
     zip: Zip,
     graph: Graph,
+    budget: Budget,
     /// By Python's `id` at the time of saving: every object is written out at each place, and is still one object.
     shared: HashMap<i64, Id>,
     names: HashMap<Name, Id>,
+    /// Arrays and matrices by member, as several nodes may be of one.
+    files: HashMap<Box<str>, Id>,
 }
 
 impl Reader {

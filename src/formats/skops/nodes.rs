@@ -1,12 +1,9 @@
 //! What each of skops' nodes stands for.
 
-use bytes::Bytes;
-
 use super::json::Json;
 use super::{Reader, damaged, plain};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Array, ElementType, Elements, Id, Name, Object, Value};
-use crate::formats::zip::Zip;
 use crate::formats::{names, npy};
 use crate::tensor::Excerpt;
 
@@ -39,8 +36,12 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         }
         "FunctionNode" => function(reader, node),
         "NdArrayNode" => {
-            let array = array(reader, node)?;
-            reader.push(Value::Array(Box::new(array)))
+            let array = |reader: &mut Reader| array(reader, node).map(|array| Value::Array(Box::new(array)));
+            if node.get("file").is_some() { once(reader, file(node)?, array) } else { array(reader).and_then(|array| reader.push(array)) }
+        }
+        "SparseMatrixNode" => {
+            let matrix = |reader: &mut Reader| sparse(reader, node).map(|object| Value::Object(Box::new(object)));
+            once(reader, file(node)?, matrix)
         }
         "DTypeNode" => {
             let array = array(reader, content(node)?)?;
@@ -55,6 +56,17 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
             reader.push(Value::Object(Box::new(object)))
         }
     }
+}
+
+/// The value of a member, which is read for the first node that is of it.
+fn once(reader: &mut Reader, file: &str, read: impl FnOnce(&mut Reader) -> Result<Value>) -> Result<Id> {
+    if let Some(id) = reader.files.get(file) {
+        return Ok(*id);
+    }
+    let value = read(reader)?;
+    let id = reader.push(value)?;
+    reader.files.insert(file.into(), id);
+    Ok(id)
 }
 
 /// Nodes that are objects: a class with arguments or a state.
@@ -97,7 +109,6 @@ fn object(reader: &mut Reader, node: &Json<'_>, loader: &str) -> Result<Object> 
             }
             Object::new(Name::new("builtins", "slice"), args)
         }
-        "SparseMatrixNode" => sparse(reader, node)?,
         "MaskedArrayNode" => {
             let parts = content(node)?;
             let mut entries = Vec::new();
@@ -254,8 +265,7 @@ fn array(reader: &mut Reader, node: &Json<'_>) -> Result<Array> {
 
 /// scipy's `.npz`, a zip archive in the archive. The attributes are named as in the pickle of the matrix.
 fn sparse(reader: &mut Reader, node: &Json<'_>) -> Result<Object> {
-    let inner: Bytes = reader.zip.read(file(node)?)?;
-    let inner = Zip::open(inner)?;
+    let inner = reader.zip.nested(file(node)?)?;
     let mut entries = Vec::new();
     let shape = npy::read(&inner.read("shape.npy")?)?.integers()?;
     let shape = shape.into_iter().map(|size| reader.push(Value::Int(size))).collect::<Result<_>>()?;
