@@ -55,8 +55,7 @@ pub fn record_depth(element: &ElementType) -> usize {
 /// # Errors
 /// When records are nested deeper than [`MAX_RECORD_DEPTH`] or a field lies outside.
 pub fn record(size: usize, fields: Vec<Field>) -> Result<ElementType> {
-    let outside =
-        fields.iter().find(|field| field.offset.checked_add(field.element.size).is_none_or(|end| end > size));
+    let outside = fields.iter().find(|field| field.offset.checked_add(field.element.size).is_none_or(|end| end > size));
     if let Some(field) = outside {
         return Err(Error::load(format!("field \"{}\" lies outside its record", Excerpt(&field.name))));
     }

@@ -103,7 +103,9 @@ impl Tree {
                     for child in [*left, *right] {
                         match has_parent.get_mut(child as usize) {
                             None => {
-                                return Err(wrong(format!("its child {child} does not exist, there are {count} nodes")));
+                                return Err(wrong(format!(
+                                    "its child {child} does not exist, there are {count} nodes"
+                                )));
                             }
                             Some(_) if child == 0 => return Err(wrong("its child is the root".to_owned())),
                             Some(known) if *known => {

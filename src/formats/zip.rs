@@ -74,6 +74,10 @@ impl Zip {
         Ok(bytes)
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(|name| &**name)
+    }
+
     /// As [`Zip::read`], `None` when there is no such member.
     ///
     /// # Errors
@@ -146,7 +150,7 @@ fn directory(bytes: &Bytes) -> Result<HashMap<Box<str>, Member>> {
     let at = memchr::memmem::rfind(tail, b"PK\x05\x06").ok_or_else(|| Error::load("not a zip archive"))?;
     let end = &tail[at..];
     let field = |record: &[u8], at, bytes| number(record, at, bytes).ok_or_else(|| damaged("its end"));
-    let (mut count, mut start) = (field(end, 10, 2)?, field(end, 16, 4)?);
+    let (mut count, mut start, _comment) = (field(end, 10, 2)?, field(end, 16, 4)?, field(end, 20, 2)?);
     // Zip64 has another end record, and in front of this one a pointer to it.
     let locator = at.checked_sub(20).map(|at| &tail[at..]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
     if let Some(locator) = locator {

@@ -16,6 +16,7 @@ mod batching;
 mod describe;
 mod golden;
 mod hostile;
+mod hostile_files;
 mod lifecycle;
 mod limits;
 mod simulation;

@@ -35,7 +35,7 @@ fn expected(model: &str) -> Json {
 }
 
 /// Where two descriptions part, for messages one can read.
-fn difference(path: &str, got: &Json, expected: &Json) -> Option<String> {
+pub fn difference(path: &str, got: &Json, expected: &Json) -> Option<String> {
     match (got, expected) {
         (Json::Object(a), Json::Object(b)) if a.keys().eq(b.keys()) => {
             a.iter().find_map(|(key, value)| difference(&format!("{path}.{key}"), value, &b[key]))
@@ -69,7 +69,7 @@ fn what_is_read_is_what_was_saved() {
 }
 
 /// Sets are in any order.
-fn sorted(json: Json) -> Json {
+pub fn sorted(json: Json) -> Json {
     match json {
         Json::Object(members) => {
             let mut members: serde_json::Map<_, _> =

@@ -141,6 +141,12 @@ impl Graph {
     pub fn node(&self, id: Id) -> Node<'_> {
         Node { graph: self, id }
     }
+
+    /// Every value, in the order in which they were read.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        #[allow(clippy::cast_possible_truncation)] // bounded by MAX_VALUES
+        (0..self.values.len() as u32).map(|id| self.node(Id(id)))
+    }
 }
 
 /// One value, seen together with those it refers to. Getters fail with what was expected and what is there; callers

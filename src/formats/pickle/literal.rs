@@ -74,9 +74,7 @@ fn bytes<const N: usize>(store: &mut Store) -> Result<Value> {
 /// Python 2's `str` is text or bytes, as it happens to be used.
 fn string(value: Value) -> Value {
     match value {
-        Value::Bytes(bytes) if bytes.is_ascii() => {
-            Value::Text(std::str::from_utf8(&bytes).unwrap_or_default().into())
-        }
+        Value::Bytes(bytes) if bytes.is_ascii() => Value::Text(std::str::from_utf8(&bytes).unwrap_or_default().into()),
         value => value,
     }
 }

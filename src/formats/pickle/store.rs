@@ -30,7 +30,16 @@ impl Store {
         let bools = [graph.push(Value::Bool(false))?, graph.push(Value::Bool(true))?];
         let empty = graph.push(Value::Tuple(Vec::new()))?;
         let bytes_made = (0..256).map(|value| graph.push(Value::Int(value))).collect::<Result<_>>()?;
-        Ok(Store { input: Input::new(bytes), graph, names: HashMap::new(), budget, none, bools, bytes: bytes_made, empty })
+        Ok(Store {
+            input: Input::new(bytes),
+            graph,
+            names: HashMap::new(),
+            budget,
+            none,
+            bools,
+            bytes: bytes_made,
+            empty,
+        })
     }
 
     /// Spends memory or time on something other than reading on.
@@ -114,10 +123,13 @@ impl Store {
         match self.graph.value(id) {
             Value::Bytes(bytes) => Ok(bytes.clone()),
             Value::Text(text) => {
-                let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-                let bytes = bytes.ok_or_else(|| Error::load("expected bytes, got text beyond latin1"))?;
-                self.charge(bytes.len())?;
-                Ok(bytes.into())
+                self.budget.charge(text.len())?;
+                let bytes: Option<Vec<u8>> = if text.is_ascii() {
+                    Some(text.as_bytes().to_vec())
+                } else {
+                    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
+                };
+                bytes.map(Bytes::from).ok_or_else(|| Error::load("expected bytes, got text beyond latin1"))
             }
             _ => Err(self.node(id).expected("bytes")),
         }

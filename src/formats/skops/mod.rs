@@ -41,7 +41,8 @@ pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
         files: HashMap::new(),
     };
     let root = reader.node(&schema).map_err(|error| {
-        let newer = if protocol > PROTOCOL { format!(" of protocol {protocol}, newer than {PROTOCOL}") } else { String::new() };
+        let newer =
+            if protocol > PROTOCOL { format!(" of protocol {protocol}, newer than {PROTOCOL}") } else { String::new() };
         error.context(format_args!("schema.json{newer}"))
     })?;
     Ok((reader.graph, root))

@@ -14,17 +14,19 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         "JsonNode" => plain::from_text(reader, content(node)?.text().ok_or_else(|| damaged("a JsonNode's content"))?),
         "DictNode" => dict(reader, node),
         "DefaultDictNode" | "_DictWithDeprecatedKeysNode" => reader.node(part(content(node)?, "main")?),
-        "ListNode" => {
+        "ListNode" | "TupleNode" | "SetNode" => {
             let items = items(reader, content(node)?)?;
-            reader.push(Value::List(items))
-        }
-        "TupleNode" => {
-            let items = items(reader, content(node)?)?;
-            reader.push(Value::Tuple(items))
-        }
-        "SetNode" => {
-            let items = items(reader, content(node)?)?;
-            reader.push(Value::Set(items))
+            let subclass = subclass(node)?;
+            reader.push(match (loader, subclass) {
+                ("ListNode", None) => Value::List(items),
+                ("TupleNode", None) => Value::Tuple(items),
+                ("ListNode", Some(class)) => {
+                    Value::Object(Box::new(Object { items, ..Object::new(class, Vec::new()) }))
+                }
+                // A namedtuple's constructor has its elements.
+                ("TupleNode", Some(class)) => Value::Object(Box::new(Object::new(class, items))),
+                _ => Value::Set(items),
+            })
         }
         "BytesNode" | "BytearrayNode" => {
             let bytes = reader.zip.read(file(node)?)?;
@@ -37,7 +39,11 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         "FunctionNode" => function(reader, node),
         "NdArrayNode" => {
             let array = |reader: &mut Reader| array(reader, node).map(|array| Value::Array(Box::new(array)));
-            if node.get("file").is_some() { once(reader, file(node)?, array) } else { array(reader).and_then(|array| reader.push(array)) }
+            if node.get("file").is_some() {
+                once(reader, file(node)?, array)
+            } else {
+                array(reader).and_then(|array| reader.push(array))
+            }
         }
         "SparseMatrixNode" => {
             let matrix = |reader: &mut Reader| sparse(reader, node).map(|object| Value::Object(Box::new(object)));
@@ -180,6 +186,12 @@ fn class(node: &Json<'_>) -> Result<Name> {
     names::resolve(text("__module__")?, text("__class__")?)
 }
 
+/// The class of a list, tuple or dict that is more than that.
+fn subclass(node: &Json<'_>) -> Result<Option<Name>> {
+    let class = class(node)?;
+    Ok((!matches!(&*class.module, "builtins" | "collections")).then_some(class))
+}
+
 fn name(reader: &mut Reader, class: Name) -> Result<Id> {
     if let Some(id) = reader.names.get(&class) {
         return Ok(*id);
@@ -233,7 +245,12 @@ fn dict(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         };
         entries.push((key, reader.node(value)?));
     }
-    reader.push(Value::Dict(entries))
+    let value = match subclass(node)? {
+        None => Value::Dict(entries),
+        // sklearn's Bunch
+        Some(class) => Value::Object(Box::new(Object { entries, ..Object::new(class, Vec::new()) })),
+    };
+    reader.push(value)
 }
 
 fn array(reader: &mut Reader, node: &Json<'_>) -> Result<Array> {
