@@ -10,9 +10,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("sklearn", &[]),
     ("xgboost", &[]),
     ("lightgbm", &[]),
-    ("joblib.numpy_pickle", &[]),
-    ("joblib.numpy_pickle_compat", &[]),
-    ("joblib.memory", &["Memory"]),
+    ("joblib", &[]),
     ("scipy.sparse", &[]),
     // Splines of SplineTransformer, and the functions their state mentions.
     ("scipy.interpolate", &[]),
@@ -24,6 +22,12 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("numpy", NUMPY_FUNCTIONS),
     ("numpy._core.multiarray", &["_reconstruct", "scalar"]),
     ("numpy._core.numeric", &["_frombuffer"]),
+    ("numpy._core", &["_ufunc_reconstruct"]),
+    ("numpy._core.memmap", &["memmap"]),
+    ("numpy.matrixlib.defmatrix", &["matrix"]),
+    ("numpy.rec", &["recarray", "record"]),
+    // Column names, as scikit-learn before 1.0 kept them.
+    ("pandas.core.indexes", &[]),
     ("numpy.ma", &["MaskedArray", "_mareconstruct"]),
     ("numpy.random._pickle", &["__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"]),
     ("numpy.random.bit_generator", &["SeedSequence", "__pyx_unpickle_SeedSequence"]),

@@ -54,7 +54,9 @@ def describe(value, above=()):
         return {"cycle": True}
     above = above + (id(value),)
     each = lambda items: [describe(item, above) for item in items]
-    if value is None or isinstance(value, bool) or type(value) is str:
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, bool):
         return value
     if type(value) is int:
         return value if -(2**63) <= value < 2**63 else {"int": str(value)}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::f16;
 
-use super::Id;
+use super::{Id, Value};
 use crate::error::{Error, Result};
 
 /// What `numpy.dtype` says of an element.
@@ -132,6 +132,18 @@ impl Array {
             return Err(Error::load(format!("an array of shape {shape:?} has {} objects", items.len())));
         }
         Ok(Array { shape, fortran: false, elements: Elements::Objects(items) })
+    }
+
+    /// The array as a value: text when it is one scalar of text, which is a `str` in Python too.
+    pub fn into_value(self) -> Value {
+        let text = match &self.elements {
+            Elements::Plain { element, .. } if element.kind == b'U' && self.is_scalar() => self.texts().ok(),
+            _ => None,
+        };
+        match text.and_then(|mut texts| texts.pop()) {
+            Some(text) => Value::Text(text.into()),
+            None => Value::Array(Box::new(self)),
+        }
     }
 
     /// One element without dimensions, as numpy's scalars are.

@@ -142,6 +142,21 @@ impl Graph {
         Node { graph: self, id }
     }
 
+    /// The dict of attributes in a state: a class with slots has `(None, {...})`.
+    pub fn attributes(&self, state: Id) -> Id {
+        match self.value(state) {
+            Value::Tuple(parts) => match parts.as_slice() {
+                [first, second]
+                    if matches!((self.value(*first), self.value(*second)), (Value::None, Value::Dict(_))) =>
+                {
+                    *second
+                }
+                _ => state,
+            },
+            _ => state,
+        }
+    }
+
     /// Every value, in the order in which they were read.
     pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
         #[allow(clippy::cast_possible_truncation)] // bounded by MAX_VALUES

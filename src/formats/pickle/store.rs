@@ -143,7 +143,7 @@ impl Store {
     }
 
     pub fn array(&mut self, array: Array) -> Result<Id> {
-        self.push(Value::Array(Box::new(array)))
+        self.push(array.into_value())
     }
 }
 

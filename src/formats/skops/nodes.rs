@@ -3,7 +3,7 @@
 use super::json::Json;
 use super::{Reader, damaged, plain};
 use crate::error::{Error, Result};
-use crate::formats::graph::{Array, ElementType, Elements, Id, Name, Object, Value};
+use crate::formats::graph::{Array, ElementType, Elements, Id, Name, Node, Object, Value};
 use crate::formats::{names, npy};
 use crate::tensor::Excerpt;
 
@@ -38,7 +38,7 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         }
         "FunctionNode" => function(reader, node),
         "NdArrayNode" => {
-            let array = |reader: &mut Reader| array(reader, node).map(|array| Value::Array(Box::new(array)));
+            let array = |reader: &mut Reader| array(reader, node).map(Array::into_value);
             if node.get("file").is_some() {
                 once(reader, file(node)?, array)
             } else {
@@ -154,17 +154,7 @@ fn object(reader: &mut Reader, node: &Json<'_>, loader: &str) -> Result<Object> 
 fn with_state(reader: &Reader, object: Object, state: Option<Id>) -> Object {
     let graph = &reader.graph;
     let state = state.filter(|state| *graph.value(*state) != Value::None);
-    // A class with slots has the state `(None, {...})`: the attributes are in the second.
-    let state = state.map(|state| match graph.value(state) {
-        Value::Tuple(parts) => match parts.as_slice() {
-            [first, second] if *graph.value(*first) == Value::None => match graph.value(*second) {
-                Value::Dict(_) => *second,
-                _ => state,
-            },
-            _ => state,
-        },
-        _ => state,
-    });
+    let state = state.map(|state| graph.attributes(state));
     Object { state, ..object }
 }
 
@@ -258,7 +248,7 @@ fn array(reader: &mut Reader, node: &Json<'_>) -> Result<Array> {
         Some("numpy") => npy::read(&reader.zip.read(file(node)?)?),
         Some("json") => {
             let shape = reader.node(part(node, "shape")?)?;
-            let shape = reader.graph.node(shape).items()?.map(|size| size.usize()).collect::<Result<Vec<_>>>()?;
+            let shape = reader.graph.node(shape).items()?.map(Node::usize).collect::<Result<Vec<_>>>()?;
             if shape.len() > npy::MAX_DIMENSIONS {
                 return Err(damaged("an array's shape"));
             }
