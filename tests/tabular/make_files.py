@@ -4,7 +4,7 @@
 Run it twice, with the newest libraries and with old ones; each run writes its own files:
 
     pip install scikit-learn joblib skops cloudpickle lz4 pandas          # model.VARIANT.EXTENSION, model.json
-    pip install scikit-learn==1.0.2 'numpy<1.24' 'joblib<1.1' lz4 pandas  # old_model....
+    pip install scikit-learn==1.0.2 'numpy<1.24' 'joblib<1.1' skops==0.3.0 lz4 pandas  # old_model....
 
 Files are committed, as models must stay readable that no library of today writes; a new run need not give the same
 bytes.
@@ -22,17 +22,14 @@ import pickle
 import pickletools
 import sys
 import warnings
+import zipfile
 import zlib
 
 import joblib
+import lz4.frame
 import numpy
+import skops.io
 import sklearn
-
-try:
-    import cloudpickle
-    import skops.io
-except ImportError:
-    cloudpickle = skops = None
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from describe import describe  # noqa: E402
@@ -181,16 +178,16 @@ def joblibs(value):
     yield "xz.joblib", lzma.compress(raw)
     yield "lzma.joblib", lzma.compress(raw, lzma.FORMAT_ALONE)
     yield "zf.joblib", b"ZF" + hex(len(raw)).ljust(19).encode() + zlib.compress(raw)
-    import lz4.frame
-
     yield "lz4.joblib", lz4.frame.compress(raw)
 
 
-def skops_of(value):
-    import zipfile
-
-    yield "skops", skops.io.dumps(value)
-    yield "deflated.skops", skops.io.dumps(value, compression=zipfile.ZIP_DEFLATED)
+def deflated(archive):
+    """The same archive, smaller."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    return buffer.getvalue()
 
 
 def variants(name, value):
@@ -204,13 +201,17 @@ def variants(name, value):
     else:
         yield "joblib", dumped(value)
     if OLD:
+        if name in ("linear", "text"):
+            yield "v0.skops", deflated(skops.io.dumps(value))
         return
     if name in ("linear", "plain", "pipeline"):
+        import cloudpickle
+
         yield "cloud.pkl", cloudpickle.dumps(value)
     if name == "linear":
-        yield from skops_of(value)
-    elif name != "plain":
-        yield "deflated.skops", list(skops_of(value))[1][1]
+        yield "skops", skops.io.dumps(value)
+    if name != "plain":
+        yield "deflated.skops", skops.io.dumps(value, compression=zipfile.ZIP_DEFLATED)
 
 
 def main():
@@ -230,6 +231,8 @@ def main():
 
 def hostile():
     """Files of other people's programs, and of none."""
+    import cloudpickle
+
     local = lambda x: x + 1  # noqa: E731
     write("refused_lambda", "cloud.pkl", cloudpickle.dumps({"function": local}))
 

@@ -86,8 +86,9 @@ fn object(reader: &mut Reader, node: &Json<'_>, loader: &str) -> Result<Object> 
         }
         "ConstructorFromReduceNode" => Object::new(class(node)?, arguments(reader, content(node)?)?),
         "OperatorFuncNode" => Object::new(class(node)?, arguments(reader, part(node, "attrs")?)?),
-        // Trees, losses: arguments of the constructor, and a state that may be empty.
-        "TreeNode" | "LossNode" | "QuantileForestNode" => {
+        // Trees, losses (of SGD alone in older files): arguments of the constructor, and a state that may be
+        // empty.
+        "TreeNode" | "LossNode" | "SGDNode" | "QuantileForestNode" => {
             let made = Object::new(class(node)?, arguments(reader, part(part(node, "__reduce__")?, "args")?)?);
             let state = reader.node(content(node)?)?;
             let empty = match reader.graph.value(state) {
