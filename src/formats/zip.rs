@@ -231,6 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn a_bomb_is_refused_by_what_it_says_and_by_what_it_does() {
+        let entry = memchr::memmem::rfind(ARCHIVE, b"PK\x01\x02").unwrap();
+        let sized = |size: u32| {
+            let mut bytes = ARCHIVE.to_vec();
+            bytes[entry + 24..entry + 28].copy_from_slice(&size.to_le_bytes());
+            Zip::open(bytes.into()).unwrap().read("b").unwrap_err().message().to_owned()
+        };
+        assert!(sized(0xffff_fff0).contains("this is not a model"));
+        // It says less than it unpacks to: no more than that is unpacked.
+        assert!(sized(10).contains("a member's size"));
+        let zip = Zip::open(Bytes::from_static(ARCHIVE)).unwrap();
+        zip.left.set(159);
+        assert!(zip.read("b").unwrap_err().message().contains("this is not a model"), "the bound is for all members");
+    }
+
+    #[test]
     fn damage_is_refused_or_harmless() {
         for cut in 0..ARCHIVE.len() {
             assert!(Zip::open(Bytes::from_static(&ARCHIVE[..cut])).is_err());

@@ -14,7 +14,6 @@
 
 mod batching;
 mod describe;
-mod estimators;
 mod golden;
 mod hostile;
 mod hostile_files;

@@ -160,7 +160,7 @@ pub fn build_array(store: &mut Store, target: Id, state: Id) -> Result<()> {
     } else {
         Array::plain(shape, fortran, element, store.raw(data)?)?
     };
-    *store.graph.value_mut(target) = Value::Array(Box::new(array));
+    *store.graph.value_mut(target) = array.into_value();
     Ok(())
 }
 
