@@ -50,16 +50,8 @@ const PURE: &[&str] = &[
     "src/model/state.rs",
     "src/source/uri.rs",
     "src/source/s3/settings.rs",
-    "src/formats/detect.rs",
-    "src/formats/budget.rs",
-    "src/formats/compression.rs",
-    "src/formats/graph/",
-    "src/formats/names.rs",
-    "src/formats/npy.rs",
-    "src/formats/pickle/",
-    "src/formats/skops/",
-    "src/formats/trees.rs",
-    "src/formats/zip.rs",
+    "src/formats/",
+    "src/backend/tabular/",
 ];
 
 /// The doors of pure rooms: they read the files that the rooms then understand.

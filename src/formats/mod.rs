@@ -5,11 +5,13 @@ pub mod budget;
 pub mod compression;
 pub mod detect;
 pub mod graph;
+pub mod lightgbm;
 pub mod names;
 pub mod npy;
 pub mod pickle;
 pub mod skops;
 pub mod trees;
+pub mod xgboost;
 pub mod zip;
 
 use std::fs::File;

@@ -14,6 +14,7 @@
 
 mod batching;
 mod describe;
+mod estimators;
 mod golden;
 mod hostile;
 mod hostile_files;

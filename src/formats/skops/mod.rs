@@ -19,6 +19,11 @@ use json::Json;
 /// The newest protocol that we know; newer files are read as long as their nodes look as they did.
 const PROTOCOL: i64 = 2;
 
+/// Whether these bytes begin as a `.skops` file does.
+pub fn recognise(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04")
+}
+
 /// Reads a `.skops` file.
 ///
 /// # Errors
