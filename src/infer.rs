@@ -138,7 +138,7 @@ impl Signature {
     /// [`Kind::Invalid`](crate::error::Kind::Invalid), naming the input, what was expected and what came.
     pub fn check(&self, mut inputs: Vec<Tensor>) -> Result<CheckedInputs> {
         if let Some(table) = &self.table {
-            let inputs = table.arrange(&self.inputs, &inputs)?;
+            let inputs = table.arrange(&inputs)?;
             return Ok(CheckedInputs { rows: inputs[0].rows(), inputs });
         }
         if let Some(unknown) = inputs.iter().find(|tensor| !self.inputs.iter().any(|spec| spec.name == *tensor.name()))

@@ -4,7 +4,7 @@
 //! and a whole Triton repository with one model in it (`NAME/1/model.onnx`). Of several versions the highest wins.
 //! A directory with `MLmodel` is MLflow's, and that file says which of the others is the model.
 
-use super::{FileEntry, Format};
+use super::{FileEntry, Format, lightgbm, xgboost};
 use crate::error::{Error, Result};
 
 /// What was recognised, in terms of the listing.
@@ -78,15 +78,29 @@ pub fn format(path: &str, head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Opti
     Ok(match ending.as_str() {
         "onnx" => Some(Format::Onnx),
         "joblib" | "pkl" | "pickle" | "skops" => Some(Format::Sklearn),
-        _ => {
-            let _ = head;
-            None
+        // Endings that others use, too.
+        "bst" | "txt" | "model" | "json" | "ubj" => {
+            let head = head(path)?;
+            if lightgbm::recognise(&head) {
+                Some(Format::Lightgbm)
+            } else if xgboost::recognise(&head) || ending == "bst" {
+                Some(Format::Xgboost)
+            } else {
+                None
+            }
         }
+        _ => None,
     })
 }
 
 fn supported() -> String {
-    ["*.onnx", "*.joblib", "*.pkl", "*.pickle", "*.skops"].join(", ")
+    [
+        "*.onnx",
+        "*.joblib, *.pkl, *.pickle, *.skops (scikit-learn)",
+        "*.json, *.ubj, *.bst, *.model (xgboost)",
+        "*.txt, *.bst (lightgbm)",
+    ]
+    .join(", ")
 }
 
 /// A model file and what its folders say.

@@ -12,42 +12,65 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Excerpt, Shape, Tensor, push_bytes_element};
 
 /// The columns that a model was fitted with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSpec {
     /// Empty when any number of columns will do.
     pub columns: Vec<ColumnSpec>,
     /// Whether columns that the model does not know may come along, as a column transformer lets them.
     pub ignores_unknown: bool,
+    /// The form in which requests reach the model: one matrix, or a tensor for each column.
+    form: Vec<TensorSpec>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnSpec {
     /// `None` when the model was fitted without names.
     pub name: Option<Arc<str>>,
     /// Whether values may be other than numbers.
     pub text: bool,
-    /// Whether a request must bring it.
-    pub required: bool,
+    /// Whether a request may leave it out.
+    pub optional: bool,
+    /// The type that clients are told, where a signature declares one.
+    pub declared: Option<DType>,
 }
 
 /// The name of the one input that is the whole matrix, KServe's for an unnamed tensor.
 pub const MATRIX: &str = "input-0";
 
 impl TableSpec {
+    pub fn new(columns: Vec<ColumnSpec>, ignores_unknown: bool) -> TableSpec {
+        let mut table = TableSpec { columns, ignores_unknown, form: Vec::new() };
+        table.form = if table.is_matrix() {
+            let width = (!table.columns.is_empty()).then_some(table.columns.len());
+            vec![TensorSpec { name: MATRIX.into(), dtype: DType::Fp64, dims: vec![None, width] }]
+        } else {
+            table.each_column(|column| if column.text { DType::Json } else { DType::Fp64 })
+        };
+        table
+    }
+
     /// Whether all columns travel as one matrix.
     pub fn is_matrix(&self) -> bool {
         self.columns.iter().all(|column| !column.text)
     }
 
-    /// What the signature lists.
+    /// What reaches the model.
+    pub fn form(&self) -> &[TensorSpec] {
+        &self.form
+    }
+
+    /// What clients are told: the columns, when a signature declares them or there is text, else the matrix.
     pub fn inputs(&self) -> Vec<TensorSpec> {
-        if self.is_matrix() {
-            let width = (!self.columns.is_empty()).then_some(self.columns.len());
-            return vec![TensorSpec { name: MATRIX.into(), dtype: DType::Fp64, dims: vec![None, width] }];
+        if self.columns.iter().all(|column| column.declared.is_none()) {
+            return self.form.clone();
         }
+        self.each_column(|column| column.declared.unwrap_or(if column.text { DType::Json } else { DType::Fp64 }))
+    }
+
+    fn each_column(&self, dtype: impl Fn(&ColumnSpec) -> DType) -> Vec<TensorSpec> {
         let spec = |(place, column): (usize, &ColumnSpec)| TensorSpec {
             name: column.name.clone().unwrap_or_else(|| format!("input-{place}").into()),
-            dtype: if column.text { DType::Json } else { DType::Fp64 },
+            dtype: dtype(column),
             dims: vec![None],
         };
         self.columns.iter().enumerate().map(spec).collect()
@@ -66,13 +89,11 @@ impl TableSpec {
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid), in scikit-learn's words where it has some.
-    pub fn arrange(&self, specs: &[TensorSpec], inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub fn arrange(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let arranged = match inputs {
             [] => return Err(Error::invalid("the request has no inputs")),
-            [matrix] if matrix.shape().dims().len() == 2 && !self.is_column(matrix) => {
-                self.arrange_matrix(specs, matrix)?
-            }
-            columns => self.arrange_columns(specs, columns)?,
+            [matrix] if matrix.shape().dims().len() == 2 && !self.is_column(matrix) => self.arrange_matrix(matrix)?,
+            columns => self.arrange_columns(columns)?,
         };
         match arranged.iter().find(|tensor| tensor.rows() != arranged[0].rows()) {
             Some(other) => Err(Error::invalid(format!(
@@ -94,7 +115,7 @@ impl TableSpec {
         tensor.shape().dims()[1] == 1 && self.columns.len() != 1 && self.position(tensor.name()).is_some()
     }
 
-    fn arrange_matrix(&self, specs: &[TensorSpec], matrix: &Tensor) -> Result<Vec<Tensor>> {
+    fn arrange_matrix(&self, matrix: &Tensor) -> Result<Vec<Tensor>> {
         let [rows, width] = [matrix.shape().dims()[0], matrix.shape().dims()[1]];
         if !self.columns.is_empty() && width != self.columns.len() {
             return Err(self.wrong_width(width));
@@ -106,17 +127,17 @@ impl TableSpec {
                 _ => (DType::Fp64, numbers(matrix).map_err(place)?.into()),
             };
             let shape = matrix.shape().clone();
-            return Ok(vec![Tensor::new(specs[0].name.clone(), dtype, shape, data)?]);
+            return Ok(vec![Tensor::new(self.form[0].name.clone(), dtype, shape, data)?]);
         }
         let cells: Vec<Bytes> = cells(matrix).map_err(place)?;
         let column = |(place, spec): (usize, &TensorSpec)| {
             let cells = cells.iter().skip(place).step_by(width);
             column(spec, rows, cells.map(|cell| &**cell))
         };
-        specs.iter().enumerate().map(column).collect()
+        self.form.iter().enumerate().map(column).collect()
     }
 
-    fn arrange_columns(&self, specs: &[TensorSpec], inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn arrange_columns(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut given: Vec<Option<&Tensor>> = vec![None; self.columns.len()];
         let mut unknown = Vec::new();
         for (place, tensor) in inputs.iter().enumerate() {
@@ -146,37 +167,28 @@ impl TableSpec {
         let missing: Vec<&str> = self.missing(|place| given[place].is_some());
         self.check_names(&missing, &unknown)?;
         let rows = inputs.first().map_or(0, Tensor::rows);
-        let filled = given.iter().zip(self.canonical(specs)).map(|(given, spec)| match given {
-            Some(tensor) if spec.dtype == DType::Json => {
-                let cells = cells(tensor)?;
-                column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
-            }
-            Some(tensor) => {
-                let data = numbers(tensor).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
-                Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
-            }
-            None => column(&spec, rows, std::iter::repeat_n(&b"null"[..], rows)),
-        });
+        let filled = given
+            .iter()
+            .zip(self.each_column(|column| if column.text { DType::Json } else { DType::Fp64 }))
+            .map(|(given, spec)| match given {
+                Some(tensor) if spec.dtype == DType::Json => {
+                    let cells = cells(tensor)?;
+                    column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
+                }
+                Some(tensor) => {
+                    let data =
+                        numbers(tensor).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
+                    Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
+                }
+                None => column(&spec, rows, std::iter::repeat_n(&b"null"[..], rows)),
+            });
         let columns = filled.collect::<Result<Vec<_>>>()?;
-        if self.is_matrix() { Ok(vec![beside(&specs[0], &columns)?]) } else { Ok(columns) }
-    }
-
-    /// One spec for each column, also where they travel as a matrix.
-    fn canonical(&self, specs: &[TensorSpec]) -> Vec<TensorSpec> {
-        if !self.is_matrix() {
-            return specs.to_vec();
-        }
-        let spec = |(place, column): (usize, &ColumnSpec)| TensorSpec {
-            name: column.name.clone().unwrap_or_else(|| format!("{place}").into()),
-            dtype: DType::Fp64,
-            dims: vec![None],
-        };
-        self.columns.iter().enumerate().map(spec).collect()
+        if self.is_matrix() { Ok(vec![beside(&self.form[0], &columns)?]) } else { Ok(columns) }
     }
 
     /// Names of required columns that are not given.
     pub fn missing(&self, is_given: impl Fn(usize) -> bool) -> Vec<&str> {
-        let missing = self.columns.iter().enumerate().filter(|(place, column)| column.required && !is_given(*place));
+        let missing = self.columns.iter().enumerate().filter(|(place, column)| !column.optional && !is_given(*place));
         missing.map(|(_, column)| column.name.as_deref().unwrap_or("?")).collect()
     }
 
@@ -362,9 +374,9 @@ mod tests {
         let column = |(name, text): &(&str, bool)| ColumnSpec {
             name: (!name.is_empty()).then(|| (*name).into()),
             text: *text,
-            required: true,
+            ..ColumnSpec::default()
         };
-        TableSpec { columns: columns.iter().map(column).collect(), ignores_unknown: false }
+        TableSpec::new(columns.iter().map(column).collect(), false)
     }
 
     fn tensor(name: &str, dims: &[usize], values: &[f32]) -> Tensor {
@@ -379,7 +391,7 @@ mod tests {
     }
 
     fn arrange(spec: &TableSpec, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        spec.arrange(&spec.inputs(), inputs)
+        spec.arrange(inputs)
     }
 
     fn doubles(tensor: &Tensor) -> Vec<f64> {

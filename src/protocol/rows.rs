@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 
 use super::json;
 use crate::error::{Error, Result};
-use crate::infer::TensorSpec;
 use crate::infer::table::{TableSpec, number};
 use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 
@@ -20,12 +19,17 @@ use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid), naming the row and the column.
-pub fn list(field: &str, text: &str, table: &TableSpec, specs: &[TensorSpec]) -> Result<Vec<Tensor>> {
+pub fn list(field: &str, text: &str, table: &TableSpec) -> Result<Vec<Tensor>> {
     if table.is_matrix() {
         let mut data = Vec::new();
         // Anything but numbers, and text that is a number, takes the longer way.
         if let Ok(dims @ [_, _]) = json::parse(text, DType::Fp64, &mut data).as_deref() {
-            return Ok(vec![Tensor::new(specs[0].name.clone(), DType::Fp64, Shape::new(dims.to_vec())?, data.into())?]);
+            return Ok(vec![Tensor::new(
+                table.form()[0].name.clone(),
+                DType::Fp64,
+                Shape::new(dims.to_vec())?,
+                data.into(),
+            )?]);
         }
     }
     let mut reader = Reader::new(table);
@@ -316,17 +320,16 @@ mod tests {
         let column = |(name, text): &(&str, bool)| ColumnSpec {
             name: (!name.is_empty()).then(|| (*name).into()),
             text: *text,
-            required: true,
+            ..ColumnSpec::default()
         };
-        TableSpec { columns: columns.iter().map(column).collect(), ignores_unknown: false }
+        TableSpec::new(columns.iter().map(column).collect(), false)
     }
 
     /// What arrives at the model, as text.
     fn read(table: &TableSpec, text: &str) -> Result<Vec<String>> {
-        let specs = table.inputs();
         let tensors = match text.as_bytes()[0] {
             b'{' => columns("inputs", text, table)?,
-            _ => list("instances", text, table, &specs)?,
+            _ => list("instances", text, table)?,
         };
         let show = |tensor: Tensor| match tensor.dtype() {
             DType::Json => {
@@ -339,7 +342,7 @@ mod tests {
                 format!("{} {values:?}", tensor.name())
             }
         };
-        Ok(table.arrange(&specs, &tensors)?.into_iter().map(show).collect())
+        Ok(table.arrange(&tensors)?.into_iter().map(show).collect())
     }
 
     #[test]

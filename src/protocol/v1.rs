@@ -38,7 +38,7 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<InferRequest> {
         Some(b'[') if value[1..].trim_ascii_start().starts_with(']') => {
             return Err(Error::invalid(format!("\"{field}\" is empty")));
         }
-        Some(b'[') if let Some(table) = &signature.table => rows::list(field, value, table, &signature.inputs)?,
+        Some(b'[') if let Some(table) = &signature.table => rows::list(field, value, table)?,
         Some(b'{') if let Some(table) = &signature.table => rows::columns(field, value, table)?,
         Some(b'{') if field == "inputs" => objects::columns(field, value, signature)?,
         Some(b'[') => match value[1..].trim_ascii_start().as_bytes().first() {

@@ -8,7 +8,7 @@ use super::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
 use super::estimator::{Estimator, Method};
 use crate::backend::Model;
 use crate::error::{Error, Kind, Result};
-use crate::infer::table::{ColumnSpec, TableSpec};
+use crate::infer::table::{self, TableSpec, column};
 use crate::infer::{Signature, TensorSpec};
 use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 
@@ -24,11 +24,17 @@ pub struct TabularModel {
 const DEFAULT_OUTPUT: &str = "output-0";
 
 impl TabularModel {
-    /// The model answers by default with `answer`, and by name with whatever else the estimator can.
+    /// The model answers by default with `answer`, under the name `output`, and by name with whatever else the
+    /// estimator can.
     ///
     /// # Errors
     /// [`Kind::Load`] when the estimator cannot answer so.
-    pub fn new(estimator: Box<dyn Estimator>, table: TableSpec, answer: Method) -> Result<TabularModel> {
+    pub fn new(
+        estimator: Box<dyn Estimator>,
+        table: TableSpec,
+        answer: Method,
+        output: Option<Arc<str>>,
+    ) -> Result<TabularModel> {
         // A transformer alone answers with what it transforms.
         let answer = if estimator.can(answer) || answer != Method::Predict { answer } else { Method::Transform };
         if !estimator.can(answer) {
@@ -41,7 +47,8 @@ impl TabularModel {
             TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), methods: methods.clone() };
         model.signature.table = Some(table);
         model.signature.default_outputs = 1;
-        let names = std::iter::once(DEFAULT_OUTPUT).chain(methods.iter().skip(1).map(|method| method.name()));
+        let default = output.unwrap_or_else(|| DEFAULT_OUTPUT.into());
+        let names = std::iter::once(&*default).chain(methods.iter().skip(1).map(|method| method.name()));
         let unknown = |name: &str| TensorSpec { name: name.into(), dtype: DType::Fp64, dims: vec![None] };
         model.signature.outputs = names.map(unknown).collect();
         model.learn_outputs();
@@ -50,35 +57,37 @@ impl TabularModel {
 
     /// Finds out the outputs' types and shapes by asking about a made-up row.
     fn learn_outputs(&mut self) {
-        let Some(table) = &self.signature.table else { return };
-        let width = table.columns.len().max(1);
-        let row = |number: f64| {
-            let cells = |(place, column): (usize, &ColumnSpec)| match self.estimator.example(place) {
-                None if column.text => Cells::Mixed(vec![Cell::Text("".into())]),
-                None => Cells::Numbers(vec![number]),
-                Some(Cell::Number(value)) if !column.text => Cells::Numbers(vec![value]),
-                Some(cell) => Cells::Mixed(vec![cell]),
-            };
-            if table.is_matrix() {
-                let values = (0..width).map(|place| match self.estimator.example(place) {
-                    Some(Cell::Number(value)) => value,
-                    _ => number,
-                });
-                return Data::Dense(Matrix::new(1, width, values.collect()));
-            }
-            let columns = table.columns.iter().enumerate();
-            let columns = columns.map(|each| Column { name: each.1.name.clone(), cells: cells(each) }).collect();
-            Data::Table(Table { rows: 1, columns })
-        };
-        let rows = [row(1.0), row(0.0)];
-        let learnt: Vec<Option<Tensor>> =
-            (0..self.methods.len()).map(|output| rows.iter().find_map(|row| self.answer(row, output).ok())).collect();
-        for (spec, tensor) in self.signature.outputs.iter_mut().zip(learnt) {
-            let Some(tensor) = tensor else { continue };
-            spec.dtype = tensor.dtype();
+        let rows = [self.example_of(1, 1.0), self.example_of(1, 0.0)].map(|row| row.and_then(|row| self.rows(&row)));
+        for output in 0..self.methods.len() {
+            let learnt = rows.iter().flatten().find_map(|row| self.answer(row, output).ok());
+            let Some(tensor) = learnt else { continue };
             let inner = tensor.shape().dims().iter().skip(1).map(|size| Some(*size));
-            spec.dims = std::iter::once(None).chain(inner).collect();
+            let dims = std::iter::once(None).chain(inner).collect();
+            let spec = &mut self.signature.outputs[output];
+            (spec.dtype, spec.dims) = (tensor.dtype(), dims);
         }
+    }
+
+    /// Rows in the table's form: `number`, but for columns of which the estimator takes nothing but what it knows.
+    fn example_of(&self, rows: usize, number: f64) -> Result<Vec<Tensor>> {
+        let Some(table) = &self.signature.table else { return Ok(Vec::new()) };
+        let cell = |place: usize| match self.estimator.example(place) {
+            Some(Cell::Text(text)) => serde_json::to_string(&*text).expect("text is plain data"),
+            Some(Cell::Number(value)) if value.is_finite() => value.to_string(),
+            Some(Cell::Bool(value)) => value.to_string(),
+            Some(_) => "null".to_owned(),
+            None if table.columns.get(place).is_some_and(|column| column.text) => "\"\"".to_owned(),
+            None => number.to_string(),
+        };
+        let cells: Vec<String> = (0..table.columns.len().max(1)).map(cell).collect();
+        if !table.is_matrix() {
+            let columns = table.form().iter().zip(&cells);
+            let columns = columns.map(|(spec, cell)| column(spec, rows, std::iter::repeat_n(cell.as_bytes(), rows)));
+            return columns.collect();
+        }
+        let row = cells.iter().map(|cell| table::number(cell.as_bytes())).collect::<Result<Vec<f64>>>()?;
+        let name = table.form()[0].name.clone();
+        Ok(vec![from_floats(name, vec![rows, row.len()], &row.repeat(rows))?])
     }
 
     fn rows(&self, inputs: &[Tensor]) -> Result<Data> {
@@ -110,12 +119,12 @@ impl TabularModel {
                 let scores = self.estimator.decision_function(rows)?;
                 let flat = scores.columns == 1;
                 let dims = if flat { vec![scores.rows] } else { vec![scores.rows, scores.columns] };
-                from_floats(name, dims, &scores.values)
+                from_matrix(name, dims, &scores)
             }
             Method::Transform => {
                 let transformed = self.estimator.transform(rows)?;
                 let dense = transformed.dense()?;
-                from_floats(name, vec![dense.rows, dense.columns], &dense.values)
+                from_matrix(name, vec![dense.rows, dense.columns], &dense)
             }
         }
     }
@@ -124,6 +133,10 @@ impl TabularModel {
 impl Model for TabularModel {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn example(&self, rows: usize) -> Option<Vec<Tensor>> {
+        self.example_of(rows, 1.0).ok()
     }
 
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
@@ -169,6 +182,15 @@ fn to_cell(json: &[u8]) -> Result<Cell> {
     }
 }
 
+/// `FP32` when the numbers are singles.
+fn from_matrix(name: Arc<str>, dims: Vec<usize>, matrix: &Matrix) -> Result<Tensor> {
+    if !matrix.single {
+        return from_floats(name, dims, &matrix.values);
+    }
+    let singles = Labels::Single(matrix.values.iter().map(|value| *value as f32).collect());
+    from_labels(name, dims, &singles)
+}
+
 fn from_floats(name: Arc<str>, dims: Vec<usize>, values: &[f64]) -> Result<Tensor> {
     let mut data = Vec::with_capacity(values.len() * 8);
     values.iter().for_each(|value| data.put_f64_le(*value));
@@ -179,7 +201,7 @@ fn from_floats(name: Arc<str>, dims: Vec<usize>, values: &[f64]) -> Result<Tenso
 fn from_probabilities(name: Arc<str>, outputs: &[Matrix]) -> Result<Tensor> {
     let [first, others @ ..] = outputs else { return Err(Error::internal("a classifier without outputs")) };
     if others.is_empty() {
-        return from_floats(name, vec![first.rows, first.columns], &first.values);
+        return from_matrix(name, vec![first.rows, first.columns], first);
     }
     if others.iter().any(|output| output.columns != first.columns) {
         let text = "predict_proba of outputs with different numbers of classes does not fit one tensor";

@@ -148,6 +148,24 @@ fn read_pickled(node: Node<'_>) -> Result<Model> {
     })
 }
 
+/// A booster from a file of its own, as the class that saved it sees it: `Booster` unless something else is said.
+///
+/// # Errors
+/// When the class is none of xgboost's.
+pub fn saved_by(class: Option<&str>, model: Model) -> Result<Box<dyn Estimator>> {
+    let class = class.map_or("Booster", |class| class.rsplit('.').next().unwrap_or(class));
+    if class == "Booster" {
+        return Ok(Box::new(Booster::new(model)?));
+    }
+    let classes = if model.classes > 0 { model.classes } else { 2 };
+    let class_model = Class { booster: Booster::seen_by(Front::Class, model)?, missing: None };
+    match class {
+        "XGBClassifier" | "XGBRFClassifier" => Ok(Box::new(Classifier { class: class_model, encoder: None, classes })),
+        "XGBRegressor" | "XGBRFRegressor" | "XGBRanker" => Ok(Box::new(Regressor(class_model))),
+        other => Err(unsupported("model_class", other)),
+    }
+}
+
 fn pickled(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     Ok(Box::new(Booster::new(read_pickled(node)?)?))
 }

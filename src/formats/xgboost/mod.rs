@@ -142,6 +142,12 @@ impl Forest {
 /// A pickled booster of xgboost before 1.6: this, the binary model's length, the model, its configuration as JSON.
 const OFFSET_MAGIC: &[u8] = b"CONFIG-offset:";
 
+/// Whether a file that begins so looks like a JSON or UBJ model, or a binary one that says what it is.
+pub fn recognise(head: &[u8]) -> bool {
+    let is_document = head.trim_ascii_start().starts_with(b"{") && memchr::memmem::find(head, b"learner").is_some();
+    is_document || head.starts_with(b"binf") || head.starts_with(OFFSET_MAGIC)
+}
+
 /// Reads a model of any of the formats, which the first bytes tell apart.
 ///
 /// # Errors
