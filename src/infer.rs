@@ -10,6 +10,10 @@ pub mod table;
 
 use table::TableSpec;
 
+/// The output of a model that explains itself: `[rows, features + 1]`, or `[rows, outputs, features + 1]`, of Shapley
+/// values, the last of which is the base value.
+pub const EXPLANATION: &str = "shap_values";
+
 /// One prediction asked of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InferRequest {

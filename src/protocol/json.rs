@@ -352,11 +352,37 @@ fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
 }
 
 /// The shortest text that reads back as the same float; `null` for NaN and the infinities.
-fn write_float(out: &mut Vec<u8>, value: impl zmij::Float + Into<f64> + Copy) {
+pub fn write_float(out: &mut Vec<u8>, value: impl zmij::Float + Into<f64> + Copy) {
     if value.into().is_finite() {
         out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
         out.extend_from_slice(b"null");
+    }
+}
+
+/// Writes numbers as an array.
+pub fn write_floats(out: &mut Vec<u8>, values: &[f64]) {
+    one_or_list(out, false, values.iter(), |out, value| write_float(out, *value));
+}
+
+/// Writes items as an array or, when there is just one to be written alone, bare.
+pub fn one_or_list<T>(
+    out: &mut Vec<u8>,
+    is_one: bool,
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    if !is_one {
+        out.push(b'[');
+    }
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    if !is_one {
+        out.push(b']');
     }
 }
 

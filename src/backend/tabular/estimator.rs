@@ -3,6 +3,7 @@
 use super::data::{Cell, Data, Matrix, Target};
 use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
+use crate::infer::EXPLANATION;
 
 /// scikit-learn's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,23 +12,37 @@ pub enum Method {
     PredictProba,
     DecisionFunction,
     Transform,
+    /// Not scikit-learn's: the Shapley values of `shap.TreeExplainer`.
+    Contributions,
 }
 
 impl Method {
+    pub const ALL: [Method; 5] =
+        [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform, Method::Contributions];
+
     pub const fn name(self) -> &'static str {
         match self {
             Method::Predict => "predict",
             Method::PredictProba => "predict_proba",
             Method::DecisionFunction => "decision_function",
             Method::Transform => "transform",
+            Method::Contributions => EXPLANATION,
         }
     }
 
     pub fn parse(name: &str) -> Option<Method> {
-        [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform]
-            .into_iter()
-            .find(|method| method.name() == name)
+        Method::ALL.into_iter().find(|method| method.name() == name)
     }
+}
+
+/// Shapley values, `[rows, outputs, features + 1]`: one for each feature, and at last the mean that they start from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contributions {
+    pub rows: usize,
+    pub outputs: usize,
+    /// Features and one.
+    pub columns: usize,
+    pub values: Vec<f64>,
 }
 
 /// A fitted estimator: rows in, answers out. It has as many columns in as it was fitted with; whoever runs the whole
@@ -67,6 +82,14 @@ pub trait Estimator: Send + Sync {
     /// As [`Estimator::predict`].
     fn transform(&self, _rows: &Data) -> Result<Data> {
         Err(lacks(Method::Transform))
+    }
+
+    /// What each feature contributes to the raw prediction of each output.
+    ///
+    /// # Errors
+    /// As [`Estimator::predict`].
+    fn contributions(&self, _rows: &Data) -> Result<Contributions> {
+        Err(lacks(Method::Contributions))
     }
 
     /// Undoes `transform`, for the targets of a regression.

@@ -2,7 +2,7 @@
 //! [`crate::formats::lightgbm`].
 
 use super::data::{Cell, Cells, Data, Labels, Matrix, Target};
-use super::estimator::{Build, Builder, Estimator, Method};
+use super::estimator::{Build, Builder, Contributions, Estimator, Method};
 use super::forest::{self, InputPrecision};
 use super::sklearn::read::{self, argmax, two_columns};
 use crate::error::{Error, Result};
@@ -45,8 +45,7 @@ impl Booster {
     }
 
     fn predictions(&self, rows: &Data) -> Result<Vec<f64>> {
-        let mut rows = self.coded(rows)?;
-        rows.values.iter_mut().filter(|value| value.abs() <= ZERO).for_each(|value| *value = 0.0);
+        let rows = self.seen(rows)?;
         let mut scores = self.forest.sums(&rows.values, &vec![0.0; self.outputs]);
         for row in scores.chunks_exact_mut(self.outputs) {
             if self.model.average_output && self.iterations > 0 {
@@ -57,6 +56,13 @@ impl Booster {
             }
         }
         Ok(scores)
+    }
+
+    /// Rows as the trees see them.
+    fn seen(&self, rows: &Data) -> Result<Matrix> {
+        let mut rows = self.coded(rows)?;
+        rows.values.iter_mut().filter(|value| value.abs() <= ZERO).for_each(|value| *value = 0.0);
+        Ok(rows)
     }
 
     /// Categories as text become the codes that pandas gave them in training; what pandas does not know is missing.
@@ -100,11 +106,16 @@ fn categories(model: &Model) -> Vec<Option<Vec<Cell>>> {
 
 impl Estimator for Booster {
     fn can(&self, method: Method) -> bool {
-        method == Method::Predict
+        method == Method::Predict || (method == Method::Contributions && !self.forest.is_linear())
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
         Ok(self.target(self.predictions(rows)?))
+    }
+
+    /// As `pred_contrib`, of the raw scores; a random forest's are not averaged there either.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.forest.explain(&self.seen(rows)?, &vec![0.0; self.outputs])
     }
 
     fn features(&self) -> Option<usize> {
@@ -168,7 +179,7 @@ impl Classifier {
 
 impl Estimator for Classifier {
     fn can(&self, method: Method) -> bool {
-        matches!(method, Method::Predict | Method::PredictProba)
+        method == Method::PredictProba || self.booster.can(method)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
@@ -178,6 +189,10 @@ impl Estimator for Classifier {
 
     fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
         Ok(vec![self.probabilities(rows)?])
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.booster.contributions(rows)
     }
 
     fn features(&self) -> Option<usize> {
@@ -207,6 +222,13 @@ mod tests {
             for (row, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 let close = got == expected || (got - expected).abs() <= 1e-12 * expected.abs();
                 assert!(close || (got.is_nan() && expected.is_nan()), "{} {row}: {got}, not {expected}", case.name);
+            }
+            if case.answers.get("contributions").is_some() {
+                let got = booster.contributions(&rows).unwrap().values;
+                let expected = case.numbers("contributions").concat();
+                let scale = expected.iter().fold(1.0, |most: f64, value| most.max(value.abs()));
+                let close = got.iter().zip(&expected).all(|(got, expected)| (got - expected).abs() <= 1e-10 * scale);
+                assert!(close && got.len() == expected.len(), "{}: {got:?}, not {expected:?}", case.name);
             }
         }
     }

@@ -40,8 +40,7 @@ impl TabularModel {
         if !estimator.can(answer) {
             return Err(Error::load(format!("the model has no {}", answer.name())));
         }
-        let all = [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform];
-        let can: Vec<Method> = all.into_iter().filter(|method| estimator.can(*method)).collect();
+        let can: Vec<Method> = Method::ALL.into_iter().filter(|method| estimator.can(*method)).collect();
         let methods: Vec<Method> = std::iter::once(answer).chain(can).collect();
         let mut model =
             TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), methods: methods.clone() };
@@ -120,6 +119,12 @@ impl TabularModel {
                 let flat = scores.columns == 1;
                 let dims = if flat { vec![scores.rows] } else { vec![scores.rows, scores.columns] };
                 from_matrix(name, dims, &scores)
+            }
+            Method::Contributions => {
+                let parts = self.estimator.contributions(rows)?;
+                let outputs = (parts.outputs > 1).then_some(parts.outputs);
+                let dims = std::iter::once(parts.rows).chain(outputs).chain([parts.columns]).collect();
+                from_floats(name, dims, &parts.values)
             }
             Method::Transform => {
                 let transformed = self.estimator.transform(rows)?;

@@ -2,7 +2,7 @@
 //! the booster, is said in [`crate::formats::xgboost`]; sums here are its own to the bit.
 
 use super::data::{Data, Labels, Matrix, Target};
-use super::estimator::{Build, Builder, Estimator, Method, unsupported};
+use super::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use super::forest::{self, InputPrecision};
 use super::sklearn::read::{self, argmax};
 use crate::error::{Error, Result};
@@ -114,6 +114,27 @@ impl Booster {
         margins.chunks_exact(self.outputs).flat_map(|row| row[..kept].iter().copied()).collect()
     }
 
+    /// As `pred_contribs`, of the margins.
+    fn explain(&self, rows: &Matrix) -> Result<Contributions> {
+        let start: Vec<f64> = self.base.iter().map(|base| f64::from(*base)).collect();
+        let linear = match &self.sums {
+            Sums::Trees(forest) => return forest.explain(rows, &start),
+            Sums::Linear(linear) => linear,
+        };
+        let (outputs, columns) = (self.outputs, self.features + 1);
+        let mut values = Vec::with_capacity(rows.rows * outputs * columns);
+        for row in rows.iter_rows() {
+            for output in 0..outputs {
+                let weights = linear.weights.iter().skip(output).step_by(outputs);
+                let part =
+                    |(value, weight): (&f64, &f32)| if value.is_nan() { 0.0 } else { value * f64::from(*weight) };
+                values.extend(row.iter().zip(weights).map(part));
+                values.push(f64::from(linear.bias[output] + self.base[0]));
+            }
+        }
+        Ok(Contributions { rows: rows.rows, outputs, columns, values })
+    }
+
     fn target(&self, predictions: Vec<f32>) -> Target {
         let columns = self.transform.outputs(self.outputs);
         Target { values: Labels::Single(predictions), columns: (columns > 1).then_some(columns) }
@@ -122,7 +143,7 @@ impl Booster {
 
 impl Estimator for Booster {
     fn can(&self, method: Method) -> bool {
-        method == Method::Predict
+        matches!(method, Method::Predict | Method::Contributions)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
@@ -133,6 +154,10 @@ impl Estimator for Booster {
             ));
         }
         Ok(self.target(self.predictions(&rows)))
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.explain(rows.dense()?.as_ref())
     }
 
     fn features(&self) -> Option<usize> {
@@ -202,12 +227,16 @@ fn regressor(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 
 impl Estimator for Regressor {
     fn can(&self, method: Method) -> bool {
-        method == Method::Predict
+        matches!(method, Method::Predict | Method::Contributions)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
         let booster = &self.0.booster;
         Ok(booster.target(booster.predictions(&self.0.rows(rows)?)))
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.0.booster.explain(&self.0.rows(rows)?)
     }
 
     fn features(&self) -> Option<usize> {
@@ -279,7 +308,7 @@ fn scipy_softmax(row: &mut [f32]) {
 
 impl Estimator for Classifier {
     fn can(&self, method: Method) -> bool {
-        matches!(method, Method::Predict | Method::PredictProba)
+        matches!(method, Method::Predict | Method::PredictProba | Method::Contributions)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
@@ -304,6 +333,10 @@ impl Estimator for Classifier {
         }
         let pairs = probabilities.values.iter().flat_map(|p| [f64::from(1.0 - *p as f32), *p]).collect();
         Ok(vec![Matrix { single: true, ..Matrix::new(probabilities.rows, 2, pairs) }])
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.class.booster.explain(&self.class.rows(rows)?)
     }
 
     fn features(&self) -> Option<usize> {
@@ -335,6 +368,14 @@ mod tests {
             let place = format!("{} {}", case.name, case.format);
             assert_eq!(bits(booster.margins(&rows)), expected("margin"), "{place}");
             assert_eq!(bits(booster.predictions(&rows)), expected("prediction"), "{place}");
+            if case.answers.get("contributions").is_some() {
+                let (got, expected) = (booster.explain(&rows).unwrap().values, case.numbers("contributions").concat());
+                assert_eq!(got.len(), expected.len(), "{place}");
+                let scale = expected.iter().fold(1.0, |most: f64, value| most.max(value.abs()));
+                // xgboost computes them in f32.
+                let close = got.iter().zip(&expected).all(|(got, expected)| (got - expected).abs() <= 1e-5 * scale);
+                assert!(close, "{place}: {got:?}, not {expected:?}");
+            }
         }
     }
 }

@@ -126,6 +126,11 @@ impl Slots {
         self.tested.len() + 1
     }
 
+    /// The feature that a slot looks at.
+    pub fn feature(&self, slot: usize) -> usize {
+        self.tested[slot - 1].feature
+    }
+
     /// The slot of a split, and the key that its number is compared with.
     pub fn place(&self, feature: u32, test: &Test) -> (usize, u32) {
         match test {

@@ -65,6 +65,13 @@ fn tree(features: u32, width: usize) -> impl Strategy<Value = Tree> {
         for (index, leaf) in leaves.iter().enumerate() {
             nodes[*leaf as usize].kind = Kind::Leaf { index: index as u32 };
         }
+        // A node's rows are its children's, which come later.
+        for at in (0..nodes.len()).rev() {
+            nodes[at].cover = match nodes[at].kind {
+                Kind::Leaf { index } => f64::from(index % 7 + 1),
+                Kind::Split { left, right, .. } => nodes[left as usize].cover + nodes[right as usize].cover,
+            };
+        }
         let values = (0..leaves.len() * width).map(|number| (number as f64 + 1.0) / 3.0).collect();
         Tree { nodes, leaves: values, linear: Vec::new() }
     })
@@ -106,6 +113,37 @@ proptest! {
     #[test]
     fn leaves_of_several_values_too((grown, rows) in forest(2)) {
         agree(grown, &rows)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn contributions_are_shapley_values((grown, rows) in forest(1)) {
+        let forest = Forest::compile(grown.clone()).unwrap();
+        let start = [0.5, 1.5, 2.5];
+        let rows = &rows[..rows.len().min(5 * 3)];
+        let got = forest.contributions(rows, &start).unwrap();
+        let sums = forest.sums(rows, &start);
+        for (row, got) in rows.chunks_exact(5).zip(got.chunks_exact(3 * 6)) {
+            let single = |value: &f64| if grown.input == Precision::Single { f64::from(*value as f32) } else { *value };
+            let row: Vec<f64> = row.iter().map(single).collect();
+            let mut expected = vec![0.0; 3 * 6];
+            for (output, base) in start.iter().enumerate() {
+                expected[output * 6 + 5] = *base;
+            }
+            for (tree, output) in &grown.trees {
+                let parts = naive::contributions(tree, 5, &row);
+                expected[output * 6..][..6].iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+            }
+            for (got, expected) in got.iter().zip(&expected) {
+                prop_assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+            }
+        }
+        for (sum, parts) in sums.iter().zip(got.chunks_exact(6)) {
+            prop_assert!((sum - parts.iter().sum::<f64>()).abs() < 1e-6);
+        }
     }
 }
 

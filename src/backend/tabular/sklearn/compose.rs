@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -66,6 +66,11 @@ impl Estimator for Pipeline {
             return Ok(rows.clone());
         }
         self.up_to_last(rows, |last, data| last.transform(data))
+    }
+
+    /// Of the features that the last step sees.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.up_to_last(rows, |last, data| last.contributions(data))
     }
 
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
