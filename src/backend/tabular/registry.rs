@@ -14,6 +14,11 @@ pub struct Family {
 
 pub const FAMILIES: &[Family] = &[
     Family { title: "Trees and forests", package: "sklearn", classes: sklearn::trees::CLASSES },
+    Family { title: "Histogram gradient boosting", package: "sklearn", classes: sklearn::histogram::CLASSES },
+    Family { title: "Boosting of any estimators", package: "sklearn", classes: sklearn::adaboost::CLASSES },
+    Family { title: "Bagging and voting", package: "sklearn", classes: sklearn::ensembles::CLASSES },
+    Family { title: "Stacking", package: "sklearn", classes: sklearn::stacking::CLASSES },
+    Family { title: "Isolation forests", package: "sklearn", classes: sklearn::isolation::CLASSES },
     Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },

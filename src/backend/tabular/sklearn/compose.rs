@@ -223,7 +223,7 @@ impl Estimator for FeatureUnion {
 }
 
 /// Results side by side, as one of what they are.
-fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
+pub(super) fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
     if parts.len() == 1 && !sparse {
         return Ok(parts.swap_remove(0));
     }

@@ -7,10 +7,16 @@ use super::estimator::{Builder, Estimator};
 use crate::error::Result;
 use crate::formats::{pickle, skops};
 
+pub mod adaboost;
 pub mod compose;
+pub mod ensembles;
+pub mod histogram;
+pub mod isolation;
 pub mod linear;
+pub mod members;
 pub mod read;
 pub mod scale;
+pub mod stacking;
 pub mod trees;
 
 /// Reads a fitted estimator from a `.joblib`, `.pkl` or `.pickle` file, or a `.skops` one.

@@ -176,8 +176,7 @@ fn forest(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 fn averaging<'g>(node: Node<'g>, estimators: impl Iterator<Item = Node<'g>>) -> Result<Box<dyn Estimator>> {
     let outputs = Outputs::read(node)?;
     let features = node.read("n_features_in_", Node::usize)?;
-    // Until 1.3 leaves held weights of classes, since then their shares.
-    let shares = read::version(node) >= (1, 3);
+    let shares = read::holds_shares(node);
     let mut trees = Vec::new();
     let (mut width, mut knows_missing) = (outputs.outputs, true);
     for (number, estimator) in estimators.enumerate() {
@@ -201,7 +200,8 @@ fn averaging<'g>(node: Node<'g>, estimators: impl Iterator<Item = Node<'g>>) -> 
     Ok(Box::new(Averaging { forest: Forest::compile(grown)?, outputs, knows_missing }))
 }
 
-fn normalise(leaves: &mut [f64], classes: usize) {
+/// Weights of classes become their shares.
+pub(super) fn normalise(leaves: &mut [f64], classes: usize) {
     for weights in leaves.chunks_exact_mut(classes.max(1)) {
         let sum: f64 = weights.iter().sum();
         if sum != 0.0 {
@@ -211,7 +211,7 @@ fn normalise(leaves: &mut [f64], classes: usize) {
 }
 
 /// Rows as trees see them.
-fn check(rows: &Matrix, knows_missing: bool) -> Result<()> {
+pub(super) fn check(rows: &Matrix, knows_missing: bool) -> Result<()> {
     if rows.values.iter().any(|value| (*value as f32).is_infinite()) {
         return Err(Error::invalid("Input X contains infinity or a value too large for dtype('float32')."));
     }
