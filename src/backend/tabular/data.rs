@@ -339,6 +339,37 @@ impl Labels {
         }
     }
 
+    /// One after another, in the type that numpy finds for all of them.
+    ///
+    /// # Errors
+    /// When some are text and others are not, and it is no number.
+    pub fn concat(parts: &[Labels]) -> Result<Labels> {
+        macro_rules! all {
+            ($kind:ident) => {
+                parts.iter().map(|part| if let Labels::$kind(values) = part { Some(&values[..]) } else { None })
+            };
+        }
+        if let Some(texts) = all!(Text).collect::<Option<Vec<_>>>() {
+            return Ok(Labels::Text(texts.concat()));
+        }
+        if let Some(bools) = all!(Bool).collect::<Option<Vec<_>>>() {
+            return Ok(Labels::Bool(bools.concat()));
+        }
+        if let Some(singles) = all!(Single).collect::<Option<Vec<_>>>() {
+            return Ok(Labels::Single(singles.concat()));
+        }
+        let integers = parts.iter().map(|part| match part {
+            Labels::Int(values, dtype) => Some((values.clone(), *dtype)),
+            Labels::Bool(values) => Some((values.iter().map(|value| i64::from(*value)).collect(), DType::Int64)),
+            _ => None,
+        });
+        if let Some((values, dtypes)) = integers.collect::<Option<(Vec<Vec<i64>>, Vec<DType>)>>() {
+            let same = dtypes.iter().all(|dtype| *dtype == dtypes[0]);
+            return Ok(Labels::Int(values.concat(), if same { dtypes[0] } else { DType::Int64 }));
+        }
+        Ok(Labels::Float(parts.iter().map(Labels::numbers).collect::<Result<Vec<_>>>()?.concat()))
+    }
+
     /// As numbers, for the steps that compute with another estimator's predictions.
     ///
     /// # Errors

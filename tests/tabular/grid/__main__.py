@@ -6,7 +6,7 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear", "histogram", "ensembles"]
+FAMILIES = ["trees", "linear", "histogram", "ensembles", "multi", "calibrate", "wrappers"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")

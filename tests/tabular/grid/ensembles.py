@@ -40,13 +40,15 @@ def labels(random, y):
 
 
 # Small mode has each kind once: with three classes, or else with two.
-WITH_THREE = ["stump", "few", "votes", "hard_weights", "soft_deep", "auto"]
+WITH_THREE = ["stump", "few", "votes", "hard_weights", "auto"]
 WITH_TWO = ["tree", "logistic", "hard", "soft", "drop", "passthrough", "predict"]
 
 
 def is_small(name):
     kind = name.split("_", 2)[-1].removeprefix("SAMME_")
-    return {"2": kind in WITH_TWO, "3": kind in WITH_THREE}.get(name.split("_")[1], "extra" not in name)
+    others = ["IsolationForest_auto", "IsolationForest_bootstrap", "BaggingRegressor_linear", "StackingRegressor_auto"]
+    rest = name not in others and "extra" not in name
+    return {"2": kind in WITH_TWO, "3": kind in WITH_THREE}.get(name.split("_")[1], rest)
 
 
 def rows(random, **options):

@@ -1,4 +1,5 @@
-//! Isolation forests: how soon random splits set a row apart.
+//! Forests that were grown without targets: isolation forests, where it counts how soon random splits set a row apart,
+//! and embeddings, where it counts to which leaves a row falls.
 
 use super::members::Member;
 use super::read;
@@ -11,7 +12,7 @@ use crate::formats::graph::Node;
 use crate::formats::trees::{Kind, Tree};
 use crate::tensor::DType;
 
-pub const CLASSES: &[(&str, Build)] = &[("IsolationForest", isolation)];
+pub const CLASSES: &[(&str, Build)] = &[("IsolationForest", isolation), ("RandomTreesEmbedding", embedding)];
 
 /// `-2 ** -(mean depth / average_path_length(max_samples)) - offset`.
 struct Isolation {
@@ -100,6 +101,52 @@ impl Estimator for Isolation {
     fn decision_function(&self, rows: &Data) -> Result<Matrix> {
         let decisions = self.decisions(rows)?;
         Ok(Matrix::new(decisions.len(), 1, decisions))
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.forest.features())
+    }
+}
+
+/// The leaves that a row falls into, one-hot encoded.
+struct Embedding {
+    /// Trees whose leaves say their own number, each to an output of its own.
+    forest: Forest,
+    encoder: Box<dyn Estimator>,
+    knows_missing: bool,
+}
+
+fn embedding(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let features = node.read("n_features_in_", Node::usize)?;
+    let mut trees = Vec::new();
+    let mut knows_missing = true;
+    for (number, member) in Member::all(node)?.into_iter().enumerate() {
+        let read = member.node.read("tree_", read_tree);
+        let mut read = read.map_err(|error| error.context(format_args!("tree {number}")))?;
+        let leaves = read.tree.nodes.iter().enumerate().filter(|(_, node)| matches!(node.kind, Kind::Leaf { .. }));
+        read.tree.leaves = leaves.map(|(id, _)| id as f64).collect();
+        knows_missing &= read.knows_missing;
+        trees.push((read.tree, number));
+    }
+    let encoder = node.read("one_hot_encoder_", |encoder| builder.build(encoder))?;
+    if encoder.features() != Some(trees.len()) {
+        return Err(Error::load(format!("one_hot_encoder_ is not of {} trees", trees.len())));
+    }
+    let grown = Grown { features, outputs: trees.len(), width: 1, input: InputPrecision::Single, trees };
+    Ok(Box::new(Embedding { forest: Forest::compile(grown)?, encoder, knows_missing }))
+}
+
+impl Estimator for Embedding {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Transform
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        let rows = rows.dense()?;
+        check(&rows, self.knows_missing)?;
+        let trees = self.forest.outputs();
+        let leaves = self.forest.sums(&rows.values, &vec![0.0; trees]);
+        self.encoder.transform(&Data::Dense(Matrix::new(rows.rows, trees, leaves)))
     }
 
     fn features(&self) -> Option<usize> {

@@ -25,6 +25,18 @@ pub fn labels(node: Node<'_>) -> Result<Labels> {
     }
 }
 
+/// One label, as an option names it.
+///
+/// # Errors
+/// When it is neither a number nor text nor a bool.
+pub fn label(node: Node<'_>) -> Result<Labels> {
+    match node.value() {
+        Value::Array(array) if array.is_scalar() => labels(node),
+        Value::Text(text) => Ok(Labels::Text(vec![text.as_ref().into()])),
+        _ => Ok(Labels::Float(vec![node.float()?])),
+    }
+}
+
 /// `classes_` of a classifier; until 1.7 `RidgeClassifier` has them in its binarizer.
 ///
 /// # Errors

@@ -129,32 +129,12 @@ impl Outputs {
 /// One column for each output, row by row.
 ///
 /// # Errors
-/// When the outputs' labels are of different types, which numpy would turn into one.
+/// As [`Labels::concat`].
 pub fn interleave(columns: &[Labels]) -> Result<Target> {
-    let first = columns.first().ok_or_else(|| Error::internal("a model without outputs"))?;
-    let rows = first.len();
     let outputs = columns.len();
+    let joined = Labels::concat(columns)?;
+    let rows = joined.len() / outputs.max(1);
     let places = (0..rows).flat_map(|row| (0..outputs).map(move |output| output * rows + row));
-    let joined = match first {
-        Labels::Text(_) if columns.iter().all(|column| matches!(column, Labels::Text(_))) => {
-            let all = columns.iter().flat_map(|column| match column {
-                Labels::Text(values) => values.clone(),
-                _ => Vec::new(),
-            });
-            Labels::Text(all.collect())
-        }
-        Labels::Int(_, dtype) if columns.iter().all(|column| matches!(column, Labels::Int(..))) => {
-            let all = columns.iter().flat_map(|column| match column {
-                Labels::Int(values, _) => values.clone(),
-                _ => Vec::new(),
-            });
-            Labels::Int(all.collect(), *dtype)
-        }
-        _ => {
-            let all = columns.iter().map(Labels::numbers).collect::<Result<Vec<_>>>()?;
-            Labels::Float(all.concat())
-        }
-    };
     Ok(Target { values: joined.pick(places), columns: Some(outputs) })
 }
 
@@ -371,13 +351,21 @@ impl Boosting {
         let values = match &self.start {
             Start::Constant(start) => self.forest.sums(&dense.values, start),
             Start::Estimator(estimator) => {
+                // It is given what the trees see.
+                let mut seen = Matrix { single: true, ..(*dense).clone() };
+                seen.rounded();
+                let seen = Data::Dense(seen);
                 let first = match self.link {
-                    Link::Identity => estimator.predict(rows)?.values.numbers()?,
+                    Link::Identity => estimator.predict(&seen)?.values.numbers()?,
                     _ => {
-                        let probabilities = estimator.predict_proba(rows)?.swap_remove(0);
-                        probabilities.iter_rows().flat_map(|row| raw(self.link, self.age, row)).collect()
+                        let probabilities = estimator.predict_proba(&seen)?;
+                        let probabilities = probabilities.first().map(Matrix::iter_rows).into_iter().flatten();
+                        probabilities.flat_map(|row| raw(self.link, self.age, row)).collect()
                     }
                 };
+                if first.len() != dense.rows * each {
+                    return Err(Error::internal("init_ answers in another shape than expected"));
+                }
                 // Each row has a start of its own.
                 let rows = dense.iter_rows().zip(first.chunks_exact(each));
                 rows.flat_map(|(row, start)| self.forest.sums(row, start)).collect()
