@@ -64,7 +64,7 @@ const PURE: &[&str] = &[
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",
-    "tonic",
+    "tonic::",
     "cudarc",
     "std::fs",
     "std::net::Tcp",

@@ -49,10 +49,9 @@ impl<'g> Member<'g> {
     pub fn rename(&self, tree: &mut Tree) -> Result<()> {
         let Some(columns) = &self.columns else { return Ok(()) };
         for node in &mut tree.nodes {
-            if let Kind::Split { feature, .. } = &mut node.kind {
-                let column = columns.get(*feature as usize);
-                *feature =
-                    *column.ok_or_else(|| Error::load(format!("feature {feature} of {}", columns.len())))? as u32;
+            if let Kind::Split { feature: seen, .. } = &mut node.kind {
+                let column = columns.get(*seen as usize);
+                *seen = *column.ok_or_else(|| Error::load(format!("feature {seen} of {}", columns.len())))? as u32;
             }
         }
         Ok(())
