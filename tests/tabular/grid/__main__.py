@@ -6,7 +6,7 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear"]
+FAMILIES = ["trees", "linear", "scale", "function", "impute", "encode"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")

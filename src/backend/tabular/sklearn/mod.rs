@@ -7,7 +7,12 @@ use super::estimator::{Builder, Estimator};
 use crate::error::Result;
 use crate::formats::{pickle, skops};
 
+pub mod cells;
 pub mod compose;
+pub mod encode;
+pub mod function;
+pub mod impute;
+pub mod impute_knn;
 pub mod linear;
 pub mod read;
 pub mod scale;

@@ -70,6 +70,13 @@ pub fn features(node: Node<'_>) -> Result<Option<usize>> {
     node.read_some("n_features_in_", Node::usize)
 }
 
+/// For steps that do not take a sparse matrix.
+pub fn sparse() -> Error {
+    Error::invalid(
+        "Sparse data was passed for X, but dense data is required. Use '.toarray()' to convert to a dense numpy array.",
+    )
+}
+
 /// The class with the greatest score in each row; the first of equals, as numpy's argmax.
 pub fn argmax(scores: &Matrix) -> impl Iterator<Item = usize> {
     scores.iter_rows().map(|row| {
