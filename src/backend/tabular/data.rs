@@ -59,6 +59,12 @@ impl Matrix {
         Matrix { rows, columns, values, single: !parts.is_empty() && parts.iter().all(|part| part.single) }
     }
 
+    /// # Errors
+    /// In scikit-learn's words, when these are not as many columns.
+    pub fn check_columns(&self, expected: usize) -> Result<()> {
+        check_columns(self.columns, expected)
+    }
+
     /// Rounds every number to `f32` when the matrix is of singles. numpy computes `x -= mean` on an `f32` array in
     /// `f64` and rounds what it stores, so each step in place on such an array ends with this.
     pub fn rounded(&mut self) {
@@ -91,6 +97,14 @@ impl Matrix {
     }
 }
 
+/// scikit-learn's check of a width.
+fn check_columns(given: usize, expected: usize) -> Result<()> {
+    if given == expected {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("X has {given} features, but the model is expecting {expected} features as input.")))
+}
+
 /// Rows of numbers that are mostly zero (scipy's CSR): what text vectorizers give.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sparse {
@@ -107,6 +121,37 @@ impl Sparse {
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
         let range = self.starts[row]..self.starts[row + 1];
         self.indices[range.clone()].iter().map(|index| *index as usize).zip(self.values[range].iter().copied())
+    }
+
+    /// Each number, given its column, by another; zeros are left out.
+    #[must_use]
+    pub fn map_nonzero(&self, map: impl Fn(usize, f64) -> f64) -> Sparse {
+        let mut mapped = Sparse::with_columns(self.columns);
+        for row in 0..self.rows {
+            for (column, value) in self.row(row) {
+                mapped.push(column, map(column, value));
+            }
+            mapped.end_row();
+        }
+        mapped
+    }
+
+    /// No rows yet: [`Sparse::push`] and [`Sparse::end_row`] build them.
+    pub fn with_columns(columns: usize) -> Sparse {
+        Sparse { columns, starts: vec![0], ..Sparse::default() }
+    }
+
+    /// Puts a number, unless it is zero, into the row that is being built, after all of lower columns.
+    pub fn push(&mut self, column: usize, value: f64) {
+        if value != 0.0 {
+            self.indices.push(column as u32);
+            self.values.push(value);
+        }
+    }
+
+    pub fn end_row(&mut self) {
+        self.starts.push(self.indices.len());
+        self.rows = self.starts.len() - 1;
     }
 
     /// All numbers, zeros included.
@@ -233,6 +278,12 @@ impl Data {
             Data::Sparse(sparse) => sparse.columns,
             Data::Table(table) => table.columns.len(),
         }
+    }
+
+    /// # Errors
+    /// In scikit-learn's words, when these are not as many columns.
+    pub fn check_columns(&self, expected: usize) -> Result<()> {
+        check_columns(self.columns(), expected)
     }
 
     /// The numbers, whatever they lie in.

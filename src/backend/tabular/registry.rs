@@ -27,6 +27,10 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
+    Family { title: "Missing values", package: "sklearn", classes: sklearn::impute::CLASSES },
+    Family { title: "Missing values by neighbours", package: "sklearn", classes: sklearn::impute_knn::CLASSES },
+    Family { title: "Encoders of categories", package: "sklearn", classes: sklearn::encode::CLASSES },
+    Family { title: "Functions", package: "sklearn", classes: sklearn::function::CLASSES },
 ];
 
 /// The builder for a class. scikit-learn moves its classes between private modules, so only the library and the

@@ -223,7 +223,10 @@ impl Estimator for FeatureUnion {
 }
 
 /// Results side by side, as one of what they are.
-pub(super) fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
+///
+/// # Errors
+/// When text would have to become numbers, or there are too many of them.
+pub fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
     if parts.len() == 1 && !sparse {
         return Ok(parts.swap_remove(0));
     }
@@ -231,7 +234,7 @@ pub(super) fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<
         return Ok(Data::Sparse(sparse_beside(rows, &parts)?));
     }
     // A part that stays text makes the whole a table.
-    if parts.iter().any(|part| matches!(part, Data::Table(table) if has_text(table))) {
+    if parts.iter().any(has_text) {
         let columns = parts.iter().map(columns).collect::<Result<Vec<_>>>()?.concat();
         return Ok(Data::Table(Table { rows, columns }));
     }
@@ -242,20 +245,25 @@ pub(super) fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<
     Ok(Data::Dense(Matrix::beside(&matrices)))
 }
 
-fn has_text(table: &Table) -> bool {
-    table.columns.iter().any(|column| matches!(column.cells, Cells::Mixed(_)))
+/// Whether there are columns of other things than numbers.
+pub fn has_text(data: &Data) -> bool {
+    matches!(data, Data::Table(table) if table.columns.iter().any(|column| matches!(column.cells, Cells::Mixed(_))))
 }
 
-fn columns(data: &Data) -> Result<Vec<Column>> {
-    if let Data::Table(table) = data {
-        return Ok(table.columns.clone());
+pub fn columns(data: &Data) -> Result<Vec<Column>> {
+    match data {
+        Data::Table(table) => Ok(table.columns.clone()),
+        data => Ok(numbered(data.dense()?.as_ref())),
     }
-    let matrix = data.dense()?;
+}
+
+/// A matrix as columns without names.
+fn numbered(matrix: &Matrix) -> Vec<Column> {
     let column = |column: usize| {
         let values = matrix.iter_rows().map(|row| row[column]).collect();
         Column { name: None, cells: Cells::Numbers(values) }
     };
-    Ok((0..matrix.columns).map(column).collect())
+    (0..matrix.columns).map(column).collect()
 }
 
 fn sparse_beside(rows: usize, parts: &[Data]) -> Result<Sparse> {

@@ -7,7 +7,6 @@ use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
-use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[("DummyClassifier", classifier), ("DummyRegressor", regressor)];
 
@@ -42,22 +41,25 @@ fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         }
         let place = match strategy {
             "prior" | "most_frequent" => read::argmax_of(&prior),
-            "constant" => constant(node, output, &classes)?,
+            "constant" => {
+                let label = constant(node, output)?;
+                let place = Places::of(&classes).find(&label).first().copied().flatten();
+                dummy.answers.push(label);
+                place.ok_or_else(|| Error::load("constant is not one of the classes"))?
+            }
             other => return Err(unsupported("strategy", other)), // at random
         };
-        dummy.answers.push(match classes.pick(std::iter::once(place)) {
-            // What the option names is repeated, a Python int.
-            Labels::Int(answer, _) if strategy == "constant" => Labels::Int(answer, DType::Int64),
-            answer => answer,
-        });
+        if strategy != "constant" {
+            dummy.answers.push(classes.pick(std::iter::once(place)));
+        }
         let only = (0..classes.len()).map(|class| f64::from(u8::from(class == place)));
         dummy.probabilities.push(if strategy == "prior" { prior } else { only.collect() });
     }
     Ok(Box::new(dummy))
 }
 
-/// The place of the class that `constant` names for this output.
-fn constant(node: Node<'_>, output: usize, classes: &Labels) -> Result<usize> {
+/// What `constant` says for this output.
+fn constant(node: Node<'_>, output: usize) -> Result<Labels> {
     let constant = node.attr("constant")?;
     let label = match constant.items() {
         Ok(mut items) => items.nth(output).map(read::label).transpose()?,
@@ -68,9 +70,7 @@ fn constant(node: Node<'_>, output: usize, classes: &Labels) -> Result<usize> {
                 .map(|labels| labels.pick(std::iter::once(output))),
         },
     };
-    let label = label.filter(|label| !label.is_empty());
-    let label = label.ok_or_else(|| Error::load(format!("constant: none for output {output}")))?;
-    Places::of(classes).find(&label)[0].ok_or_else(|| Error::load("constant is not one of the classes"))
+    label.ok_or_else(|| Error::load(format!("constant: none for output {output}")))
 }
 
 fn regressor(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {

@@ -9,10 +9,15 @@ use crate::formats::{pickle, skops};
 
 pub mod adaboost;
 pub mod calibrate;
+pub mod cells;
 pub mod compose;
 pub mod dummy;
+pub mod encode;
 pub mod ensembles;
+pub mod function;
 pub mod histogram;
+pub mod impute;
+pub mod impute_knn;
 pub mod isolation;
 pub mod linear;
 pub mod members;

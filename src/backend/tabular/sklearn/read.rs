@@ -33,6 +33,8 @@ pub fn label(node: Node<'_>) -> Result<Labels> {
     match node.value() {
         Value::Array(array) if array.is_scalar() => labels(node),
         Value::Text(text) => Ok(Labels::Text(vec![text.as_ref().into()])),
+        Value::Bool(value) => Ok(Labels::Bool(vec![*value])),
+        Value::Int(value) => Ok(Labels::Int(vec![*value], DType::Int64)),
         _ => Ok(Labels::Float(vec![node.float()?])),
     }
 }
@@ -96,6 +98,13 @@ pub fn holds_shares(node: Node<'_>) -> bool {
 /// When it says something that is not a count.
 pub fn features(node: Node<'_>) -> Result<Option<usize>> {
     node.read_some("n_features_in_", Node::usize)
+}
+
+/// For steps that do not take a sparse matrix.
+pub fn sparse() -> Error {
+    Error::invalid(
+        "Sparse data was passed for X, but dense data is required. Use '.toarray()' to convert to a dense numpy array.",
+    )
 }
 
 /// The class with the greatest score in each row; the first of equals, as numpy's argmax.
