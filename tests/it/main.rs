@@ -16,6 +16,7 @@ mod batching;
 mod estimators;
 mod golden;
 mod hostile;
+mod hostile_models;
 mod lifecycle;
 mod limits;
 mod simulation;

@@ -9,5 +9,6 @@
 pub mod data;
 pub mod estimator;
 pub mod forest;
+pub mod labels;
 pub mod registry;
 pub mod sklearn;

@@ -138,7 +138,6 @@ fn weight(node: Node<'_>, name: &str) -> Result<f64> {
 /// All columns through several transformers.
 fn feature_union(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let mut parts = Vec::new();
-    let mut features = None;
     for transformer in node.read("transformer_list", Node::items)? {
         let [name, estimator] = transformer.tuple()?;
         let name = name.text()?;
@@ -146,16 +145,9 @@ fn feature_union(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estima
             continue;
         }
         let estimator = if is_passthrough(estimator) { None } else { Some(builder.build(estimator)?) };
-        features = features.or_else(|| estimator.as_ref().and_then(|estimator| estimator.features()));
-        parts.push((name, estimator));
+        parts.push(Part { weight: weight(node, name)?, name: name.into(), estimator, columns: Vec::new() });
     }
-    // Vectorizers do not say: they take one column of text.
-    let features = features.unwrap_or(1);
-    let part = |(name, estimator): (&str, Option<Box<dyn Estimator>>)| {
-        Ok(Part { weight: weight(node, name)?, name: name.into(), estimator, columns: (0..features).collect() })
-    };
-    let parts = parts.into_iter().map(part).collect::<Result<Vec<_>>>()?;
-    Ok(Box::new(FeatureUnion(ColumnTransformer { parts, features, sparse: false })))
+    Ok(Box::new(FeatureUnion(parts)))
 }
 
 impl Estimator for ColumnTransformer {
@@ -200,7 +192,14 @@ impl Part {
     }
 }
 
-struct FeatureUnion(ColumnTransformer);
+/// Parts that all see all columns.
+struct FeatureUnion(Vec<Part>);
+
+impl FeatureUnion {
+    fn estimators(&self) -> impl Iterator<Item = &dyn Estimator> {
+        self.0.iter().filter_map(|part| part.estimator.as_deref())
+    }
+}
 
 impl Estimator for FeatureUnion {
     fn can(&self, method: Method) -> bool {
@@ -208,17 +207,19 @@ impl Estimator for FeatureUnion {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let results = self.0.parts.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
+        let results = self.0.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
         let sparse = results.iter().any(|result| matches!(result, Data::Sparse(_)));
         beside(rows.rows(), results, sparse)
     }
 
     fn features(&self) -> Option<usize> {
-        Some(self.0.features)
+        // Vectorizers do not say: they take one column of text.
+        let vectorizers = self.0.iter().all(|part| part.estimator.is_some()).then_some(1);
+        self.estimators().find_map(Estimator::features).or(vectorizers)
     }
 
     fn takes_text(&self, column: usize) -> bool {
-        self.0.takes_text(column)
+        self.estimators().any(|estimator| estimator.takes_text(column))
     }
 }
 

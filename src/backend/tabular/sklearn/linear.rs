@@ -166,7 +166,7 @@ fn classifier(node: Node<'_>, probabilities: Probabilities) -> Result<Box<dyn Es
     let classes = read::classes(node)?;
     let expected = if classes.len() == 2 { 1 } else { classes.len() };
     // A multinomial model of two classes has one row too.
-    if linear.outputs != expected {
+    if linear.outputs != expected || classes.len() < 2 {
         return Err(Error::load(format!("coef_ has {} rows for {} classes", linear.outputs, classes.len())));
     }
     Ok(Box::new(Classifier { linear, classes, probabilities }))

@@ -91,7 +91,8 @@ impl Outputs {
             Some(classes) if outputs == 1 => vec![read::labels(classes).map_err(|error| error.context("classes_"))?],
             Some(classes) => classes.items()?.map(read::labels).collect::<Result<_>>()?,
         };
-        if !classes.is_empty() && classes.len() != outputs {
+        let fit = classes.is_empty() || classes.len() == outputs && !classes.iter().any(Labels::is_empty);
+        if !fit || outputs == 0 {
             return Err(Error::load(format!("classes_ are of {} outputs, not of {outputs}", classes.len())));
         }
         Ok(Outputs { classes, outputs })
