@@ -18,6 +18,7 @@ mod estimators;
 mod golden;
 mod hostile;
 mod hostile_files;
+mod hostile_models;
 mod lifecycle;
 mod limits;
 mod simulation;

@@ -1,5 +1,7 @@
 //! What every step of a model can do, and how one is built from its description.
 
+use std::sync::Arc;
+
 use super::data::{Cell, Data, Matrix, Target};
 use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
@@ -45,8 +47,9 @@ pub struct Contributions {
     pub values: Vec<f64>,
 }
 
-/// A fitted estimator: rows in, answers out. It has as many columns in as it was fitted with; whoever runs the whole
-/// model checks the request, and whoever builds a step checks its neighbours.
+/// A fitted estimator: rows in, answers out. It has as many columns in as it was fitted with: [`Builder::build`] puts a
+/// check before each that it has the method and, when it knows its [`Estimator::features`], the columns; but not before
+/// `inverse_transform`.
 ///
 /// Numbers are computed as scikit-learn computes them, in the same order where the order shows.
 pub trait Estimator: Send + Sync {
@@ -162,7 +165,7 @@ impl Builder {
         self.built += 1;
         let built = build(node, self).map_err(|error| error.context(&class.name));
         self.depth -= 1;
-        built
+        Ok(Box::new(Checked { inner: built?, class: class.name.clone() }))
     }
 
     /// Builds the estimators of a list, such as `estimators_`.
@@ -174,6 +177,75 @@ impl Builder {
             .enumerate()
             .map(|(place, node)| self.build(node).map_err(|error| error.context(format_args!("[{place}]"))))
             .collect()
+    }
+}
+
+/// An estimator that is only asked what it can answer, about as many columns as it was fitted with, so that it can
+/// index freely: whoever made the file decides what is put before what.
+struct Checked {
+    inner: Box<dyn Estimator>,
+    class: Arc<str>,
+}
+
+impl Checked {
+    fn check(&self, method: Method, rows: &Data) -> Result<&dyn Estimator> {
+        if !self.inner.can(method) {
+            return Err(lacks(method).context(&self.class));
+        }
+        match self.inner.features() {
+            Some(features) if features != rows.columns() => Err(Error::invalid(format!(
+                "X has {} features, but {} is expecting {features} features as input.",
+                rows.columns(),
+                self.class
+            ))),
+            _ => Ok(&*self.inner),
+        }
+    }
+}
+
+impl Estimator for Checked {
+    fn can(&self, method: Method) -> bool {
+        self.inner.can(method)
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        self.check(Method::Predict, rows)?.predict(rows)
+    }
+
+    fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
+        self.check(Method::PredictProba, rows)?.predict_proba(rows)
+    }
+
+    fn decision_function(&self, rows: &Data) -> Result<Matrix> {
+        self.check(Method::DecisionFunction, rows)?.decision_function(rows)
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        self.check(Method::Transform, rows)?.transform(rows)
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.check(Method::Contributions, rows)?.contributions(rows)
+    }
+
+    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
+        self.inner.inverse_transform(rows)
+    }
+
+    fn features(&self) -> Option<usize> {
+        self.inner.features()
+    }
+
+    fn takes_text(&self, column: usize) -> bool {
+        self.inner.takes_text(column)
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.inner.example(column)
+    }
+
+    fn uses(&self, column: usize) -> bool {
+        self.inner.uses(column)
     }
 }
 

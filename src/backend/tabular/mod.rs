@@ -22,6 +22,7 @@ use crate::infer::table::TableSpec;
 pub mod data;
 pub mod estimator;
 pub mod forest;
+pub mod labels;
 pub mod lightgbm;
 pub mod model;
 pub mod registry;

@@ -6,7 +6,8 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear"]
+FAMILIES = ["trees", "linear", "scale", "function", "impute", "encode"]
+FAMILIES += ["histogram", "ensembles", "multi", "calibrate", "wrappers"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")

@@ -7,11 +7,27 @@ use super::estimator::{Builder, Estimator};
 use crate::error::Result;
 use crate::formats::{pickle, skops};
 
+pub mod adaboost;
+pub mod calibrate;
+pub mod cells;
 pub mod compose;
+pub mod dummy;
+pub mod encode;
+pub mod ensembles;
+pub mod function;
+pub mod histogram;
+pub mod impute;
+pub mod impute_knn;
+pub mod isolation;
 pub mod linear;
+pub mod members;
+pub mod multi;
+pub mod outputs;
 pub mod read;
 pub mod scale;
+pub mod stacking;
 pub mod trees;
+pub mod wrappers;
 
 /// Reads a fitted estimator from a `.joblib`, `.pkl` or `.pickle` file, or a `.skops` one.
 ///
