@@ -119,13 +119,14 @@ fn rows(model: &dyn Estimator, random: &mut Random) -> Option<Data> {
 fn try_model(bytes: Vec<u8>, random: &mut Random) -> bool {
     let Ok(model) = sklearn::load(bytes.into()) else { return false };
     let Some(rows) = rows(&*model, random) else { return true };
-    for method in [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform] {
+    for method in Method::ALL {
         if model.can(method) {
             let _ = match method {
                 Method::Predict => model.predict(&rows).map(drop),
                 Method::PredictProba => model.predict_proba(&rows).map(drop),
                 Method::DecisionFunction => model.decision_function(&rows).map(drop),
                 Method::Transform => model.transform(&rows).map(drop),
+                Method::Contributions => model.contributions(&rows).map(drop),
             };
         }
     }
