@@ -7,10 +7,13 @@ use super::estimator::{Builder, Estimator};
 use crate::error::Result;
 use crate::formats::{pickle, skops};
 
+pub mod affine;
 pub mod compose;
+pub mod input;
 pub mod linear;
 pub mod read;
 pub mod scale;
+pub mod targets;
 pub mod trees;
 
 /// Reads a fitted estimator from a `.joblib`, `.pkl` or `.pickle` file, or a `.skops` one.
