@@ -15,6 +15,7 @@ pub struct Family {
 pub const FAMILIES: &[Family] = &[
     Family { title: "Trees and forests", package: "sklearn", classes: sklearn::trees::CLASSES },
     Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
+    Family { title: "Support vector machines", package: "sklearn", classes: sklearn::svm::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
 ];

@@ -9,10 +9,12 @@ use crate::formats::{pickle, skops};
 
 pub mod affine;
 pub mod compose;
+pub mod distances;
 pub mod input;
 pub mod linear;
 pub mod read;
 pub mod scale;
+pub mod svm;
 pub mod targets;
 pub mod trees;
 
