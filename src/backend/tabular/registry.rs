@@ -16,6 +16,7 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Trees and forests", package: "sklearn", classes: sklearn::trees::CLASSES },
     Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
     Family { title: "Support vector machines", package: "sklearn", classes: sklearn::svm::CLASSES },
+    Family { title: "Naive Bayes", package: "sklearn", classes: sklearn::bayes::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
 ];

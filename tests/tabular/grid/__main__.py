@@ -6,7 +6,7 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear", "svm"]
+FAMILIES = ["trees", "linear", "svm", "bayes"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::formats::{pickle, skops};
 
 pub mod affine;
+pub mod bayes;
 pub mod compose;
 pub mod distances;
 pub mod input;
