@@ -13,6 +13,7 @@ pub mod compose;
 pub mod distances;
 pub mod input;
 pub mod linear;
+pub mod neural;
 pub mod read;
 pub mod scale;
 pub mod svm;
