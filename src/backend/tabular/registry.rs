@@ -18,6 +18,8 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Support vector machines", package: "sklearn", classes: sklearn::svm::CLASSES },
     Family { title: "Naive Bayes", package: "sklearn", classes: sklearn::bayes::CLASSES },
     Family { title: "Nearest neighbours", package: "sklearn", classes: sklearn::neighbors::CLASSES },
+    Family { title: "Clusters", package: "sklearn", classes: sklearn::cluster::CLASSES },
+    Family { title: "Mixtures", package: "sklearn", classes: sklearn::mixture::CLASSES },
     Family { title: "Neural networks", package: "sklearn", classes: sklearn::neural::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },

@@ -9,10 +9,12 @@ use crate::formats::{pickle, skops};
 
 pub mod affine;
 pub mod bayes;
+pub mod cluster;
 pub mod compose;
 pub mod distances;
 pub mod input;
 pub mod linear;
+pub mod mixture;
 pub mod neighbors;
 pub mod neural;
 pub mod read;
