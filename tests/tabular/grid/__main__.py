@@ -6,7 +6,7 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear", "svm", "bayes", "neural", "neighbors", "cluster"]
+FAMILIES = ["trees", "linear", "svm", "bayes", "neural", "neighbors", "cluster", "discriminant"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")

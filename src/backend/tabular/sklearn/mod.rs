@@ -11,6 +11,7 @@ pub mod affine;
 pub mod bayes;
 pub mod cluster;
 pub mod compose;
+pub mod discriminant;
 pub mod distances;
 pub mod input;
 pub mod linear;
