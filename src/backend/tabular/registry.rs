@@ -21,6 +21,7 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Clusters", package: "sklearn", classes: sklearn::cluster::CLASSES },
     Family { title: "Mixtures", package: "sklearn", classes: sklearn::mixture::CLASSES },
     Family { title: "Discriminant analysis", package: "sklearn", classes: sklearn::discriminant::CLASSES },
+    Family { title: "Gaussian processes", package: "sklearn", classes: sklearn::gaussian_process::CLASSES },
     Family { title: "Neural networks", package: "sklearn", classes: sklearn::neural::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },

@@ -6,7 +6,7 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear", "svm", "bayes", "neural", "neighbors", "cluster", "discriminant"]
+FAMILIES = ["trees", "linear", "svm", "bayes", "neural", "neighbors", "cluster", "discriminant", "gaussian_process"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")
