@@ -41,6 +41,11 @@ fn compare(folder: &Path) -> Result<(), String> {
     let rows = rows(&case["rows"]);
     let tolerance = case["tolerance"].as_f64().unwrap();
     for (method, answer) in case["answers"].as_object().unwrap() {
+        if method == "inverse_transform" {
+            let given = model.inverse_transform(rows.dense().unwrap().as_ref()).map_err(|error| error.to_string())?;
+            close(&answer["values"], &matrix(&given), tolerance).map_err(|error| format!("{method}: {error}"))?;
+            continue;
+        }
         let method = Method::parse(method).unwrap();
         if !model.can(method) {
             return Err(format!("has no {}", method.name()));
@@ -134,6 +139,12 @@ fn ask(model: &dyn Estimator, method: Method, rows: &Data) -> stoker::error::Res
             let scores = model.decision_function(rows)?;
             if scores.columns == 1 { json(&scores.values) } else { matrix(&scores) }
         }
+        Method::Contributions => {
+            let parts = model.contributions(rows)?;
+            let outputs = parts.values.chunks(parts.columns).map(json);
+            let outputs: Vec<Value> = outputs.collect();
+            if parts.outputs == 1 { Value::from(outputs) } else { nested(&outputs, Some(parts.outputs)) }
+        }
         Method::Transform => match model.transform(rows)? {
             Data::Table(table) => (0..table.rows)
                 .map(|row| table.columns.iter().map(|column| cell_json(&column.cells.get(row))).collect::<Value>())
@@ -203,6 +214,10 @@ fn close(expected: &Value, given: &Value, tolerance: f64) -> Result<(), String> 
             Ok(())
         }
         _ if expected == given => Ok(()),
+        // The masks that transformers give are numbers here.
+        (Value::Bool(expected), Value::Number(given)) if given.as_f64() == Some(f64::from(u8::from(*expected))) => {
+            Ok(())
+        }
         _ if expected.as_f64().is_some_and(|expected| given.as_f64() == Some(expected)) => Ok(()),
         _ => Err(format!("{given}, expected {expected}")),
     }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use super::labels::{Labels, Target};
 use crate::error::{Error, Result};
-use crate::tensor::DType;
 
 /// Rows of numbers, row-major.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,6 +65,12 @@ impl Matrix {
         Matrix { rows, columns, values, single: !parts.is_empty() && parts.iter().all(|part| part.single) }
     }
 
+    /// # Errors
+    /// In scikit-learn's words, when these are not as many columns.
+    pub fn check_columns(&self, expected: usize) -> Result<()> {
+        check_columns(self.columns, expected)
+    }
+
     /// Rounds every number to `f32` when the matrix is of singles. numpy computes `x -= mean` on an `f32` array in
     /// `f64` and rounds what it stores, so each step in place on such an array ends with this.
     pub fn rounded(&mut self) {
@@ -97,6 +103,14 @@ impl Matrix {
     }
 }
 
+/// scikit-learn's check of a width.
+fn check_columns(given: usize, expected: usize) -> Result<()> {
+    if given == expected {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("X has {given} features, but the model is expecting {expected} features as input.")))
+}
+
 /// Rows of numbers that are mostly zero (scipy's CSR): what text vectorizers give.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sparse {
@@ -113,6 +127,37 @@ impl Sparse {
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
         let range = self.starts[row]..self.starts[row + 1];
         self.indices[range.clone()].iter().map(|index| *index as usize).zip(self.values[range].iter().copied())
+    }
+
+    /// Each number, given its column, by another; zeros are left out.
+    #[must_use]
+    pub fn map_nonzero(&self, map: impl Fn(usize, f64) -> f64) -> Sparse {
+        let mut mapped = Sparse::with_columns(self.columns);
+        for row in 0..self.rows {
+            for (column, value) in self.row(row) {
+                mapped.push(column, map(column, value));
+            }
+            mapped.end_row();
+        }
+        mapped
+    }
+
+    /// No rows yet: [`Sparse::push`] and [`Sparse::end_row`] build them.
+    pub fn with_columns(columns: usize) -> Sparse {
+        Sparse { columns, starts: vec![0], ..Sparse::default() }
+    }
+
+    /// Puts a number, unless it is zero, into the row that is being built, after all of lower columns.
+    pub fn push(&mut self, column: usize, value: f64) {
+        if value != 0.0 {
+            self.indices.push(column as u32);
+            self.values.push(value);
+        }
+    }
+
+    pub fn end_row(&mut self) {
+        self.starts.push(self.indices.len());
+        self.rows = self.starts.len() - 1;
     }
 
     /// All numbers, zeros included.
@@ -241,6 +286,12 @@ impl Data {
         }
     }
 
+    /// # Errors
+    /// In scikit-learn's words, when these are not as many columns.
+    pub fn check_columns(&self, expected: usize) -> Result<()> {
+        check_columns(self.columns(), expected)
+    }
+
     /// The numbers, whatever they lie in.
     ///
     /// # Errors
@@ -293,88 +344,5 @@ impl Sparse {
             selected.starts.push(selected.indices.len());
         }
         selected
-    }
-}
-
-/// Class labels or predicted values, with the type that numpy has for them.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Labels {
-    Float(Vec<f64>),
-    /// `f32`, as xgboost predicts.
-    Single(Vec<f32>),
-    /// With numpy's width: one of the integer types.
-    Int(Vec<i64>, DType),
-    Bool(Vec<bool>),
-    Text(Vec<Arc<str>>),
-}
-
-impl Labels {
-    pub fn len(&self) -> usize {
-        match self {
-            Labels::Float(values) => values.len(),
-            Labels::Single(values) => values.len(),
-            Labels::Int(values, _) => values.len(),
-            Labels::Bool(values) => values.len(),
-            Labels::Text(values) => values.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub fn dtype(&self) -> DType {
-        match self {
-            Labels::Float(_) => DType::Fp64,
-            Labels::Single(_) => DType::Fp32,
-            Labels::Int(_, dtype) => *dtype,
-            Labels::Bool(_) => DType::Bool,
-            Labels::Text(_) => DType::Bytes,
-        }
-    }
-
-    /// The labels at these places: class indices to classes.
-    #[must_use]
-    pub fn pick(&self, places: impl Iterator<Item = usize>) -> Labels {
-        match self {
-            Labels::Float(values) => Labels::Float(places.map(|place| values[place]).collect()),
-            Labels::Single(values) => Labels::Single(places.map(|place| values[place]).collect()),
-            Labels::Int(values, dtype) => Labels::Int(places.map(|place| values[place]).collect(), *dtype),
-            Labels::Bool(values) => Labels::Bool(places.map(|place| values[place]).collect()),
-            Labels::Text(values) => Labels::Text(places.map(|place| values[place].clone()).collect()),
-        }
-    }
-
-    /// As numbers, for the steps that compute with another estimator's predictions.
-    ///
-    /// # Errors
-    /// When they are text that is no number.
-    pub fn numbers(&self) -> Result<Vec<f64>> {
-        match self {
-            Labels::Float(values) => Ok(values.clone()),
-            Labels::Single(values) => Ok(values.iter().map(|value| f64::from(*value)).collect()),
-            Labels::Int(values, _) => Ok(values.iter().map(|value| *value as f64).collect()),
-            Labels::Bool(values) => Ok(values.iter().map(|value| f64::from(u8::from(*value))).collect()),
-            Labels::Text(values) => values.iter().map(|text| Cell::Text(text.clone()).number()).collect(),
-        }
-    }
-}
-
-/// What `predict` gives: one value a row, or several for models of several outputs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    pub values: Labels,
-    /// Values of a row; `None` for one value that is not in a list of its own (numpy's one dimension).
-    pub columns: Option<usize>,
-}
-
-impl Target {
-    pub fn one(values: Labels) -> Target {
-        Target { values, columns: None }
-    }
-
-    /// Numbers of one dimension.
-    pub fn floats(values: Vec<f64>) -> Target {
-        Target::one(Labels::Float(values))
     }
 }

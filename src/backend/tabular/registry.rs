@@ -1,7 +1,7 @@
 //! Every class of estimator that is served, by family: the one list that loading, the documentation and its test share.
 
 use super::estimator::Build;
-use super::sklearn;
+use super::{lightgbm, sklearn, xgboost};
 use crate::formats::graph::Name;
 
 /// Estimators of one kind.
@@ -14,6 +14,16 @@ pub struct Family {
 
 pub const FAMILIES: &[Family] = &[
     Family { title: "Trees and forests", package: "sklearn", classes: sklearn::trees::CLASSES },
+    Family { title: "Histogram gradient boosting", package: "sklearn", classes: sklearn::histogram::CLASSES },
+    Family { title: "Boosting of any estimators", package: "sklearn", classes: sklearn::adaboost::CLASSES },
+    Family { title: "Bagging and voting", package: "sklearn", classes: sklearn::ensembles::CLASSES },
+    Family { title: "Stacking", package: "sklearn", classes: sklearn::stacking::CLASSES },
+    Family { title: "Isolation forests", package: "sklearn", classes: sklearn::isolation::CLASSES },
+    Family { title: "Many classes", package: "sklearn", classes: sklearn::multi::CLASSES },
+    Family { title: "Several outputs", package: "sklearn", classes: sklearn::outputs::CLASSES },
+    Family { title: "Calibration", package: "sklearn", classes: sklearn::calibrate::CLASSES },
+    Family { title: "Searches and wrappers", package: "sklearn", classes: sklearn::wrappers::CLASSES },
+    Family { title: "Baselines", package: "sklearn", classes: sklearn::dummy::CLASSES },
     Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
     Family { title: "Support vector machines", package: "sklearn", classes: sklearn::svm::CLASSES },
     Family { title: "Naive Bayes", package: "sklearn", classes: sklearn::bayes::CLASSES },
@@ -24,7 +34,13 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Gaussian processes", package: "sklearn", classes: sklearn::gaussian_process::CLASSES },
     Family { title: "Neural networks", package: "sklearn", classes: sklearn::neural::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
+    Family { title: "xgboost", package: "xgboost", classes: xgboost::CLASSES },
+    Family { title: "lightgbm", package: "lightgbm", classes: lightgbm::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
+    Family { title: "Missing values", package: "sklearn", classes: sklearn::impute::CLASSES },
+    Family { title: "Missing values by neighbours", package: "sklearn", classes: sklearn::impute_knn::CLASSES },
+    Family { title: "Encoders of categories", package: "sklearn", classes: sklearn::encode::CLASSES },
+    Family { title: "Functions", package: "sklearn", classes: sklearn::function::CLASSES },
 ];
 
 /// The builder for a class. scikit-learn moves its classes between private modules, so only the library and the

@@ -17,6 +17,8 @@ import pandas as pd
 from scipy import sparse
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform"]
+# Of the transformers that targets go through; rows are then what comes out of `transform`.
+INVERSE = ["inverse_transform"]
 
 
 @dataclass
@@ -112,6 +114,8 @@ def write(case, folder):
     assert answers, f"{case.name} answers to nothing"
     if isinstance(case.rows, pd.DataFrame):
         rows = {"columns": [{"name": name, "values": plain(case.rows[name].tolist())} for name in case.rows]}
+    elif isinstance(case.rows, np.ndarray) and case.rows.dtype.kind in "OUb":
+        rows = {"columns": [{"name": None, "values": plain(column)} for column in case.rows.T]}
     elif isinstance(case.rows, list):
         rows = {"text": case.rows}
     else:

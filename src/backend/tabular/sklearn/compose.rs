@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Cells, Column, Data, Matrix, Sparse, Table, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -68,6 +68,11 @@ impl Estimator for Pipeline {
         self.up_to_last(rows, |last, data| last.transform(data))
     }
 
+    /// Of the features that the last step sees.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.up_to_last(rows, |last, data| last.contributions(data))
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         self.steps.iter().rev().try_fold(rows.clone(), |rows, step| step.inverse_transform(&rows))
     }
@@ -78,6 +83,10 @@ impl Estimator for Pipeline {
 
     fn takes_text(&self, column: usize) -> bool {
         self.steps.first().is_some_and(|step| step.takes_text(column))
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.steps.first()?.example(column)
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -138,7 +147,6 @@ fn weight(node: Node<'_>, name: &str) -> Result<f64> {
 /// All columns through several transformers.
 fn feature_union(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let mut parts = Vec::new();
-    let mut features = None;
     for transformer in node.read("transformer_list", Node::items)? {
         let [name, estimator] = transformer.tuple()?;
         let name = name.text()?;
@@ -146,16 +154,9 @@ fn feature_union(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estima
             continue;
         }
         let estimator = if is_passthrough(estimator) { None } else { Some(builder.build(estimator)?) };
-        features = features.or_else(|| estimator.as_ref().and_then(|estimator| estimator.features()));
-        parts.push((name, estimator));
+        parts.push(Part { weight: weight(node, name)?, name: name.into(), estimator, columns: Vec::new() });
     }
-    // Vectorizers do not say: they take one column of text.
-    let features = features.unwrap_or(1);
-    let part = |(name, estimator): (&str, Option<Box<dyn Estimator>>)| {
-        Ok(Part { weight: weight(node, name)?, name: name.into(), estimator, columns: (0..features).collect() })
-    };
-    let parts = parts.into_iter().map(part).collect::<Result<Vec<_>>>()?;
-    Ok(Box::new(FeatureUnion(ColumnTransformer { parts, features, sparse: false })))
+    Ok(Box::new(FeatureUnion(parts)))
 }
 
 impl Estimator for ColumnTransformer {
@@ -176,6 +177,13 @@ impl Estimator for ColumnTransformer {
         self.parts.iter().any(|part| {
             let place = part.columns.iter().position(|own| *own == column);
             place.is_some_and(|place| part.estimator.as_ref().is_some_and(|estimator| estimator.takes_text(place)))
+        })
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.parts.iter().find_map(|part| {
+            let place = part.columns.iter().position(|own| *own == column)?;
+            part.estimator.as_ref()?.example(place)
         })
     }
 
@@ -200,7 +208,14 @@ impl Part {
     }
 }
 
-struct FeatureUnion(ColumnTransformer);
+/// Parts that all see all columns.
+struct FeatureUnion(Vec<Part>);
+
+impl FeatureUnion {
+    fn estimators(&self) -> impl Iterator<Item = &dyn Estimator> {
+        self.0.iter().filter_map(|part| part.estimator.as_deref())
+    }
+}
 
 impl Estimator for FeatureUnion {
     fn can(&self, method: Method) -> bool {
@@ -208,22 +223,27 @@ impl Estimator for FeatureUnion {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let results = self.0.parts.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
+        let results = self.0.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
         let sparse = results.iter().any(|result| matches!(result, Data::Sparse(_)));
         beside(rows.rows(), results, sparse)
     }
 
     fn features(&self) -> Option<usize> {
-        Some(self.0.features)
+        // Vectorizers do not say: they take one column of text.
+        let vectorizers = self.0.iter().all(|part| part.estimator.is_some()).then_some(1);
+        self.estimators().find_map(Estimator::features).or(vectorizers)
     }
 
     fn takes_text(&self, column: usize) -> bool {
-        self.0.takes_text(column)
+        self.estimators().any(|estimator| estimator.takes_text(column))
     }
 }
 
 /// Results side by side, as one of what they are.
-fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
+///
+/// # Errors
+/// When text would have to become numbers, or there are too many of them.
+pub fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
     if parts.len() == 1 && !sparse {
         return Ok(parts.swap_remove(0));
     }
@@ -231,7 +251,7 @@ fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
         return Ok(Data::Sparse(sparse_beside(rows, &parts)?));
     }
     // A part that stays text makes the whole a table.
-    if parts.iter().any(|part| matches!(part, Data::Table(table) if has_text(table))) {
+    if parts.iter().any(has_text) {
         let columns = parts.iter().map(columns).collect::<Result<Vec<_>>>()?.concat();
         return Ok(Data::Table(Table { rows, columns }));
     }
@@ -242,20 +262,25 @@ fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
     Ok(Data::Dense(Matrix::beside(&matrices)))
 }
 
-fn has_text(table: &Table) -> bool {
-    table.columns.iter().any(|column| matches!(column.cells, Cells::Mixed(_)))
+/// Whether there are columns of other things than numbers.
+pub fn has_text(data: &Data) -> bool {
+    matches!(data, Data::Table(table) if table.columns.iter().any(|column| matches!(column.cells, Cells::Mixed(_))))
 }
 
-fn columns(data: &Data) -> Result<Vec<Column>> {
-    if let Data::Table(table) = data {
-        return Ok(table.columns.clone());
+pub fn columns(data: &Data) -> Result<Vec<Column>> {
+    match data {
+        Data::Table(table) => Ok(table.columns.clone()),
+        data => Ok(numbered(data.dense()?.as_ref())),
     }
-    let matrix = data.dense()?;
+}
+
+/// A matrix as columns without names.
+fn numbered(matrix: &Matrix) -> Vec<Column> {
     let column = |column: usize| {
         let values = matrix.iter_rows().map(|row| row[column]).collect();
         Column { name: None, cells: Cells::Numbers(values) }
     };
-    Ok((0..matrix.columns).map(column).collect())
+    (0..matrix.columns).map(column).collect()
 }
 
 fn sparse_beside(rows: usize, parts: &[Data]) -> Result<Sparse> {

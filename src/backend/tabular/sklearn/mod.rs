@@ -7,31 +7,47 @@ use super::estimator::{Builder, Estimator};
 use crate::error::Result;
 use crate::formats::{pickle, skops};
 
+pub mod adaboost;
 pub mod affine;
 pub mod bayes;
+pub mod calibrate;
+pub mod cells;
 pub mod cluster;
 pub mod compose;
 pub mod covariance;
 pub mod discriminant;
 pub mod distances;
+pub mod dummy;
+pub mod encode;
+pub mod ensembles;
+pub mod function;
 pub mod gaussian_process;
+pub mod histogram;
+pub mod impute;
+pub mod impute_knn;
 pub mod input;
+pub mod isolation;
 pub mod linear;
+pub mod members;
 pub mod mixture;
+pub mod multi;
 pub mod neighbors;
 pub mod neural;
+pub mod outputs;
 pub mod read;
 pub mod scale;
 pub mod search;
+pub mod stacking;
 pub mod svm;
 pub mod targets;
 pub mod trees;
+pub mod wrappers;
 
 /// Reads a fitted estimator from a `.joblib`, `.pkl` or `.pickle` file, or a `.skops` one.
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when the file is damaged, or holds something that is not supported.
 pub fn load(bytes: Bytes) -> Result<Box<dyn Estimator>> {
-    let (graph, root) = if bytes.starts_with(b"PK\x03\x04") { skops::read(bytes)? } else { pickle::read(bytes)? };
+    let (graph, root) = if skops::recognise(&bytes) { skops::read(bytes)? } else { pickle::read(bytes)? };
     Builder::default().build(graph.node(root))
 }

@@ -1,0 +1,133 @@
+//! Values that may be numbers, text, or missing: as the file has them, and how a request's are found among them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::read;
+use crate::backend::tabular::data::{Cell, Cells, Data};
+use crate::error::{Error, Result};
+use crate::formats::graph::{Elements, Node, Value};
+
+/// One value as Python has it. A number of numpy counts as Python's.
+pub fn cell(node: Node<'_>) -> Result<Cell> {
+    match node.value() {
+        Value::None => Ok(Cell::None),
+        Value::Bool(value) => Ok(Cell::Bool(*value)),
+        Value::Text(text) => Ok(Cell::Text(Arc::from(&**text))),
+        Value::Array(array) if array.is_scalar() => {
+            let mut cells = cells(node)?;
+            cells.pop().ok_or_else(|| node.expected("a value"))
+        }
+        _ => Ok(Cell::Number(node.float()?)),
+    }
+}
+
+/// The values of an array of numbers, bools, text or objects, or of a list.
+pub fn cells(node: Node<'_>) -> Result<Vec<Cell>> {
+    let Value::Array(array) = node.value() else { return node.items()?.map(cell).collect() };
+    match &array.elements {
+        Elements::Objects(items) => items.iter().map(|id| cell(node.at(*id))).collect(),
+        Elements::Plain { element, .. } if matches!(element.kind, b'U' | b'S') => {
+            Ok(array.texts()?.into_iter().map(|text| Cell::Text(text.into())).collect())
+        }
+        Elements::Plain { element, .. } => {
+            let is_bool = element.kind == b'b';
+            let cell = |value| if is_bool { Cell::Bool(value != 0.0) } else { Cell::Number(value) };
+            Ok(array.numbers()?.values.into_iter().map(cell).collect())
+        }
+    }
+}
+
+/// The categories of one column, found by value as Python compares: `True` is 1, and JSON's null is whichever of NaN
+/// and None there is.
+pub struct Categories {
+    pub count: usize,
+    texts: HashMap<Arc<str>, usize>,
+    numbers: HashMap<u64, usize>,
+    none: Option<usize>,
+    nan: Option<usize>,
+}
+
+impl Categories {
+    /// Reads one array of `categories_`.
+    ///
+    /// # Errors
+    /// When it holds something that is no category.
+    pub fn read(node: Node<'_>) -> Result<Categories> {
+        let cells = cells(node)?;
+        let mut categories =
+            Categories { count: cells.len(), texts: HashMap::new(), numbers: HashMap::new(), none: None, nan: None };
+        for (place, cell) in cells.into_iter().enumerate() {
+            match cell {
+                Cell::None => categories.none = Some(place),
+                Cell::Number(value) if value.is_nan() => categories.nan = Some(place),
+                Cell::Number(value) => drop(categories.numbers.entry(key(value)).or_insert(place)),
+                Cell::Bool(value) => {
+                    categories.numbers.entry(key(f64::from(u8::from(value)))).or_insert(place);
+                }
+                Cell::Text(text) => drop(categories.texts.entry(text).or_insert(place)),
+            }
+        }
+        Ok(categories)
+    }
+
+    /// Whether there are others than numbers.
+    pub fn has_text(&self) -> bool {
+        !self.texts.is_empty() || self.none.is_some()
+    }
+
+    fn number(&self, value: f64) -> Option<usize> {
+        if value.is_nan() { self.nan.or(self.none) } else { self.numbers.get(&key(value)).copied() }
+    }
+
+    fn find(&self, cell: &Cell) -> Option<usize> {
+        match cell {
+            Cell::None => self.none.or(self.nan),
+            Cell::Number(value) => self.number(*value),
+            Cell::Bool(value) => self.number(f64::from(u8::from(*value))),
+            Cell::Text(text) => self.texts.get(text).copied(),
+        }
+    }
+
+    /// The category of each row's value in a column; `None` where there is no such category.
+    ///
+    /// # Errors
+    /// When a number is infinite, or the rows are sparse.
+    pub fn places(&self, rows: &Data, column: usize) -> Result<Vec<Option<usize>>> {
+        let number = |value: f64| {
+            if value.is_infinite() {
+                return Err(Error::invalid("Input contains infinity or a value too large for dtype('float64')."));
+            }
+            Ok(self.number(value))
+        };
+        match rows {
+            Data::Dense(matrix) => matrix.iter_rows().map(|row| number(row[column])).collect(),
+            Data::Sparse(_) => Err(read::sparse()),
+            Data::Table(table) => match &table.columns[column].cells {
+                Cells::Numbers(values) => values.iter().map(|value| number(*value)).collect(),
+                Cells::Mixed(cells) => Ok(cells.iter().map(|cell| self.find(cell)).collect()),
+            },
+        }
+    }
+}
+
+/// Equal for equal numbers.
+fn key(value: f64) -> u64 {
+    (value + 0.0).to_bits() // minus zero is zero
+}
+
+/// The value of a row in a column, as Python would print it.
+pub fn repr(rows: &Data, row: usize, column: usize) -> String {
+    let cell = match rows {
+        Data::Dense(matrix) => Cell::Number(matrix.row(row)[column]),
+        Data::Table(table) => table.columns[column].cells.get(row),
+        Data::Sparse(_) => Cell::None,
+    };
+    match cell {
+        Cell::None => "None".to_owned(),
+        Cell::Number(value) => format!("{value:?}").to_lowercase(),
+        Cell::Bool(true) => "True".to_owned(),
+        Cell::Bool(false) => "False".to_owned(),
+        Cell::Text(text) => format!("'{}'", crate::tensor::Excerpt(&text)),
+    }
+}

@@ -1,0 +1,296 @@
+//! Encoders of categories. Whatever a category becomes is worked out when the model is read: a request's value is
+//! looked up once.
+
+use super::cells::{Categories, cells, repr};
+use crate::backend::tabular::data::{Data, Matrix, Sparse};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::error::{Error, Result};
+use crate::formats::graph::{Node, Value};
+
+pub const CLASSES: &[(&str, Build)] =
+    &[("OneHotEncoder", one_hot), ("OrdinalEncoder", ordinal), ("TargetEncoder", target)];
+
+/// What each category of a column becomes.
+struct Coding<Code> {
+    categories: Categories,
+    codes: Vec<Code>,
+    /// What values of no category become; `None` refuses them.
+    unknown: Option<Code>,
+}
+
+impl<Code> Coding<Code> {
+    /// The code of each row.
+    ///
+    /// # Errors
+    /// In scikit-learn's words, when a value is of no category and none may be.
+    fn of(&self, rows: &Data, column: usize) -> Result<Vec<&Code>> {
+        let places = self.categories.places(rows, column)?;
+        let code = |(row, place): (usize, Option<usize>)| match place {
+            Some(place) => Ok(&self.codes[place]),
+            None => self.unknown.as_ref().ok_or_else(|| {
+                let found = repr(rows, row, column);
+                Error::invalid(format!("Found unknown categories [{found}] in column {column} during transform"))
+            }),
+        };
+        places.into_iter().enumerate().map(code).collect()
+    }
+}
+
+/// `categories_` of every column, with what infrequent ones are grouped to since 1.1.
+struct Grouped<'g> {
+    categories: Vec<Categories>,
+    /// Of each column, the group of each category.
+    groups: Vec<Option<Vec<usize>>>,
+    /// Of each column, some infrequent category.
+    infrequent: Vec<Option<usize>>,
+    node: Node<'g>,
+}
+
+impl<'g> Grouped<'g> {
+    fn read(node: Node<'g>) -> Result<Grouped<'g>> {
+        let categories: Vec<Categories> =
+            node.read("categories_", |node| node.items()?.map(Categories::read).collect())?;
+        let columns = categories.len();
+        let mut grouped = Grouped { groups: vec![None; columns], infrequent: vec![None; columns], categories, node };
+        if node.read_some("_infrequent_enabled", Node::bool)? == Some(true) {
+            grouped.groups = grouped.of_each_column("_default_to_infrequent_mappings")?;
+            let infrequent = grouped.of_each_column("_infrequent_indices")?;
+            grouped.infrequent = infrequent.into_iter().map(|places| places?.first().copied()).collect();
+        }
+        for (column, categories) in grouped.categories.iter().enumerate() {
+            let mut places = grouped.groups[column].iter().flatten().chain(&grouped.infrequent[column]);
+            if places.any(|place| *place >= categories.count) {
+                return Err(Error::load(format!("column {column} groups categories that it does not have")));
+            }
+        }
+        Ok(grouped)
+    }
+
+    fn of_each_column(&self, name: &str) -> Result<Vec<Option<Vec<usize>>>> {
+        let places = |node: Node<'_>| -> Result<Option<Vec<usize>>> {
+            if node.is_none() {
+                return Ok(None);
+            }
+            let numbers = node.numbers()?.vector(None)?;
+            Ok(Some(numbers.into_iter().map(|place| if place < 0.0 { usize::MAX } else { place as usize }).collect()))
+        };
+        let all: Vec<_> = self.node.read(name, |node| node.items()?.map(places).collect::<Result<_>>())?;
+        if all.len() != self.categories.len() {
+            return Err(Error::load(format!("{name} are of {} columns, not {}", all.len(), self.categories.len())));
+        }
+        Ok(all)
+    }
+
+    /// The group of a category: itself, when they are not grouped.
+    fn group(&self, column: usize, category: usize) -> usize {
+        self.groups[column].as_ref().map_or(category, |groups| groups.get(category).copied().unwrap_or(category))
+    }
+
+    fn codings<Code>(
+        self,
+        mut code: impl FnMut(&Grouped<'g>, usize) -> Result<(Vec<Code>, Option<Code>)>,
+    ) -> Result<Vec<Coding<Code>>> {
+        let codes = (0..self.categories.len()).map(|column| code(&self, column)).collect::<Result<Vec<_>>>()?;
+        let coding = |(categories, (codes, unknown))| Coding { categories, codes, unknown };
+        Ok(self.categories.into_iter().zip(codes).map(coding).collect())
+    }
+}
+
+/// A column for each category, or group of infrequent ones, except those that are dropped.
+struct OneHot {
+    /// The column out that is 1, none when the category was dropped.
+    codings: Vec<Coding<Option<u32>>>,
+    columns: usize,
+    sparse: bool,
+    single: bool,
+}
+
+fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let grouped = Grouped::read(node)?;
+    let features = grouped.categories.len();
+    let unknown = node.read("handle_unknown", Node::text)?;
+    // `drop_idx_` was of groups until 1.3 said so with a name of its own.
+    let dropped = match node.some("_drop_idx_after_grouping").or_else(|| node.some("drop_idx_")) {
+        None => vec![None; features],
+        Some(dropped) => places(dropped)?,
+    };
+    if dropped.len() != features {
+        return Err(Error::load(format!("drop_idx_ is of {} columns, not {features}", dropped.len())));
+    }
+    let mut columns = 0_usize;
+    let codings = grouped.codings(|grouped, column| {
+        let count = grouped.categories[column].count;
+        let kept = (0..count).map(|category| grouped.group(column, category)).max().map_or(0, |most| most + 1);
+        let drop = dropped[column];
+        let code = |category: usize| {
+            let group = grouped.group(column, category);
+            let shift = match drop {
+                Some(drop) if group == drop => return None,
+                Some(drop) => usize::from(group > drop),
+                None => 0,
+            };
+            Some((columns + group - shift) as u32)
+        };
+        let unknown = match unknown {
+            "error" => None,
+            "ignore" => Some(None),
+            "infrequent_if_exist" | "warn" => Some(grouped.infrequent[column].and_then(code)),
+            other => return Err(unsupported("handle_unknown", other)),
+        };
+        let codes = (0..count).map(code).collect();
+        columns += kept - usize::from(drop.is_some_and(|drop| drop < kept));
+        Ok((codes, unknown))
+    })?;
+    // `sparse` was renamed in 1.2, and the old name stayed until 1.4.
+    let sparse = match node.find("sparse_output") {
+        Some(_) => node.read("sparse_output", Node::bool)?,
+        None => node.read("sparse", Node::bool)?,
+    };
+    Ok(Box::new(OneHot { codings, columns, sparse, single: is_single(node)? }))
+}
+
+/// Places, of which some may be None.
+fn places(node: Node<'_>) -> Result<Vec<Option<usize>>> {
+    let array = node.array()?;
+    match array.integers() {
+        Ok(places) => places.into_iter().map(|place| Ok(usize::try_from(place).ok())).collect(),
+        Err(_) => node.items()?.map(|item| if item.is_none() { Ok(None) } else { item.usize().map(Some) }).collect(),
+    }
+}
+
+/// Whether the option `dtype` says `float32`.
+fn is_single(node: Node<'_>) -> Result<bool> {
+    let Some(dtype) = node.some("dtype") else { return Ok(false) };
+    match dtype.value() {
+        Value::Name(name) => Ok(&*name.name == "float32"),
+        Value::ElementType(element) => Ok(element.kind == b'f' && element.size == 4),
+        Value::Text(text) => Ok(matches!(&**text, "float32" | "f4" | "<f4" | "f" | "single")),
+        _ => Err(dtype.expected("a dtype")),
+    }
+}
+
+impl Estimator for OneHot {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Transform
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        rows.check_columns(self.codings.len())?;
+        let codings = self.codings.iter().enumerate();
+        let codes = codings.map(|(column, coding)| coding.of(rows, column)).collect::<Result<Vec<_>>>()?;
+        let ones = |row: usize| codes.iter().filter_map(move |codes| *codes[row]);
+        if self.sparse {
+            let mut out = Sparse::with_columns(self.columns);
+            for row in 0..rows.rows() {
+                ones(row).for_each(|column| out.push(column as usize, 1.0));
+                out.end_row();
+            }
+            return Ok(Data::Sparse(out));
+        }
+        let mut out = Matrix { single: self.single, ..Matrix::zeros(rows.rows(), self.columns) };
+        for row in 0..out.rows {
+            ones(row).for_each(|column| out.row_mut(row)[column as usize] = 1.0);
+        }
+        Ok(Data::Dense(out))
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.codings.len())
+    }
+
+    fn takes_text(&self, column: usize) -> bool {
+        self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    }
+}
+
+/// Some numbers for each category.
+struct Numbered {
+    codings: Vec<Coding<Vec<f64>>>,
+    /// Numbers of a category.
+    width: usize,
+    single: bool,
+}
+
+/// A category's place among the others.
+fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let grouped = Grouped::read(node)?;
+    let unknown = match node.read("handle_unknown", Node::text)? {
+        "error" => None,
+        "use_encoded_value" => Some(vec![node.read("unknown_value", Node::float)?]),
+        other => return Err(unsupported("handle_unknown", other)),
+    };
+    // Before 1.1 the missing stayed missing.
+    let missing = node.find("encoded_missing_value").map_or(Ok(f64::NAN), Node::float)?;
+    let mut missing_at = vec![None; grouped.categories.len()];
+    if let Some(places) = node.some("_missing_indices") {
+        for (column, place) in places.entries()? {
+            if let Some(column) = missing_at.get_mut(column.usize()?) {
+                *column = Some(place.usize()?);
+            }
+        }
+    }
+    let codings = grouped.codings(|grouped, column| {
+        let code = |category: usize| {
+            let is_missing = missing_at[column] == Some(category);
+            vec![if is_missing { missing } else { grouped.group(column, category) as f64 }]
+        };
+        Ok(((0..grouped.categories[column].count).map(code).collect(), unknown.clone()))
+    })?;
+    Ok(Box::new(Numbered { codings, width: 1, single: is_single(node)? }))
+}
+
+/// A category's mean target, drawn towards the mean of all; one for each class when there are more than two.
+fn target(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let grouped = Grouped::read(node)?;
+    let width = match node.read("target_type_", Node::text)? {
+        "multiclass" => node.read("classes_", cells)?.len(),
+        _ => 1,
+    };
+    let means = node.read("target_mean_", |node| node.numbers()?.vector(Some(width)))?;
+    let encodings: Vec<Vec<f64>> = node.read("encodings_", |node| {
+        node.items()?.map(|encoding| encoding.numbers()?.vector(None)).collect::<Result<_>>()
+    })?;
+    if width == 0 || encodings.len() != grouped.categories.len() * width {
+        return Err(Error::load(format!(
+            "{} encodings_ for {} columns and {width} classes",
+            encodings.len(),
+            grouped.categories.len()
+        )));
+    }
+    let codings = grouped.codings(|grouped, column| {
+        let (count, encodings) = (grouped.categories[column].count, &encodings[column * width..][..width]);
+        if encodings.iter().any(|encoding| encoding.len() != count) {
+            return Err(Error::load(format!("encodings_ of column {column} are not of {count} categories")));
+        }
+        let code = |category: usize| encodings.iter().map(|encoding| encoding[category]).collect();
+        Ok(((0..count).map(code).collect(), Some(means.clone())))
+    })?;
+    Ok(Box::new(Numbered { codings, width, single: false }))
+}
+
+impl Estimator for Numbered {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Transform
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        rows.check_columns(self.codings.len())?;
+        let mut out = Matrix::zeros(rows.rows(), self.codings.len() * self.width);
+        for (column, coding) in self.codings.iter().enumerate() {
+            for (row, code) in coding.of(rows, column)?.into_iter().enumerate() {
+                out.row_mut(row)[column * self.width..][..self.width].copy_from_slice(code);
+            }
+        }
+        out.single = self.single;
+        out.rounded();
+        Ok(Data::Dense(out))
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.codings.len())
+    }
+
+    fn takes_text(&self, column: usize) -> bool {
+        self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    }
+}

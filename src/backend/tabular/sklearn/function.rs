@@ -1,0 +1,135 @@
+//! `FunctionTransformer`: a function of numpy, by name, applied to each number.
+
+use crate::backend::tabular::data::{Data, Matrix};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::error::{Error, Result};
+use crate::formats::graph::{Node, Value};
+
+use super::read;
+
+pub const CLASSES: &[(&str, Build)] = &[("FunctionTransformer", function_transformer)];
+
+/// From number to number.
+type Function = fn(f64) -> f64;
+
+/// Each number by itself, or everything as it is when there is no function. That is also what a fitted
+/// `ColumnTransformer` has for "passthrough", so it lets text through.
+struct FunctionTransformer {
+    features: Option<usize>,
+    function: Option<Function>,
+    inverse: Option<Function>,
+    /// Fails, in scikit-learn's words, when a number is NaN or infinite.
+    validate: bool,
+}
+
+fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    for arguments in ["kw_args", "inv_kw_args"] {
+        if node.some(arguments).is_some_and(|given| given.entries().map_or(true, |entries| entries.len() > 0)) {
+            return Err(unsupported(arguments, "{...}"));
+        }
+    }
+    Ok(Box::new(FunctionTransformer {
+        features: read::features(node)?,
+        function: function(node, "func")?,
+        inverse: function(node, "inverse_func")?,
+        validate: node.read("validate", Node::bool)?,
+    }))
+}
+
+fn function(node: Node<'_>, option: &str) -> Result<Option<Function>> {
+    let Some(given) = node.some(option) else { return Ok(None) };
+    let Value::Name(name) = given.value() else { return Err(unsupported(option, "a function of its own")) };
+    match find(&name.name).filter(|_| name.package() == "numpy") {
+        Some(function) => Ok(Some(function)),
+        None => Err(unsupported(option, name)),
+    }
+}
+
+/// numpy's function of this name.
+fn find(name: &str) -> Option<Function> {
+    Some(match name {
+        "abs" | "absolute" | "fabs" => f64::abs,
+        "arccos" => f64::acos,
+        "arccosh" => f64::acosh,
+        "arcsin" => f64::asin,
+        "arcsinh" => f64::asinh,
+        "arctan" => f64::atan,
+        "arctanh" => f64::atanh,
+        "around" | "rint" | "round" | "round_" => f64::round_ties_even,
+        "cbrt" => f64::cbrt,
+        "ceil" => f64::ceil,
+        "asarray" | "conjugate" | "positive" => |x| x,
+        "cos" => f64::cos,
+        "cosh" => f64::cosh,
+        "deg2rad" | "radians" => |x| x * (std::f64::consts::PI / 180.0),
+        "rad2deg" | "degrees" => |x| x * (180.0 / std::f64::consts::PI),
+        "exp" => f64::exp,
+        "exp2" => f64::exp2,
+        "expm1" => f64::exp_m1,
+        "fix" | "trunc" => f64::trunc,
+        "floor" => f64::floor,
+        "isfinite" => |x| f64::from(u8::from(x.is_finite())),
+        "isinf" => |x| f64::from(u8::from(x.is_infinite())),
+        "isnan" => |x| f64::from(u8::from(x.is_nan())),
+        "log" => f64::ln,
+        "log10" => f64::log10,
+        "log1p" => f64::ln_1p,
+        "log2" => f64::log2,
+        "logical_not" => |x| f64::from(u8::from(x == 0.0)),
+        "nan_to_num" => |x| if x.is_nan() { 0.0 } else { x.clamp(f64::MIN, f64::MAX) },
+        "negative" => |x| -x,
+        "reciprocal" => |x| 1.0 / x,
+        "sign" => |x| if x == 0.0 || x.is_nan() { x } else { x.signum() },
+        "signbit" => |x| f64::from(u8::from(x.is_sign_negative())),
+        "sin" => f64::sin,
+        "sinh" => f64::sinh,
+        "sqrt" => f64::sqrt,
+        "square" => |x| x * x,
+        "tan" => f64::tan,
+        "tanh" => f64::tanh,
+        _ => return None,
+    })
+}
+
+impl FunctionTransformer {
+    fn each(&self, function: Option<Function>, rows: &Data) -> Result<Data> {
+        if self.validate {
+            rows.dense()?.check_finite()?;
+        }
+        let Some(function) = function else { return Ok(rows.clone()) };
+        if let Data::Sparse(sparse) = rows {
+            if function(0.0) != 0.0 {
+                return Err(Error::invalid("the function of a sparse matrix does not map 0 to 0"));
+            }
+            let mut sparse = sparse.clone();
+            sparse.values.iter_mut().for_each(|value| *value = function(*value));
+            return Ok(Data::Sparse(sparse));
+        }
+        let mut rows = rows.dense()?.into_owned();
+        rows.values.iter_mut().for_each(|value| *value = function(*value));
+        rows.rounded();
+        Ok(Data::Dense(rows))
+    }
+}
+
+impl Estimator for FunctionTransformer {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Transform
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        self.each(self.function, rows)
+    }
+
+    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
+        Ok(self.each(self.inverse, &Data::Dense(rows.clone()))?.dense()?.into_owned())
+    }
+
+    fn features(&self) -> Option<usize> {
+        self.features
+    }
+
+    fn takes_text(&self, _column: usize) -> bool {
+        self.function.is_none() && !self.validate
+    }
+}

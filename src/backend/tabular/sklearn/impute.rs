@@ -1,0 +1,280 @@
+//! Transformers that know missing values: `SimpleImputer` and `MissingIndicator`.
+
+use super::cells::{cell, cells};
+use super::{compose, read};
+use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::error::{Error, Result};
+use crate::formats::graph::{Node, Value};
+
+pub const CLASSES: &[(&str, Build)] = &[("SimpleImputer", simple), ("MissingIndicator", indicator)];
+
+/// Which values are missing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Missing {
+    /// NaN and None, both of which JSON calls null.
+    Null,
+    Is(Cell),
+}
+
+impl Missing {
+    /// Reads the option `missing_values`.
+    pub fn read(node: Node<'_>) -> Result<Missing> {
+        let cell = node.read("missing_values", cell)?;
+        Ok(if cell.is_missing() { Missing::Null } else { Missing::Is(cell) })
+    }
+
+    pub fn number(&self, value: f64) -> bool {
+        match self {
+            Missing::Null => value.is_nan(),
+            Missing::Is(Cell::Number(missing)) => value == *missing,
+            Missing::Is(Cell::Bool(missing)) => value == f64::from(u8::from(*missing)),
+            Missing::Is(_) => false,
+        }
+    }
+
+    fn cell(&self, cell: &Cell) -> bool {
+        match (self, cell) {
+            (Missing::Null, cell) => cell.is_missing(),
+            (_, Cell::Number(value)) => self.number(*value),
+            (_, Cell::Bool(value)) => self.number(f64::from(u8::from(*value))),
+            (Missing::Is(missing), cell) => missing == cell,
+        }
+    }
+
+    /// scikit-learn's check of numbers: NaN may be there only when it means missing.
+    pub fn check(&self, rows: &Matrix) -> Result<()> {
+        if *self == Missing::Null { rows.check_not_infinite() } else { rows.check_finite() }
+    }
+
+    /// Whether a value is missing in each row of a column.
+    fn column(&self, rows: &Data, column: usize) -> Vec<bool> {
+        match rows {
+            Data::Dense(matrix) => matrix.iter_rows().map(|row| self.number(row[column])).collect(),
+            Data::Sparse(sparse) => {
+                let at = |row| sparse.row(row).find(|(at, _)| *at == column).is_some_and(|(_, v)| self.number(v));
+                (0..sparse.rows).map(at).collect()
+            }
+            Data::Table(table) => match &table.columns[column].cells {
+                Cells::Numbers(values) => values.iter().map(|value| self.number(*value)).collect(),
+                Cells::Mixed(cells) => cells.iter().map(|cell| self.cell(cell)).collect(),
+            },
+        }
+    }
+}
+
+/// A column of each feature that had missing values: 1 where one is missing.
+pub struct MissingIndicator {
+    missing: Missing,
+    features: usize,
+    columns: Vec<usize>,
+    /// `None` for whatever the rows are.
+    sparse: Option<bool>,
+    /// Refuses missing values in other columns.
+    error_on_new: bool,
+    takes_text: bool,
+}
+
+impl MissingIndicator {
+    pub fn read(node: Node<'_>) -> Result<MissingIndicator> {
+        let features = node.read("_n_features", Node::usize)?;
+        let columns = node.read("features_", |node| node.array()?.integers())?;
+        let columns = columns.into_iter().map(|column| usize::try_from(column).ok().filter(|it| *it < features));
+        let columns = columns.collect::<Option<Vec<_>>>();
+        let sparse = node.read("sparse", |node| match node.value() {
+            Value::Text(_) => Ok(None),
+            _ => node.bool().map(Some),
+        })?;
+        let error_on_new = node.read("error_on_new", Node::bool)?;
+        Ok(MissingIndicator {
+            missing: Missing::read(node)?,
+            features,
+            columns: columns.ok_or_else(|| Error::load("features_ are not of the columns"))?,
+            sparse,
+            error_on_new: error_on_new && node.read("features", Node::text)? == "missing-only",
+            takes_text: true,
+        })
+    }
+
+    /// The indicator that an imputer was fitted with when it adds one.
+    pub fn added(node: Node<'_>, features: usize) -> Result<Option<MissingIndicator>> {
+        if !node.read("add_indicator", Node::bool)? {
+            return Ok(None);
+        }
+        let indicator = node.read("indicator_", MissingIndicator::read)?;
+        if indicator.features != features {
+            return Err(Error::load(format!("indicator_ is of {} columns, not {features}", indicator.features)));
+        }
+        Ok(Some(indicator))
+    }
+
+    pub fn mask(&self, rows: &Data) -> Result<Data> {
+        if self.error_on_new {
+            for column in (0..self.features).filter(|column| !self.columns.contains(column)) {
+                if self.missing.column(rows, column).contains(&true) {
+                    return Err(Error::invalid(format!(
+                        "The features [{column}] have missing values in transform but have no missing values in fit."
+                    )));
+                }
+            }
+        }
+        if self.sparse.unwrap_or(matches!(rows, Data::Sparse(_))) {
+            let masks: Vec<Vec<bool>> = self.columns.iter().map(|column| self.missing.column(rows, *column)).collect();
+            let mut out = Sparse::with_columns(masks.len());
+            for row in 0..rows.rows() {
+                masks.iter().enumerate().for_each(|(column, mask)| out.push(column, f64::from(u8::from(mask[row]))));
+                out.end_row();
+            }
+            return Ok(Data::Sparse(out));
+        }
+        let mut out = Matrix::zeros(rows.rows(), self.columns.len());
+        for (place, column) in self.columns.iter().enumerate() {
+            for (row, missing) in self.missing.column(rows, *column).into_iter().enumerate() {
+                out.row_mut(row)[place] = f64::from(u8::from(missing));
+            }
+        }
+        Ok(Data::Dense(out))
+    }
+}
+
+fn indicator(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    Ok(Box::new(MissingIndicator::read(node)?))
+}
+
+impl Estimator for MissingIndicator {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Transform
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        rows.check_columns(self.features)?;
+        if let Data::Dense(matrix) = rows {
+            self.missing.check(matrix)?;
+        }
+        self.mask(rows)
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.features)
+    }
+
+    fn takes_text(&self, _column: usize) -> bool {
+        self.takes_text
+    }
+}
+
+/// A value of the column in place of each that is missing.
+struct SimpleImputer {
+    missing: Missing,
+    /// Columns that are kept, with what is put into them. Those without any value are dropped.
+    fills: Vec<(usize, Cell)>,
+    features: usize,
+    /// It was fitted with text, or with a mixture. 1.0 does not say: then it is as the rows are.
+    objects: Option<bool>,
+    strategy: Box<str>,
+    indicator: Option<MissingIndicator>,
+}
+
+fn simple(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let statistics = node.read("statistics_", cells)?;
+    let features = statistics.len();
+    let strategy = node.read("strategy", |node| match node.value() {
+        Value::Text(text) => Ok(text.clone()),
+        _ => Err(unsupported("strategy", "a function")),
+    })?;
+    // A constant stood for columns without any value too, until 1.8.
+    let keeps = node.read_some("keep_empty_features", Node::bool)? == Some(true)
+        || (*strategy == *"constant" && read::version(node) < (1, 8));
+    let is_nan = |cell: &Cell| matches!(cell, Cell::Number(value) if value.is_nan());
+    let fills = statistics.into_iter().enumerate().filter(|(_, cell)| keeps || !is_nan(cell)).collect();
+    let objects = node.read_some("_fit_dtype", |node| match node.value() {
+        Value::ElementType(element) => Ok(element.is_object()),
+        _ => Err(node.expected("a dtype")),
+    })?;
+    let objects = objects.or(matches!(&*strategy, "mean" | "median").then_some(false));
+    let indicator = MissingIndicator::added(node, features)?;
+    Ok(Box::new(SimpleImputer { missing: Missing::read(node)?, fills, features, objects, strategy, indicator }))
+}
+
+impl SimpleImputer {
+    fn dense(&self, rows: &Matrix) -> Result<Data> {
+        self.missing.check(rows)?;
+        let fills = self.fills.iter().map(|(column, fill)| Ok((*column, fill.number()?)));
+        let fills = fills.collect::<Result<Vec<_>>>()?;
+        let mut values = Vec::with_capacity(rows.rows * fills.len());
+        for row in rows.iter_rows() {
+            let filled = fills.iter().map(|(column, fill)| (row[*column], *fill));
+            values.extend(filled.map(|(value, fill)| if self.missing.number(value) { fill } else { value }));
+        }
+        let mut out = Matrix { rows: rows.rows, columns: fills.len(), values, single: rows.single };
+        out.rounded();
+        Ok(Data::Dense(out))
+    }
+
+    fn table(&self, rows: &Data) -> Result<Data> {
+        let columns = compose::columns(rows)?;
+        let column = |(column, fill): &(usize, Cell)| {
+            let Column { name, cells } = &columns[*column];
+            let cells = match (cells, fill) {
+                (Cells::Numbers(values), Cell::Number(fill)) => {
+                    let filled = |value: &f64| if self.missing.number(*value) { *fill } else { *value };
+                    Cells::Numbers(values.iter().map(filled).collect())
+                }
+                (cells, fill) => {
+                    let cells = (0..cells.len()).map(|row| cells.get(row));
+                    Cells::Mixed(cells.map(|cell| if self.missing.cell(&cell) { fill.clone() } else { cell }).collect())
+                }
+            };
+            Column { name: name.clone(), cells }
+        };
+        Ok(Data::Table(Table { rows: rows.rows(), columns: self.fills.iter().map(column).collect() }))
+    }
+
+    fn sparse(&self, rows: &Sparse) -> Result<Data> {
+        if self.missing.number(0.0) {
+            return Err(Error::invalid(
+                "Imputation not possible when missing_values == 0 and input is sparse. Provide a dense array instead.",
+            ));
+        }
+        let kept: Vec<usize> = self.fills.iter().map(|(column, _)| *column).collect();
+        let fills = self.fills.iter().map(|(_, fill)| fill.number()).collect::<Result<Vec<_>>>()?;
+        let Data::Sparse(kept) = Data::Sparse(rows.clone()).select(&kept) else { return Err(read::sparse()) };
+        let fill = |column: usize, value| if self.missing.number(value) { fills[column] } else { value };
+        Ok(Data::Sparse(kept.map_nonzero(fill)))
+    }
+}
+
+impl Estimator for SimpleImputer {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Transform
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        rows.check_columns(self.features)?;
+        let filled = match rows {
+            Data::Sparse(sparse) => self.sparse(sparse)?,
+            rows if self.objects.unwrap_or(compose::has_text(rows)) => self.table(rows)?,
+            rows => {
+                let numbers = rows.dense().map_err(|error| {
+                    error.context(format_args!("Cannot use {} strategy with non-numeric data", self.strategy))
+                })?;
+                self.dense(&numbers)?
+            }
+        };
+        match &self.indicator {
+            None => Ok(filled),
+            Some(indicator) => {
+                let sparse = matches!(filled, Data::Sparse(_));
+                compose::beside(rows.rows(), vec![filled, indicator.mask(rows)?], sparse)
+            }
+        }
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.features)
+    }
+
+    fn takes_text(&self, _column: usize) -> bool {
+        self.objects.unwrap_or_else(|| self.fills.iter().any(|(_, fill)| matches!(fill, Cell::Text(_))))
+    }
+}
