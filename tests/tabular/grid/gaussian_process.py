@@ -43,6 +43,11 @@ def models(random):
             model = gaussian_process.GaussianProcessClassifier(**options).fit(x, np.array(["no", "yes"])[y])
             # The approximation subtracts numbers that are thousands of times greater than the result.
             yield Case(f"GaussianProcessClassifier_{name}", model, random.few(columns), tolerance=1e-9)
+        for kind in ["one_vs_rest", "one_vs_one"] if random.wide else []:
+            x, y = random.classification(size, columns, 3)
+            model = gaussian_process.GaussianProcessClassifier(multi_class=kind).fit(x, y)
+            methods = ["predict", "predict_proba"] if kind == "one_vs_rest" else ["predict"]
+            yield Case(f"GaussianProcessClassifier_{kind}_{number}", model, random.few(columns), methods, 1e-9)
         x, y = random.regression(size, columns)
         model = gaussian_process.GaussianProcessRegressor(alpha=0.1, normalize_y=True)
         # A row's answers may be what is left of greater numbers.
