@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
+use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Labels, Matrix, Sparse, Table};
 use stoker::backend::tabular::estimator::{Estimator, Method};
 use stoker::backend::tabular::sklearn;
 
@@ -71,6 +71,9 @@ fn rows(value: &Value) -> Data {
             matrix.iter().map(|row| row.as_array().unwrap().iter().map(number).collect()).collect();
         let columns = rows.first().map_or(0, Vec::len);
         let single = value["single"].as_bool().unwrap();
+        if value["sparse"] == true {
+            return Data::Sparse(sparse(&rows));
+        }
         return Data::Dense(Matrix { rows: rows.len(), columns, values: rows.concat(), single });
     }
     let column = |name: Option<&str>, values: &[Value]| {
@@ -90,6 +93,19 @@ fn rows(value: &Value) -> Data {
         }
     };
     Data::Table(Table { rows: columns[0].cells.len(), columns })
+}
+
+fn sparse(rows: &[Vec<f64>]) -> Sparse {
+    let columns = rows.first().map_or(0, Vec::len);
+    let mut sparse = Sparse { rows: rows.len(), columns, starts: vec![0], ..Sparse::default() };
+    for row in rows {
+        for (column, value) in row.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+            sparse.indices.push(column as u32);
+            sparse.values.push(*value);
+        }
+        sparse.starts.push(sparse.indices.len());
+    }
+    sparse
 }
 
 fn number(value: &Value) -> f64 {

@@ -48,6 +48,12 @@ impl Matrix {
         Matrix { rows: self.rows, columns: columns.len(), values, single: self.single }
     }
 
+    #[must_use]
+    pub fn transposed(&self) -> Matrix {
+        let values = (0..self.columns).flat_map(|column| self.iter_rows().map(move |row| row[column])).collect();
+        Matrix { rows: self.columns, columns: self.rows, values, single: self.single }
+    }
+
     /// Matrices side by side.
     pub fn beside(parts: &[Matrix]) -> Matrix {
         let rows = parts.first().map_or(0, |part| part.rows);

@@ -122,7 +122,8 @@ pub trait Estimator: Send + Sync {
     }
 }
 
-fn lacks(method: Method) -> Error {
+/// For methods that an estimator does not have as it was fitted.
+pub fn lacks(method: Method) -> Error {
     Error::new(Kind::Unsupported, format!("the estimator has no {}", method.name()))
 }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import joblib
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform"]
 # Of the transformers that targets go through; rows are then what comes out of `transform`.
@@ -26,7 +27,7 @@ class Case:
 
     name: str
     model: object
-    rows: object  # a numpy array, a DataFrame, or a list of str
+    rows: object  # a numpy array, a matrix of scipy, a DataFrame, or a list of str
     methods: list = field(default_factory=lambda: list(METHODS))
     tolerance: float = 1e-12
 
@@ -56,6 +57,14 @@ class Random:
         if missing:
             x[self.rng.random(x.shape) < missing] = np.nan
         return x
+
+    def few(self, columns=5):
+        """Rows to predict: as few as tell right from wrong in the small grid, which is committed."""
+        return self.rows(columns, 10 if self.wide else 3)
+
+    def thin(self, x):
+        """A sparse matrix of half of the values."""
+        return sparse.csr_matrix(x * (self.rng.random(x.shape) < 0.5))
 
     def frame(self, rows=60, missing=0.0):
         """Mixed columns, as a data scientist's: numbers, text, bools, integers."""
@@ -110,7 +119,8 @@ def write(case, folder):
     elif isinstance(case.rows, list):
         rows = {"text": case.rows}
     else:
-        rows = {"matrix": plain(case.rows), "single": case.rows.dtype == np.float32}
+        kind = {"single": case.rows.dtype == np.float32, "sparse": sparse.issparse(case.rows)}
+        rows = {"matrix": plain(case.rows), **kind}
     with open(os.path.join(target, "case.json"), "w") as out:
         json.dump({"rows": rows, "tolerance": case.tolerance, "answers": answers}, out, ensure_ascii=False)
         out.write("\n")

@@ -6,7 +6,8 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear", "scale", "function", "impute", "encode"]
+FAMILIES = ["trees", "linear", "svm", "bayes", "neural", "neighbors", "cluster", "discriminant", "gaussian_process"]
+FAMILIES += ["scale", "function", "impute", "encode"]
 FAMILIES += ["histogram", "ensembles", "multi", "calibrate", "wrappers"]
 
 parser = argparse.ArgumentParser(description=__doc__)

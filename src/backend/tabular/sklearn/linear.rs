@@ -1,10 +1,13 @@
 //! Linear models: `x @ coef_.T + intercept_`, and what each class makes of it.
 
-use super::read::{self, decide, expit, softmax, two_columns};
+use super::affine::Linear;
+use super::read::{self, expit, softmax, two_columns};
+use super::targets::Targets;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
-use crate::formats::graph::{Node, Value};
+use crate::formats::graph::Node;
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("LinearRegression", regressor),
@@ -12,96 +15,41 @@ pub const CLASSES: &[(&str, Build)] = &[
     ("RidgeCV", regressor),
     ("Lasso", regressor),
     ("LassoCV", regressor),
+    ("LassoLars", regressor),
+    ("LassoLarsCV", regressor),
+    ("LassoLarsIC", regressor),
+    ("Lars", regressor),
+    ("LarsCV", regressor),
     ("ElasticNet", regressor),
     ("ElasticNetCV", regressor),
+    ("MultiTaskLasso", regressor),
+    ("MultiTaskLassoCV", regressor),
+    ("MultiTaskElasticNet", regressor),
+    ("MultiTaskElasticNetCV", regressor),
+    ("OrthogonalMatchingPursuit", regressor),
+    ("OrthogonalMatchingPursuitCV", regressor),
     ("BayesianRidge", regressor),
+    ("ARDRegression", regressor),
     ("HuberRegressor", regressor),
+    ("QuantileRegressor", regressor),
+    ("TheilSenRegressor", regressor),
+    ("RANSACRegressor", ransac),
     ("SGDRegressor", regressor),
+    ("PassiveAggressiveRegressor", regressor),
     ("LinearSVR", regressor),
     ("PoissonRegressor", log_regressor),
     ("GammaRegressor", log_regressor),
     ("TweedieRegressor", tweedie_regressor),
     ("LogisticRegression", logistic),
     ("LogisticRegressionCV", logistic),
-    ("RidgeClassifier", margin_classifier),
-    ("RidgeClassifierCV", margin_classifier),
+    ("RidgeClassifier", ridge_classifier),
+    ("RidgeClassifierCV", ridge_classifier),
     ("LinearSVC", margin_classifier),
     ("Perceptron", margin_classifier),
     ("PassiveAggressiveClassifier", margin_classifier),
     ("SGDClassifier", sgd_classifier),
+    ("SGDOneClassSVM", one_class),
 ];
-
-/// `x @ weights.T + bias`, one row of weights for each output.
-pub struct Linear {
-    outputs: usize,
-    features: usize,
-    weights: Vec<f64>,
-    bias: Vec<f64>,
-    /// `coef_` is one-dimensional, so `predict` is too.
-    flat: bool,
-}
-
-impl Linear {
-    /// Reads `coef_` and `intercept_`.
-    ///
-    /// # Errors
-    /// When they are missing or do not fit each other.
-    pub fn read(node: Node<'_>) -> Result<Linear> {
-        let coefficients = node.read("coef_", dense)?;
-        let flat = coefficients.0;
-        let (outputs, features, weights) = (coefficients.1, coefficients.2, coefficients.3);
-        let bias = node.read("intercept_", |node| node.numbers()?.vector(None))?;
-        let bias = match bias.len() {
-            1 => vec![bias[0]; outputs],
-            count if count == outputs => bias,
-            count => return Err(Error::load(format!("intercept_: expected {outputs} values, got {count}"))),
-        };
-        Ok(Linear { outputs, features, weights, bias, flat })
-    }
-
-    /// A column for each output.
-    ///
-    /// # Errors
-    /// When the rows hold NaN or infinity, or are not numbers.
-    pub fn apply(&self, rows: &Data) -> Result<Matrix> {
-        let mut out = Matrix::zeros(rows.rows(), self.outputs);
-        if let Data::Sparse(sparse) = rows {
-            for row in 0..sparse.rows {
-                let outs = out.row_mut(row);
-                for (output, out) in outs.iter_mut().enumerate() {
-                    let weights = &self.weights[output * self.features..][..self.features];
-                    *out = sparse.row(row).map(|(column, value)| value * weights[column]).sum::<f64>();
-                    *out += self.bias[output];
-                }
-            }
-            return Ok(out);
-        }
-        let dense = rows.dense()?;
-        dense.check_finite()?;
-        for (row, outs) in dense.iter_rows().zip(out.values.chunks_exact_mut(self.outputs)) {
-            for ((out, weights), bias) in outs.iter_mut().zip(self.weights.chunks_exact(self.features)).zip(&self.bias)
-            {
-                *out = row.iter().zip(weights).map(|(value, weight)| value * weight).sum::<f64>() + bias;
-            }
-        }
-        Ok(out)
-    }
-
-    fn target(&self, values: Vec<f64>) -> Target {
-        Target { values: Labels::Float(values), columns: (!self.flat).then_some(self.outputs) }
-    }
-}
-
-/// `coef_`, which `sparsify()` and `sparse_coef_` leave as a matrix of scipy.
-fn dense(node: Node<'_>) -> Result<(bool, usize, usize, Vec<f64>)> {
-    if let Value::Object(_) = node.value() {
-        return Err(Error::load("sparse coefficients are not supported: call densify() before saving"));
-    }
-    let numbers = node.numbers()?;
-    let flat = numbers.shape.len() < 2;
-    let (outputs, features, weights) = numbers.matrix()?;
-    Ok((flat, outputs, features, weights))
-}
 
 struct Regressor {
     linear: Linear,
@@ -124,8 +72,13 @@ fn tweedie_regressor(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Es
         "identity" => regressor(node, builder),
         "auto" if power <= 0.0 => regressor(node, builder),
         "auto" | "log" => log_regressor(node, builder),
-        other => Err(crate::backend::tabular::estimator::unsupported("link", other)),
+        other => Err(unsupported("link", other)),
     }
+}
+
+/// It answers as the estimator that it fitted to the inliers.
+fn ransac(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
+    node.read("estimator_", |estimator| builder.build(estimator))
 }
 
 impl Estimator for Regressor {
@@ -134,13 +87,13 @@ impl Estimator for Regressor {
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
-        let mut values = self.linear.apply(rows)?.values;
-        values.iter_mut().for_each(|value| *value = (self.inverse_link)(*value));
+        let mut values = self.linear.apply(rows)?;
+        values.values.iter_mut().for_each(|value| *value = (self.inverse_link)(*value));
         Ok(self.linear.target(values))
     }
 
     fn features(&self) -> Option<usize> {
-        Some(self.linear.features)
+        Some(self.linear.features())
     }
 }
 
@@ -157,37 +110,52 @@ enum Probabilities {
 
 struct Classifier {
     linear: Linear,
-    classes: Labels,
+    targets: Targets,
     probabilities: Probabilities,
 }
 
-fn classifier(node: Node<'_>, probabilities: Probabilities) -> Result<Box<dyn Estimator>> {
+fn classifier(node: Node<'_>, targets: Targets, probabilities: Probabilities) -> Result<Box<dyn Estimator>> {
     let linear = Linear::read(node)?;
-    let classes = read::classes(node)?;
-    let expected = if classes.len() == 2 { 1 } else { classes.len() };
     // A multinomial model of two classes has one row too.
-    if linear.outputs != expected || classes.len() < 2 {
-        return Err(Error::load(format!("coef_ has {} rows for {} classes", linear.outputs, classes.len())));
+    if linear.outputs() != targets.columns() {
+        return Err(Error::load(format!("coef_ has {} rows, expected {}", linear.outputs(), targets.columns())));
     }
-    Ok(Box::new(Classifier { linear, classes, probabilities }))
+    Ok(Box::new(Classifier { linear, targets, probabilities }))
+}
+
+fn classes(node: Node<'_>) -> Result<Targets> {
+    let classes = node.read("classes_", read::labels)?;
+    if classes.len() < 2 {
+        return Err(Error::load(format!("classes_ are {}, expected at least 2", classes.len())));
+    }
+    Ok(Targets::Classes(classes))
 }
 
 fn margin_classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    classifier(node, Probabilities::None)
+    classifier(node, classes(node)?, Probabilities::None)
+}
+
+fn ridge_classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    classifier(node, node.read("_label_binarizer", Targets::read)?, Probabilities::None)
 }
 
 /// As `LogisticRegression.predict_proba` decides between one-vs-rest and softmax.
 fn logistic(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let classes = node.read("classes_", read::labels)?.len();
+    let targets = classes(node)?;
     // 1.8 dropped the option; before, "auto" and "deprecated" meant one-vs-rest for two classes and for liblinear.
     let multi_class = node.some("multi_class").map(Node::text).transpose()?.unwrap_or("auto");
-    let liblinear = node.read_some("solver", Node::text)? == Some("liblinear");
+    // Until 1.5, newton-cholesky knew no more than liblinear.
+    let binary_solver = match node.read_some("solver", Node::text)? {
+        Some("liblinear") => true,
+        Some("newton-cholesky") => read::version(node) < (1, 6),
+        _ => false,
+    };
     let one_vs_rest = match multi_class {
         "ovr" | "warn" => true,
         "multinomial" => false,
-        _ => classes <= 2 || liblinear,
+        _ => targets.columns() == 1 || binary_solver,
     };
-    classifier(node, if one_vs_rest { Probabilities::OneVsRest } else { Probabilities::Softmax })
+    classifier(node, targets, if one_vs_rest { Probabilities::OneVsRest } else { Probabilities::Softmax })
 }
 
 fn sgd_classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -196,20 +164,17 @@ fn sgd_classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>>
         "modified_huber" => Probabilities::ModifiedHuber,
         _ => Probabilities::None,
     };
-    classifier(node, probabilities)
+    classifier(node, classes(node)?, probabilities)
 }
 
 impl Estimator for Classifier {
     fn can(&self, method: Method) -> bool {
-        match method {
-            Method::Predict | Method::DecisionFunction => true,
-            Method::PredictProba => self.probabilities != Probabilities::None,
-            Method::Transform | Method::Contributions => false,
-        }
+        matches!(method, Method::Predict | Method::DecisionFunction)
+            || (method == Method::PredictProba && self.probabilities != Probabilities::None)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
-        Ok(decide(&self.classes, &self.linear.apply(rows)?))
+        Ok(self.targets.decide(&self.linear.apply(rows)?, 0.0))
     }
 
     fn decision_function(&self, rows: &Data) -> Result<Matrix> {
@@ -219,6 +184,7 @@ impl Estimator for Classifier {
     fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
         let mut scores = self.linear.apply(rows)?;
         let binary = scores.columns == 1;
+        let single = scores.single;
         match self.probabilities {
             Probabilities::Softmax if binary => {
                 // Softmax over [-score, score].
@@ -229,34 +195,66 @@ impl Estimator for Classifier {
             Probabilities::Softmax => softmax(&mut scores),
             Probabilities::ModifiedHuber => {
                 scores.values.iter_mut().for_each(|score| *score = (score.clamp(-1.0, 1.0) + 1.0) / 2.0);
-                if binary {
-                    return Ok(vec![two_columns(scores.values.into_iter())]);
-                }
-                for row in 0..scores.rows {
-                    let row = scores.row_mut(row);
-                    if row.iter().sum::<f64>() == 0.0 {
-                        row.fill(1.0); // all classes equally likely
-                    }
-                    let sum: f64 = row.iter().sum();
-                    row.iter_mut().for_each(|value| *value /= sum);
-                }
+                // All classes are equally likely where none is likely at all.
+                let impossible = |row: &&mut [f64]| row.iter().all(|value| *value == 0.0);
+                scores = if binary {
+                    two_columns(scores.values.into_iter())
+                } else {
+                    scores.values.chunks_exact_mut(scores.columns).filter(impossible).for_each(|row| row.fill(1.0));
+                    shares(scores)
+                };
             }
             Probabilities::OneVsRest | Probabilities::None => {
                 scores.values.iter_mut().for_each(|score| *score = expit(*score));
-                if binary {
-                    return Ok(vec![two_columns(scores.values.into_iter())]);
-                }
-                for row in 0..scores.rows {
-                    let row = scores.row_mut(row);
-                    let sum: f64 = row.iter().sum();
-                    row.iter_mut().for_each(|value| *value /= sum);
-                }
+                scores = if binary { two_columns(scores.values.into_iter()) } else { shares(scores) };
             }
         }
+        scores.single = single;
+        scores.rounded();
         Ok(vec![scores])
     }
 
     fn features(&self) -> Option<usize> {
-        Some(self.linear.features)
+        Some(self.linear.features())
+    }
+}
+
+/// Each row divided by its sum.
+fn shares(mut scores: Matrix) -> Matrix {
+    for row in scores.values.chunks_exact_mut(scores.columns) {
+        let sum: f64 = row.iter().sum();
+        row.iter_mut().for_each(|value| *value /= sum);
+    }
+    scores
+}
+
+/// 1 for rows on the inner side of a plane, -1 for those beyond.
+struct OneClass(Linear);
+
+fn one_class(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let weights = node.read("coef_", super::input::matrix)?;
+    let offset = node.read("offset_", |node| node.numbers()?.vector(Some(1)))?;
+    if weights.rows != 1 {
+        return Err(Error::load(format!("coef_ has {} rows, expected one", weights.rows)));
+    }
+    Ok(Box::new(OneClass(Linear::new(weights, vec![-offset[0]])?)))
+}
+
+impl Estimator for OneClass {
+    fn can(&self, method: Method) -> bool {
+        matches!(method, Method::Predict | Method::DecisionFunction)
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        let inside = self.0.apply(rows)?.values.into_iter().map(|score| if score >= 0.0 { 1 } else { -1 });
+        Ok(Target::one(Labels::Int(inside.collect(), DType::Int32)))
+    }
+
+    fn decision_function(&self, rows: &Data) -> Result<Matrix> {
+        self.0.apply(rows)
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.0.features())
     }
 }

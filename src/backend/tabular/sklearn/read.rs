@@ -149,6 +149,16 @@ pub fn softmax(scores: &mut Matrix) {
     }
 }
 
+/// Turns each row of log likelihoods into probabilities, in place: `exp(x - logsumexp(x))`.
+pub fn normalise_logs(logs: &mut Matrix) {
+    for row in logs.values.chunks_exact_mut(logs.columns) {
+        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let shift = if most.is_finite() { most } else { 0.0 };
+        let sum = row.iter().map(|log| (log - shift).exp()).sum::<f64>().ln() + shift;
+        row.iter_mut().for_each(|log| *log = (*log - sum).exp());
+    }
+}
+
 /// `p` of the positive class as columns `1 - p` and `p`.
 pub fn two_columns(positive: impl ExactSizeIterator<Item = f64>) -> Matrix {
     let rows = positive.len();
