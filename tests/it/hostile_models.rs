@@ -105,8 +105,7 @@ fn rows(model: &dyn Estimator, random: &mut Random) -> Option<Data> {
             1 => Cell::Text("Ulm".into()),
             _ => Cell::Number(numbers[random.below(7) as usize]),
         };
-        let column =
-            |_| Column { name: None, cells: Cells::Mixed((0..3).map(|_| cell(&mut *random)).collect()) };
+        let column = |_| Column { name: None, cells: Cells::Mixed((0..3).map(|_| cell(&mut *random)).collect()) };
         let columns: Vec<Column> = (0..columns).map(column).collect();
         return Some(Data::Table(Table { rows: 3, columns }));
     }
@@ -120,13 +119,14 @@ fn rows(model: &dyn Estimator, random: &mut Random) -> Option<Data> {
 fn try_model(bytes: Vec<u8>, random: &mut Random) -> bool {
     let Ok(model) = sklearn::load(bytes.into()) else { return false };
     let Some(rows) = rows(&*model, random) else { return true };
-    for method in [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform] {
+    for method in Method::ALL {
         if model.can(method) {
             let _ = match method {
                 Method::Predict => model.predict(&rows).map(drop),
                 Method::PredictProba => model.predict_proba(&rows).map(drop),
                 Method::DecisionFunction => model.decision_function(&rows).map(drop),
                 Method::Transform => model.transform(&rows).map(drop),
+                Method::Contributions => model.contributions(&rows).map(drop),
             };
         }
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::data::{Data, Matrix, Target};
+use super::data::{Cell, Data, Matrix, Target};
 use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
+use crate::infer::EXPLANATION;
 
 /// scikit-learn's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,23 +14,37 @@ pub enum Method {
     PredictProba,
     DecisionFunction,
     Transform,
+    /// Not scikit-learn's: the Shapley values of `shap.TreeExplainer`.
+    Contributions,
 }
 
 impl Method {
+    pub const ALL: [Method; 5] =
+        [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform, Method::Contributions];
+
     pub const fn name(self) -> &'static str {
         match self {
             Method::Predict => "predict",
             Method::PredictProba => "predict_proba",
             Method::DecisionFunction => "decision_function",
             Method::Transform => "transform",
+            Method::Contributions => EXPLANATION,
         }
     }
 
     pub fn parse(name: &str) -> Option<Method> {
-        [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform]
-            .into_iter()
-            .find(|method| method.name() == name)
+        Method::ALL.into_iter().find(|method| method.name() == name)
     }
+}
+
+/// Shapley values, `[rows, outputs, features + 1]`: one for each feature, and at last the mean that they start from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contributions {
+    pub rows: usize,
+    pub outputs: usize,
+    /// Features and one.
+    pub columns: usize,
+    pub values: Vec<f64>,
 }
 
 /// A fitted estimator: rows in, answers out. It has as many columns in as it was fitted with: [`Builder::build`] puts a
@@ -72,6 +87,14 @@ pub trait Estimator: Send + Sync {
         Err(lacks(Method::Transform))
     }
 
+    /// What each feature contributes to the raw prediction of each output.
+    ///
+    /// # Errors
+    /// As [`Estimator::predict`].
+    fn contributions(&self, _rows: &Data) -> Result<Contributions> {
+        Err(lacks(Method::Contributions))
+    }
+
     /// Undoes `transform`, for the targets of a regression.
     ///
     /// # Errors
@@ -86,6 +109,11 @@ pub trait Estimator: Send + Sync {
     /// Whether this column may hold something else than numbers.
     fn takes_text(&self, _column: usize) -> bool {
         false
+    }
+
+    /// A value that this column took when the estimator was fitted, for encoders that take no others.
+    fn example(&self, _column: usize) -> Option<Cell> {
+        None
     }
 
     /// Whether this column makes a difference: one that is dropped may be left out of a request.
@@ -196,6 +224,10 @@ impl Estimator for Checked {
         self.check(Method::Transform, rows)?.transform(rows)
     }
 
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.check(Method::Contributions, rows)?.contributions(rows)
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         self.inner.inverse_transform(rows)
     }
@@ -206,6 +238,10 @@ impl Estimator for Checked {
 
     fn takes_text(&self, column: usize) -> bool {
         self.inner.takes_text(column)
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.inner.example(column)
     }
 
     fn uses(&self, column: usize) -> bool {

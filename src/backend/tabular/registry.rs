@@ -1,7 +1,7 @@
 //! Every class of estimator that is served, by family: the one list that loading, the documentation and its test share.
 
 use super::estimator::Build;
-use super::sklearn;
+use super::{lightgbm, sklearn, xgboost};
 use crate::formats::graph::Name;
 
 /// Estimators of one kind.
@@ -26,6 +26,8 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Baselines", package: "sklearn", classes: sklearn::dummy::CLASSES },
     Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
+    Family { title: "xgboost", package: "xgboost", classes: xgboost::CLASSES },
+    Family { title: "lightgbm", package: "lightgbm", classes: lightgbm::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
     Family { title: "Missing values", package: "sklearn", classes: sklearn::impute::CLASSES },
     Family { title: "Missing values by neighbours", package: "sklearn", classes: sklearn::impute_knn::CLASSES },

@@ -146,7 +146,7 @@ impl Classifier {
 
 impl Estimator for Classifier {
     fn can(&self, method: Method) -> bool {
-        method != Method::Transform
+        matches!(method, Method::Predict | Method::PredictProba | Method::DecisionFunction)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

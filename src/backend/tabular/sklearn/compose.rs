@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Cells, Column, Data, Matrix, Sparse, Table, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -68,6 +68,11 @@ impl Estimator for Pipeline {
         self.up_to_last(rows, |last, data| last.transform(data))
     }
 
+    /// Of the features that the last step sees.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.up_to_last(rows, |last, data| last.contributions(data))
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         self.steps.iter().rev().try_fold(rows.clone(), |rows, step| step.inverse_transform(&rows))
     }
@@ -78,6 +83,10 @@ impl Estimator for Pipeline {
 
     fn takes_text(&self, column: usize) -> bool {
         self.steps.first().is_some_and(|step| step.takes_text(column))
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.steps.first()?.example(column)
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -168,6 +177,13 @@ impl Estimator for ColumnTransformer {
         self.parts.iter().any(|part| {
             let place = part.columns.iter().position(|own| *own == column);
             place.is_some_and(|place| part.estimator.as_ref().is_some_and(|estimator| estimator.takes_text(place)))
+        })
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.parts.iter().find_map(|part| {
+            let place = part.columns.iter().position(|own| *own == column)?;
+            part.estimator.as_ref()?.example(place)
         })
     }
 

@@ -315,8 +315,8 @@ impl Estimator for VotingClassifier {
         match method {
             Method::Predict => true,
             Method::PredictProba => self.soft,
-            Method::DecisionFunction => false,
             Method::Transform => self.flat,
+            Method::DecisionFunction | Method::Contributions => false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::read::{self, decide, expit, softmax, two_columns};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -175,7 +175,7 @@ fn categories(left: &[f64; 8], known: Set, missing_left: bool) -> Categories {
     let unknown_left = if missing_left { u64::MAX } else { 0 };
     let words = left.as_chunks::<2>().0.iter().zip(known);
     let words = words.map(|([low, high], known)| (*low as u64 | (*high as u64) << 32) | (!known & unknown_left));
-    Categories { left: words.collect(), others_left: missing_left, nan_left: missing_left }
+    Categories { left: words.collect(), others_left: missing_left, nan_left: missing_left, toward_zero: false }
 }
 
 impl Input {
@@ -220,6 +220,8 @@ impl Estimator for Histogram {
         match method {
             Method::Predict => true,
             Method::PredictProba | Method::DecisionFunction => self.classes.is_some(),
+            // As shap, which does not know categories.
+            Method::Contributions => matches!(self.input, Input::AsIs),
             Method::Transform => false,
         }
     }
@@ -243,6 +245,10 @@ impl Estimator for Histogram {
         }
         softmax(&mut raw);
         Ok(vec![raw])
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.forest.explain(&*self.input.apply(rows)?, &self.baseline)
     }
 
     fn features(&self) -> Option<usize> {

@@ -204,7 +204,7 @@ impl Estimator for Classifier {
         match method {
             Method::Predict | Method::DecisionFunction => true,
             Method::PredictProba => self.probabilities != Probabilities::None,
-            Method::Transform => false,
+            Method::Transform | Method::Contributions => false,
         }
     }
 

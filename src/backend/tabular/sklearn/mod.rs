@@ -34,6 +34,6 @@ pub mod wrappers;
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when the file is damaged, or holds something that is not supported.
 pub fn load(bytes: Bytes) -> Result<Box<dyn Estimator>> {
-    let (graph, root) = if bytes.starts_with(b"PK\x03\x04") { skops::read(bytes)? } else { pickle::read(bytes)? };
+    let (graph, root) = if skops::recognise(&bytes) { skops::read(bytes)? } else { pickle::read(bytes)? };
     Builder::default().build(graph.node(root))
 }

@@ -124,7 +124,7 @@ impl Estimator for OneVsRest {
         match method {
             Method::Predict => true,
             Method::PredictProba | Method::DecisionFunction => self.can_all(method),
-            Method::Transform => false,
+            Method::Transform | Method::Contributions => false,
         }
     }
 
@@ -320,7 +320,7 @@ fn constant(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 
 impl Estimator for Constant {
     fn can(&self, method: Method) -> bool {
-        method != Method::Transform
+        matches!(method, Method::Predict | Method::PredictProba | Method::DecisionFunction)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

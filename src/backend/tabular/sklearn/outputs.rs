@@ -141,7 +141,7 @@ impl Estimator for Chain {
         let known = match method {
             Method::Predict => true,
             Method::PredictProba | Method::DecisionFunction => self.classifies,
-            Method::Transform => false,
+            Method::Transform | Method::Contributions => false,
         };
         known && self.estimators.iter().all(|estimator| estimator.can(method))
     }

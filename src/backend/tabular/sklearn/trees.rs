@@ -4,11 +4,11 @@
 
 use super::read::{self, argmax, expit, softmax, two_columns};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
-use crate::formats::trees::{Kind, Missing, Node as TreeNode, Test, Tree};
+use crate::formats::trees::{Kind as NodeKind, Missing, Node as TreeNode, Test, Tree};
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("DecisionTreeClassifier", tree),
@@ -59,7 +59,7 @@ pub fn read_tree(node: Node<'_>) -> Result<ReadTree> {
     for id in 0..count {
         let kind = if lefts[id] < 0.0 {
             tree.leaves.extend_from_slice(&values.values[id * width..][..width]);
-            Kind::Leaf { index: (tree.leaves.len() / width - 1) as u32 }
+            NodeKind::Leaf { index: (tree.leaves.len() / width - 1) as u32 }
         } else {
             let test = Test::AtMost {
                 threshold: thresholds[id],
@@ -69,7 +69,7 @@ pub fn read_tree(node: Node<'_>) -> Result<ReadTree> {
             if features[id] < 0.0 || rights[id] < 0.0 {
                 return Err(Error::load(format!("node {id}: feature {}, right child {}", features[id], rights[id])));
             }
-            Kind::Split { feature: features[id] as u32, test, left: lefts[id] as u32, right: rights[id] as u32 }
+            NodeKind::Split { feature: features[id] as u32, test, left: lefts[id] as u32, right: rights[id] as u32 }
         };
         tree.nodes.push(TreeNode { cover: covers[id], kind });
     }
@@ -215,7 +215,20 @@ impl Averaging {
 
 impl Estimator for Averaging {
     fn can(&self, method: Method) -> bool {
-        method == Method::Predict || (method == Method::PredictProba && self.outputs.is_classifier())
+        match method {
+            Method::Predict | Method::Contributions => true,
+            Method::PredictProba => self.outputs.is_classifier(),
+            _ => false,
+        }
+    }
+
+    /// Of the class shares, or of the mean.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        let rows = rows.dense()?;
+        check(&rows, self.knows_missing)?;
+        let mut parts = self.forest.explain(&rows, &vec![0.0; self.forest.outputs()])?;
+        parts.values.iter_mut().for_each(|value| *value /= self.forest.trees() as f64);
+        Ok(parts)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
@@ -382,6 +395,17 @@ impl Estimator for Boosting {
             Method::Predict => true,
             Method::PredictProba | Method::DecisionFunction => self.classes.is_some(),
             Method::Transform => false,
+            Method::Contributions => matches!(self.start, Start::Constant(_)),
+        }
+    }
+
+    /// Of the raw predictions.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        let rows = rows.dense()?;
+        check(&rows, false)?;
+        match &self.start {
+            Start::Constant(start) => self.forest.explain(&rows, start),
+            Start::Estimator(_) => Err(Error::new(Kind::Unsupported, "boosting from another model is not explained")),
         }
     }
 
