@@ -86,7 +86,7 @@ struct Classifier {
 }
 
 fn classifier(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let classes = node.read("classes_", read::labels)?;
+    let classes = read::classes(node)?;
     if classes.len() < 2 {
         return Err(Error::load("a model of one class is not supported"));
     }
