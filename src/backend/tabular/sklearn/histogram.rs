@@ -218,12 +218,24 @@ impl Histogram {
 impl Estimator for Histogram {
     fn can(&self, method: Method) -> bool {
         match method {
-            Method::Predict => true,
+            Method::Predict | Method::Contributions => true,
             Method::PredictProba | Method::DecisionFunction => self.classes.is_some(),
-            // As shap, which does not know categories.
-            Method::Contributions => matches!(self.input, Input::AsIs),
             Method::Transform => false,
         }
+    }
+
+    /// Of the raw predictions.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        let mut parts = self.forest.explain(self.input.apply(rows)?.as_ref(), &self.baseline)?;
+        if let Input::Encoded { categorical, numerical, .. } = &self.input {
+            // Back from the encoder's order of columns to the request's.
+            for part in parts.values.chunks_exact_mut(parts.columns) {
+                let encoded = part.to_vec();
+                let places = categorical.iter().chain(numerical);
+                places.zip(encoded).for_each(|(place, value)| part[*place] = value);
+            }
+        }
+        Ok(parts)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
@@ -245,10 +257,6 @@ impl Estimator for Histogram {
         }
         softmax(&mut raw);
         Ok(vec![raw])
-    }
-
-    fn contributions(&self, rows: &Data) -> Result<Contributions> {
-        self.forest.explain(&*self.input.apply(rows)?, &self.baseline)
     }
 
     fn features(&self) -> Option<usize> {
