@@ -133,6 +133,38 @@ fn try_model(bytes: Vec<u8>, random: &mut Random) -> bool {
     true
 }
 
+/// A list of a hundred thousand estimators that are all the same one, which is some kilobytes large.
+#[test]
+fn an_estimator_that_is_there_again_and_again_is_refused() {
+    let name = |name: &str| [b"X", &(name.len() as u32).to_le_bytes()[..], name.as_bytes()].concat();
+    let number = [&b"G"[..], &1.5_f64.to_be_bytes()].concat();
+    let linear = [
+        b"csklearn.linear_model._base\nLinearRegression\n)\x81}(",
+        &name("coef_")[..],
+        b"](",
+        &number.repeat(1000),
+        b"e",
+        &name("intercept_"),
+        &number,
+        b"ub",
+    ]
+    .concat();
+    let voting = [
+        b"\x80\x02csklearn.ensemble._voting\nVotingRegressor\n)\x81}(",
+        &name("weights")[..],
+        b"N",
+        &name("estimators_"),
+        b"](",
+        &linear,
+        b"q\x01",
+        &b"h\x01".repeat(100_000),
+        b"eub.",
+    ]
+    .concat();
+    let error = sklearn::load(voting.into()).err().unwrap();
+    assert!(error.message().contains("repeats long values"), "{error}");
+}
+
 /// `FUZZ_CASES` asks for more, `FUZZ_FIRST` for others.
 #[test]
 fn mutated_models_are_refused_or_answer() {
@@ -153,6 +185,5 @@ fn mutated_models_are_refused_or_answer() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    println!("{loaded} of {count} load");
     assert!(loaded > count / 20, "only {loaded} of {count} models still load: the mutations are too coarse");
 }

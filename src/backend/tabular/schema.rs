@@ -16,9 +16,15 @@ use crate::tensor::DType;
 pub fn of_estimator(root: Node<'_>, estimator: &dyn Estimator) -> Result<TableSpec> {
     let first = first_step(root);
     let names = first.read_some("feature_names_in_", Node::texts)?.unwrap_or_default();
+    if let Some(features) = estimator.features().filter(|features| *features > MAX_COLUMNS) {
+        return Err(Error::load(format!("the model takes {features} columns, at most {MAX_COLUMNS} are supported")));
+    }
     let ignores_unknown = first.class().is_some_and(|class| &*class.name == "ColumnTransformer");
     Ok(columns(estimator, &names, ignores_unknown))
 }
+
+/// More than anyone sends: a file may say any number.
+const MAX_COLUMNS: usize = 1 << 20;
 
 /// The columns of an estimator whose names, if any, are known. Names that are not as many as its columns are none.
 pub fn columns(estimator: &dyn Estimator, names: &[String], ignores_unknown: bool) -> TableSpec {
@@ -78,6 +84,7 @@ fn first_step(root: Node<'_>) -> Node<'_> {
                 let first = steps.items().ok()?.next()?;
                 first.tuple::<2>().ok().map(|[_, estimator]| estimator)
             }),
+            Some("FrozenEstimator") => node.some("estimator"),
             Some(_) => node.some("best_estimator_"),
             None => None,
         };

@@ -6,7 +6,7 @@ use super::estimator::{Build, Builder, Contributions, Estimator, Method, unsuppo
 use super::forest::{self, InputPrecision};
 use super::sklearn::read::{self, argmax};
 use crate::error::{Error, Result};
-use crate::formats::graph::{Node, Value};
+use crate::formats::graph::Node;
 use crate::formats::xgboost::{self as format, Linear, Model, Transform};
 
 pub const CLASSES: &[(&str, Build)] = &[
@@ -167,10 +167,7 @@ impl Estimator for Booster {
 
 /// The model inside a pickled `xgboost.core.Booster`.
 fn read_pickled(node: Node<'_>) -> Result<Model> {
-    node.read("handle", |handle| match handle.value() {
-        Value::Bytes(bytes) => format::read(bytes),
-        _ => Err(handle.expected("a serialized booster")),
-    })
+    node.read("handle", |handle| format::read(handle.bytes()?))
 }
 
 /// A booster from a file of its own, as the class that saved it sees it: `Booster` unless something else is said.

@@ -146,6 +146,14 @@ impl Array {
         }
     }
 
+    /// What the elements take.
+    pub fn bytes(&self) -> usize {
+        match &self.elements {
+            Elements::Plain { data, .. } => data.len(),
+            Elements::Objects(items) => size_of_val(items.as_slice()),
+        }
+    }
+
     /// One element without dimensions, as numpy's scalars are.
     pub fn is_scalar(&self) -> bool {
         self.shape.is_empty()

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -110,9 +111,17 @@ impl Object {
 }
 
 /// All values of one file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Graph {
     values: Vec<Value>,
+    /// Bytes that may still be read out of values; see [`Graph::limit_reading`].
+    readable: AtomicUsize,
+}
+
+impl Default for Graph {
+    fn default() -> Graph {
+        Graph { values: Vec::new(), readable: AtomicUsize::new(usize::MAX) }
+    }
 }
 
 /// More values than any model we serve has; with some 50 bytes each, a bound on what a hostile file can take.
@@ -128,6 +137,21 @@ impl Graph {
         self.values.push(value);
         #[allow(clippy::cast_possible_truncation)] // bounded by MAX_VALUES
         Ok(Id(self.values.len() as u32 - 1))
+    }
+
+    /// Bounds what may be read out of all values together, by the size of their file. Estimators share values: some
+    /// a few times, as folds of a cross-validation do with a model that was fitted before; a hostile file a million
+    /// times, which would take a million times the memory.
+    pub fn limit_reading(&mut self, file: usize) {
+        const ALWAYS: usize = 256 << 20;
+        const PER_BYTE: usize = 64;
+        self.readable = AtomicUsize::new(file.saturating_mul(PER_BYTE).saturating_add(ALWAYS));
+    }
+
+    fn charge(&self, bytes: usize) -> Result<()> {
+        let spend = |left: usize| left.checked_sub(bytes);
+        let spent = self.readable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
+        spent.map(drop).map_err(|_| repeated())
     }
 
     pub fn value(&self, id: Id) -> &Value {
@@ -170,7 +194,7 @@ const MAX_LISTED_NUMBERS: usize = 1 << 22;
 const MAX_LISTED_TEXT: usize = 1 << 27;
 
 fn repeated() -> Error {
-    Error::load("a list repeats long values: this is not a model")
+    Error::load("the file repeats long values: this is not a model")
 }
 
 /// Copies texts, up to a bound.
@@ -305,7 +329,7 @@ impl<'g> Node<'g> {
 
     pub fn text(self) -> Result<&'g str> {
         match self.value() {
-            Value::Text(text) => Ok(text),
+            Value::Text(text) => self.graph.charge(text.len()).map(|()| &**text),
             Value::Array(array) if array.is_scalar() => match &array.elements {
                 Elements::Objects(items) => self.at(items[0]).text(),
                 Elements::Plain { .. } => Err(self.expected("a str")),
@@ -325,6 +349,7 @@ impl<'g> Node<'g> {
             Value::Object(object) if !object.items.is_empty() => &object.items,
             _ => return Err(self.expected("a list")),
         };
+        self.graph.charge(size_of_val(items.as_slice()))?;
         Ok(items.iter().map(move |id| self.at(*id)))
     }
 
@@ -332,7 +357,7 @@ impl<'g> Node<'g> {
     pub fn texts(self) -> Result<Vec<String>> {
         match self.value() {
             Value::Array(array) => match &array.elements {
-                Elements::Plain { .. } => array.texts(),
+                Elements::Plain { .. } => self.array()?.texts(),
                 Elements::Objects(_) => self.items().and_then(own),
             },
             _ => self.items().and_then(own),
@@ -353,20 +378,28 @@ impl<'g> Node<'g> {
             Value::Object(object) => &object.entries,
             _ => return Err(self.expected("a dict")),
         };
+        self.graph.charge(size_of_val(entries.as_slice()))?;
         Ok(entries.iter().map(move |(key, value)| (self.at(*key), self.at(*value))))
     }
 
     pub fn array(self) -> Result<&'g Array> {
         match self.value() {
-            Value::Array(array) => Ok(array),
+            Value::Array(array) => self.graph.charge(array.bytes()).map(|()| &**array),
             _ => Err(self.expected("an array")),
+        }
+    }
+
+    pub fn bytes(self) -> Result<&'g Bytes> {
+        match self.value() {
+            Value::Bytes(bytes) => self.graph.charge(bytes.len()).map(|()| bytes),
+            _ => Err(self.expected("bytes")),
         }
     }
 
     /// An array of numbers, or (nested) lists of numbers, or one number.
     pub fn numbers(self) -> Result<Numbers> {
         match self.value() {
-            Value::Array(array) => match &array.elements {
+            Value::Array(array) => match &self.array()?.elements {
                 Elements::Plain { .. } => array.numbers(),
                 Elements::Objects(items) => {
                     let values = items.iter().map(|id| self.at(*id).float()).collect::<Result<_>>()?;

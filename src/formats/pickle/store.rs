@@ -26,6 +26,7 @@ impl Store {
     pub fn new(bytes: Bytes) -> Result<Store> {
         let budget = Budget::of(bytes.len());
         let mut graph = Graph::default();
+        graph.limit_reading(bytes.len());
         let none = graph.push(Value::None)?;
         let bools = [graph.push(Value::Bool(false))?, graph.push(Value::Bool(true))?];
         let empty = graph.push(Value::Tuple(Vec::new()))?;

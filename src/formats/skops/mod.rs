@@ -29,6 +29,8 @@ pub fn recognise(bytes: &[u8]) -> bool {
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when it is damaged, or names a class that no model has.
 pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
+    let mut graph = Graph::default();
+    graph.limit_reading(bytes.len());
     let zip = Zip::open(bytes).map_err(|error| error.context("skops file"))?;
     let text = zip.read("schema.json")?;
     let mut budget = Budget::of(text.len());
@@ -37,14 +39,8 @@ pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
         Some(Json::Int(protocol)) => *protocol,
         _ => return Err(Error::load("schema.json: no protocol number: is this a skops file?")),
     };
-    let mut reader = Reader {
-        zip,
-        graph: Graph::default(),
-        budget,
-        shared: HashMap::new(),
-        names: HashMap::new(),
-        files: HashMap::new(),
-    };
+    let mut reader =
+        Reader { zip, graph, budget, shared: HashMap::new(), names: HashMap::new(), files: HashMap::new() };
     let root = reader.node(&schema).map_err(|error| {
         let newer =
             if protocol > PROTOCOL { format!(" of protocol {protocol}, newer than {PROTOCOL}") } else { String::new() };

@@ -86,7 +86,7 @@ struct Classifier {
 }
 
 fn classifier(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let classes = node.read("classes_", read::labels)?;
+    let classes = read::classes(node)?;
     if classes.len() < 2 {
         return Err(Error::load("a model of one class is not supported"));
     }
@@ -146,7 +146,7 @@ impl Classifier {
 
 impl Estimator for Classifier {
     fn can(&self, method: Method) -> bool {
-        method != Method::Transform
+        matches!(method, Method::Predict | Method::PredictProba | Method::DecisionFunction)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

@@ -43,7 +43,7 @@ enum Calibrator {
 }
 
 fn calibrated(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let classes = node.read("classes_", read::labels)?;
+    let classes = read::classes(node)?;
     if classes.len() < 2 {
         return Err(Error::load("a model of one class is not supported"));
     }

@@ -36,7 +36,7 @@ enum Bag {
 
 fn bagging_classifier(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let features = node.read("n_features_in_", Node::usize)?;
-    let own = node.read("classes_", read::labels)?;
+    let own = read::classes(node)?;
     let members = Member::with_columns(node, features)?;
     let count = members.len() as f64;
     let places = members.iter().map(|member| places(member.node, own.len())).collect::<Result<Vec<_>>>()?;
@@ -290,7 +290,7 @@ fn voting_classifier(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Es
     let soft = node.read("voting", Node::text)? == "soft";
     Ok(Box::new(VotingClassifier {
         voters: Voters::read(node, builder)?,
-        classes: node.read("classes_", read::labels)?,
+        classes: read::classes(node)?,
         soft,
         flat: !soft || node.read("flatten_transform", Node::bool)?,
     }))
@@ -315,8 +315,8 @@ impl Estimator for VotingClassifier {
         match method {
             Method::Predict => true,
             Method::PredictProba => self.soft,
-            Method::DecisionFunction | Method::Contributions => false,
             Method::Transform => self.flat,
+            Method::DecisionFunction | Method::Contributions => false,
         }
     }
 

@@ -51,7 +51,7 @@ fn classifier(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator
         "log_loss" | "auto" | "binary_crossentropy" | "categorical_crossentropy" => {}
         other => return Err(unsupported("loss", other)),
     }
-    let classes = node.read("classes_", read::labels)?;
+    let classes = read::classes(node)?;
     Ok(Box::new(histogram(node, builder, Some(classes))?))
 }
 

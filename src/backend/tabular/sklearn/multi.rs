@@ -205,7 +205,7 @@ fn one_vs_one(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator
     if node.some("pairwise_indices_").is_some() {
         return Err(unsupported("kernel", "precomputed"));
     }
-    let classes = node.read("classes_", read::labels)?;
+    let classes = read::classes(node)?;
     let estimators = Binary::all(node, builder)?;
     let pairs = (classes.len() as u128 * (classes.len() as u128).saturating_sub(1)) / 2;
     if estimators.len() as u128 != pairs {
@@ -272,7 +272,7 @@ struct OutputCode {
 }
 
 fn output_code(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let classes = node.read("classes_", read::labels)?;
+    let classes = read::classes(node)?;
     let estimators = Binary::all(node, builder)?;
     let (rows, columns, values) = node.read("code_book_", |codes| codes.numbers()?.matrix())?;
     if (rows, columns) != (classes.len(), estimators.len()) || rows == 0 {
@@ -320,7 +320,7 @@ fn constant(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 
 impl Estimator for Constant {
     fn can(&self, method: Method) -> bool {
-        method != Method::Transform
+        matches!(method, Method::Predict | Method::PredictProba | Method::DecisionFunction)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

@@ -42,12 +42,13 @@ pub fn label(node: Node<'_>) -> Result<Labels> {
 /// `classes_` of a classifier; until 1.7 `RidgeClassifier` has them in its binarizer.
 ///
 /// # Errors
-/// As [`labels`].
+/// As [`labels`]; also when there are none.
 pub fn classes(node: Node<'_>) -> Result<Labels> {
-    match node.some("_label_binarizer") {
-        Some(binarizer) if node.find("classes_").is_none() => binarizer.read("classes_", labels),
-        _ => node.read("classes_", labels),
-    }
+    let classes = match node.some("_label_binarizer") {
+        Some(binarizer) if node.find("classes_").is_none() => binarizer.read("classes_", labels)?,
+        _ => node.read("classes_", labels)?,
+    };
+    if classes.is_empty() { Err(Error::load("classes_ is empty")) } else { Ok(classes) }
 }
 
 /// Labels of numpy's `object` type: all of one kind, as they mostly are.

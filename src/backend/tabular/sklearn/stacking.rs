@@ -65,7 +65,7 @@ impl Stacking {
                     let columns = target.columns.unwrap_or(1);
                     parts.push(Data::Dense(Matrix::new(rows.rows(), columns, target.values.numbers()?)));
                 }
-                Method::Transform | Method::Contributions => return Err(unsupported("stack_method_", method.name())),
+                other => return Err(unsupported("stack_method_", other.name())),
             }
         }
         if self.passthrough {
@@ -85,7 +85,7 @@ impl Stacking {
 
 impl Estimator for Stacking {
     fn can(&self, method: Method) -> bool {
-        method == Method::Transform || self.last.can(method)
+        method == Method::Transform || (method != Method::Contributions && self.last.can(method))
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

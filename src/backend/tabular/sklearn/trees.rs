@@ -270,7 +270,7 @@ struct Boosting {
 
 fn boosting(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let features = node.read("n_features_in_", Node::usize)?;
-    let classes = node.read_some("classes_", read::labels)?;
+    let classes = node.some("classes_").map(|_| read::classes(node)).transpose()?;
     let rate = node.read("learning_rate", Node::float)?;
     let estimators: Vec<Node<'_>> = node.read("estimators_", Node::items)?.collect();
     let each = match node.attr("estimators_")?.array()?.shape.as_slice() {
@@ -286,7 +286,7 @@ fn boosting(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>>
         (Some(_), other) => return Err(unsupported("loss", other)),
     };
     let expected = classes.as_ref().map_or(1, |classes| if classes.len() == 2 { 1 } else { classes.len() });
-    if each != expected {
+    if each != expected || classes.as_ref().is_some_and(|classes| classes.len() < 2) {
         return Err(Error::load(format!("{each} trees an iteration where {expected} are expected")));
     }
     let mut trees = Vec::with_capacity(estimators.len());

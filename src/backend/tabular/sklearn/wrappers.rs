@@ -120,7 +120,11 @@ impl Threshold {
 
 impl Estimator for Threshold {
     fn can(&self, method: Method) -> bool {
-        method == Method::Predict || (method != Method::Transform && self.inner.can(method))
+        match method {
+            Method::Predict => true,
+            Method::PredictProba | Method::DecisionFunction => self.inner.can(method),
+            Method::Transform | Method::Contributions => false,
+        }
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
