@@ -176,6 +176,17 @@ impl Sparse {
     }
 }
 
+impl From<&Matrix> for Sparse {
+    fn from(matrix: &Matrix) -> Sparse {
+        let mut sparse = Sparse::with_columns(matrix.columns);
+        for row in matrix.iter_rows() {
+            row.iter().enumerate().for_each(|(column, value)| sparse.push(column, *value));
+            sparse.end_row();
+        }
+        sparse
+    }
+}
+
 /// One value of a column that is not all numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {

@@ -2,10 +2,11 @@
 //! looked up once.
 
 use super::cells::{Categories, cells, repr};
+use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
-use crate::formats::graph::{Node, Value};
+use crate::formats::graph::Node;
 
 pub const CLASSES: &[(&str, Build)] =
     &[("OneHotEncoder", one_hot), ("OrdinalEncoder", ordinal), ("TargetEncoder", target)];
@@ -146,7 +147,7 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         Some(_) => node.read("sparse_output", Node::bool)?,
         None => node.read("sparse", Node::bool)?,
     };
-    Ok(Box::new(OneHot { codings, columns, sparse, single: is_single(node)? }))
+    Ok(Box::new(OneHot { codings, columns, sparse, single: read::is_single(node)? }))
 }
 
 /// Places, of which some may be None.
@@ -155,17 +156,6 @@ fn places(node: Node<'_>) -> Result<Vec<Option<usize>>> {
     match array.integers() {
         Ok(places) => places.into_iter().map(|place| Ok(usize::try_from(place).ok())).collect(),
         Err(_) => node.items()?.map(|item| if item.is_none() { Ok(None) } else { item.usize().map(Some) }).collect(),
-    }
-}
-
-/// Whether the option `dtype` says `float32`.
-fn is_single(node: Node<'_>) -> Result<bool> {
-    let Some(dtype) = node.some("dtype") else { return Ok(false) };
-    match dtype.value() {
-        Value::Name(name) => Ok(&*name.name == "float32"),
-        Value::ElementType(element) => Ok(element.kind == b'f' && element.size == 4),
-        Value::Text(text) => Ok(matches!(&**text, "float32" | "f4" | "<f4" | "f" | "single")),
-        _ => Err(dtype.expected("a dtype")),
     }
 }
 
@@ -236,7 +226,7 @@ fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         };
         Ok(((0..grouped.categories[column].count).map(code).collect(), unknown.clone()))
     })?;
-    Ok(Box::new(Numbered { codings, width: 1, single: is_single(node)? }))
+    Ok(Box::new(Numbered { codings, width: 1, single: read::is_single(node)? }))
 }
 
 /// A category's mean target, drawn towards the mean of all; one for each class when there are more than two.

@@ -9,13 +9,20 @@ use crate::formats::{pickle, skops};
 
 pub mod cells;
 pub mod compose;
+pub mod discretize;
 pub mod encode;
 pub mod function;
 pub mod impute;
 pub mod impute_knn;
 pub mod linear;
+pub mod polynomial;
+pub mod power;
 pub mod read;
 pub mod scale;
+mod special;
+mod stop_words;
+pub mod text;
+mod tokens;
 pub mod trees;
 
 /// Reads a fitted estimator from a `.joblib`, `.pkl` or `.pickle` file, or a `.skops` one.

@@ -70,6 +70,20 @@ pub fn features(node: Node<'_>) -> Result<Option<usize>> {
     node.read_some("n_features_in_", Node::usize)
 }
 
+/// Whether the option `dtype` says `float32`.
+///
+/// # Errors
+/// When it says nothing that is known.
+pub fn is_single(node: Node<'_>) -> Result<bool> {
+    let Some(dtype) = node.some("dtype") else { return Ok(false) };
+    match dtype.value() {
+        Value::Name(name) => Ok(&*name.name == "float32"),
+        Value::ElementType(element) => Ok(element.kind == b'f' && element.size == 4),
+        Value::Text(text) => Ok(matches!(&**text, "float32" | "f4" | "<f4" | "f" | "single")),
+        _ => Err(dtype.expected("a dtype")),
+    }
+}
+
 /// For steps that do not take a sparse matrix.
 pub fn sparse() -> Error {
     Error::invalid(
