@@ -6,7 +6,7 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear", "scale", "function", "impute", "encode", "text", "discretize", "power", "polynomial"]
+FAMILIES = ["trees", "linear", "scale", "function", "impute", "encode", "text", "discretize", "power", "polynomial", "select", "decompose"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")
