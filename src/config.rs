@@ -65,6 +65,8 @@ pub struct BackendOptions {
     /// Threads that one model computes with; `None`: as many as there are CPUs.
     pub threads: Option<usize>,
     pub onnxruntime_library: Option<PathBuf>,
+    /// Whether classifiers answer with probabilities unless asked otherwise.
+    pub predict_proba: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -174,6 +176,7 @@ fn backend_options(values: &mut Values) -> BackendOptions {
     let threads = values.or("threads", 0, |text| text.parse::<usize>().map_err(|_| "is no whole number".to_owned()));
     BackendOptions {
         threads: (threads > 0).then_some(threads),
+        predict_proba: values.or("predict_proba", false, boolean),
         onnxruntime_library: values.optional("onnxruntime_library", |text| Ok(PathBuf::from(text))),
     }
 }

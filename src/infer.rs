@@ -6,6 +6,14 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Excerpt, Tensor};
 
+pub mod table;
+
+use table::TableSpec;
+
+/// The output of a model that explains itself: `[rows, features + 1]`, or `[rows, outputs, features + 1]`, of Shapley
+/// values, the last of which is the base value.
+pub const EXPLANATION: &str = "shap_values";
+
 /// One prediction asked of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InferRequest {
@@ -96,6 +104,10 @@ impl fmt::Display for DimsSpec<'_> {
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
+    /// How many of the outputs, from the first one, are given to who asks for none by name.
+    pub default_outputs: usize,
+    /// For models that take rows of a table, in other forms than the one that `inputs` lists, too.
+    pub table: Option<TableSpec>,
 }
 
 /// Inputs that fit a [`Signature`], in its order.
@@ -107,6 +119,11 @@ pub struct CheckedInputs {
 }
 
 impl Signature {
+    /// A signature of tensors that come just as listed.
+    pub fn new(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
+        Signature { inputs, default_outputs: outputs.len(), outputs, table: None }
+    }
+
     /// Whether requests may be joined: every input and output has a free outermost dimension.
     pub fn batches(&self) -> bool {
         let mut specs = self.inputs.iter().chain(&self.outputs);
@@ -124,6 +141,10 @@ impl Signature {
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid), naming the input, what was expected and what came.
     pub fn check(&self, mut inputs: Vec<Tensor>) -> Result<CheckedInputs> {
+        if let Some(table) = &self.table {
+            let inputs = table.arrange(&inputs)?;
+            return Ok(CheckedInputs { rows: inputs[0].rows(), inputs });
+        }
         if let Some(unknown) = inputs.iter().find(|tensor| !self.inputs.iter().any(|spec| spec.name == *tensor.name()))
         {
             return Err(Error::invalid(format!(
@@ -155,7 +176,7 @@ impl Signature {
     /// When a name is unknown or asked for twice.
     pub fn select_outputs(&self, wanted: &[String]) -> Result<Vec<usize>> {
         if wanted.is_empty() {
-            return Ok((0..self.outputs.len()).collect());
+            return Ok((0..self.default_outputs).collect());
         }
         let mut selected = Vec::with_capacity(wanted.len().min(self.outputs.len()));
         for name in wanted {
@@ -218,10 +239,10 @@ mod tests {
     }
 
     fn signature() -> Signature {
-        Signature {
-            inputs: vec![spec("a", &[None, Some(2)]), spec("b", &[None])],
-            outputs: vec![spec("y", &[None]), spec("z", &[None])],
-        }
+        Signature::new(
+            vec![spec("a", &[None, Some(2)]), spec("b", &[None])],
+            vec![spec("y", &[None]), spec("z", &[None])],
+        )
     }
 
     #[test]

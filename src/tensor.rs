@@ -30,9 +30,13 @@ pub enum DType {
     Fp32,
     Fp64,
     Bytes,
+    /// One JSON scalar per element, laid out as `BYTES`: a column of a table whose values differ in type or may be
+    /// missing. No client declares it; to clients it is `BYTES`.
+    Json,
 }
 
 impl DType {
+    /// What clients can declare.
     pub const ALL: [DType; 14] = [
         DType::Bool,
         DType::Uint8,
@@ -66,7 +70,7 @@ impl DType {
             DType::Bf16 => "BF16",
             DType::Fp32 => "FP32",
             DType::Fp64 => "FP64",
-            DType::Bytes => "BYTES",
+            DType::Bytes | DType::Json => "BYTES",
         }
     }
 
@@ -78,14 +82,14 @@ impl DType {
         })
     }
 
-    /// Bytes per element; `None` for the variable-length `BYTES`.
+    /// Bytes per element; `None` where elements differ in length.
     pub const fn size(self) -> Option<usize> {
         match self {
             DType::Bool | DType::Uint8 | DType::Int8 => Some(1),
             DType::Uint16 | DType::Int16 | DType::Fp16 | DType::Bf16 => Some(2),
             DType::Uint32 | DType::Int32 | DType::Fp32 => Some(4),
             DType::Uint64 | DType::Int64 | DType::Fp64 => Some(8),
-            DType::Bytes => None,
+            DType::Bytes | DType::Json => None,
         }
     }
 }
@@ -226,9 +230,9 @@ impl Tensor {
         Tensor { name, ..self }
     }
 
-    /// The elements of a `BYTES` tensor in order; for another dtype, nothing.
+    /// The elements of a `BYTES` (or JSON) tensor in order; for another dtype, nothing.
     pub fn bytes_elements(&self) -> BytesElements<'_> {
-        BytesElements { rest: if self.dtype == DType::Bytes { &self.data } else { &[] } }
+        BytesElements { rest: if self.dtype.size().is_none() { &self.data } else { &[] } }
     }
 }
 

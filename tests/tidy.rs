@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "src/error.rs",
     "src/tensor.rs",
     "src/infer.rs",
+    "src/infer/",
     "src/protocol/",
     "src/engine/admission.rs",
     "src/engine/batch.rs",
@@ -49,17 +50,12 @@ const PURE: &[&str] = &[
     "src/model/state.rs",
     "src/source/uri.rs",
     "src/source/s3/settings.rs",
-    "src/formats/detect.rs",
-    "src/formats/compression.rs",
-    "src/formats/graph/",
-    "src/formats/names.rs",
-    "src/formats/npy.rs",
-    "src/formats/pickle/",
-    "src/formats/skops/",
-    "src/formats/trees.rs",
+    "src/formats/",
     "src/backend/tabular/",
-    "src/formats/zip.rs",
 ];
+
+/// The doors of pure rooms: they read the files that the rooms then understand.
+const DOORS: &[&str] = &["src/formats/mod.rs", "src/backend/tabular/mod.rs", "src/formats/naive/fixtures.rs"];
 
 const IMPURE: &[&str] = &[
     "tokio",
@@ -74,16 +70,21 @@ const IMPURE: &[&str] = &[
     "std::env::var",
 ];
 
+/// Not as the end of another: tonic is not in isotonic.
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric()))
+}
+
 #[test]
 fn pure_modules_name_no_shell() {
     for pure in PURE {
         let members: Vec<_> = files("src", "rs").into_iter().filter(|path| path.starts_with(pure)).collect();
         assert!(!members.is_empty(), "{pure} is gone: mend the list");
-        for path in members.iter().filter(|path| *path != GENERATED) {
+        for path in members.iter().filter(|path| *path != GENERATED && !DOORS.contains(&path.as_str())) {
             let code = code(path);
             let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
             for line in lines {
-                let named = IMPURE.iter().find(|word| line.contains(**word));
+                let named = IMPURE.iter().find(|word| has_word(line, word));
                 assert!(named.is_none(), "{path} is pure but names {}: {line}", named.unwrap());
             }
         }

@@ -10,6 +10,7 @@ mod http;
 mod http_floor;
 mod process;
 mod provenance;
+mod tabular;
 
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
@@ -29,6 +30,13 @@ Usage: loadtest COMMAND [OPTIONS]
       --rounds N             rounds of each server [default: 5]
       --out DIR              where the result is written [default: loadtest/runs]
 
+  tabular      time one tabular model in this process, driven over standard input (see trees/compare.py)
+      --model PATH           a model as `stoker serve --model_dir` takes it
+      --rows FILE            rows of little-endian FP32, one after another
+      --columns N            values of a row
+      --fp64                 the rows are FP64
+      --answers FILE         where the answers to all rows are written
+
   bare-server  answer every request with one fixed body
       --port PORT
       --body-file FILE
@@ -39,6 +47,7 @@ fn main() -> Result<()> {
     match args.next()? {
         Some(Value(command)) if command == "http-floor" => http_floor::run(&http_floor::Options::parse(&mut args)?),
         Some(Value(command)) if command == "bare-server" => bare_server::run(&bare_server::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "tabular" => tabular::run(&tabular::Options::parse(&mut args)?),
         Some(Short('h') | Long("help")) => {
             print!("{USAGE}");
             Ok(())

@@ -25,7 +25,7 @@ pub struct Echo {
 
 impl Echo {
     pub fn new(inputs: Vec<TensorSpec>, script: Vec<Act>) -> Echo {
-        Echo { signature: Signature { outputs: inputs.clone(), inputs }, script: script.into_iter() }
+        Echo { signature: Signature::new(inputs.clone(), inputs), script: script.into_iter() }
     }
 }
 
@@ -34,13 +34,13 @@ impl Model for Echo {
         &self.signature
     }
 
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
         match self.script.next().unwrap_or(Act::Answer) {
             Act::Answer => {}
             Act::AnswerAfter(delay) => std::thread::sleep(delay),
             Act::Fail(message) => return Err(Error::internal(message)),
             Act::Panic => panic!("scripted panic"),
         }
-        Ok(inputs.to_vec())
+        Ok(outputs.iter().map(|output| inputs[*output].clone()).collect())
     }
 }

@@ -33,12 +33,18 @@ pub trait Model: Send {
         &[]
     }
 
-    /// Runs one batch. Inputs come in the signature's order and fit it; outputs go out in the signature's order.
+    /// Inputs of this many rows that it can answer, where made-up numbers may not do: categories that it knows.
+    fn example(&self, _rows: usize) -> Option<Vec<Tensor>> {
+        None
+    }
+
+    /// Runs one batch. Inputs come in the signature's order and fit it; `outputs` says which of the signature's outputs
+    /// are wanted, and the answer has them in that order.
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) when the values are at fault, else
     /// [`Kind::Internal`](crate::error::Kind::Internal).
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>>;
 }
 
 /// The backend for a format. One format has one backend: there is nothing to fall back to silently.
@@ -47,6 +53,9 @@ pub trait Model: Send {
 /// When this build lacks the backend, or the library it stands on cannot be loaded.
 pub fn for_files(files: &ModelFiles, options: &BackendOptions) -> Result<Box<dyn Backend>> {
     match files.format {
+        Format::Sklearn | Format::Xgboost | Format::Lightgbm => {
+            Ok(Box::new(tabular::TabularBackend::new(files, options)))
+        }
         #[cfg(feature = "onnx")]
         Format::Onnx => Ok(Box::new(onnx::OnnxBackend::new(options)?)),
         #[cfg(not(feature = "onnx"))]

@@ -50,6 +50,10 @@ pub const FLAGS: &[Flag] = &[
         "false",
         "Open the ports only when the model is ready, for pods whose only probe is a TCP connect.",
     ),
+    Flag {
+        also_env: &["PREDICT_PROBA"],
+        ..flag("predict_proba", "", "false", "Answer with a classifier's probabilities instead of its labels.")
+    },
     flag("max_batch_size", "ROWS", "32", "Most rows in one batch, KServe's own default. Larger requests are cut."),
     flag(
         "max_queue_delay_microseconds",

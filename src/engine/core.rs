@@ -69,33 +69,44 @@ impl Engine {
         let selected = served.signature.select_outputs(&request.outputs)?;
         let checked = served.signature.check(request.inputs)?;
         let outputs = if served.max_rows == 1 {
-            run(served, checked.inputs, 1, deadline).await?
+            run(served, checked.inputs, selected, 1, deadline).await?
         } else if checked.rows <= served.max_rows {
-            run(served, checked.inputs, checked.rows, deadline).await?
+            run(served, checked.inputs, selected, checked.rows, deadline).await?
         } else {
-            run_in_pieces(served, &checked.inputs, checked.rows, deadline).await?
+            run_in_pieces(served, &checked.inputs, &selected, checked.rows, deadline).await?
         };
-        let outputs = selected.into_iter().map(|index| outputs[index].clone()).collect();
         Ok(InferResponse { model: entry.name.clone(), version: served.version.clone(), id: request.id, outputs })
     }
 }
 
 /// A request of more rows than a batch may have is cut, run piece by piece, and joined again.
-async fn run_in_pieces(served: &Served, inputs: &[Tensor], rows: usize, deadline: Instant) -> Result<Vec<Tensor>> {
+async fn run_in_pieces(
+    served: &Served,
+    inputs: &[Tensor],
+    outputs: &[usize],
+    rows: usize,
+    deadline: Instant,
+) -> Result<Vec<Tensor>> {
     let mut answers = Vec::new();
     let piece_rows = stack::piece_rows(rows, served.max_rows);
     let pieces = stack::split(inputs, &piece_rows)?;
     // One after another: the pieces of one large request must not crowd small ones out of the queue.
     for (piece, rows) in pieces.into_iter().zip(piece_rows) {
-        answers.push(run(served, piece, rows, deadline).await?);
+        answers.push(run(served, piece, outputs.to_vec(), rows, deadline).await?);
     }
     stack::join(&answers.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, deadline: Instant) -> Result<Vec<Tensor>> {
+async fn run(
+    served: &Served,
+    inputs: Vec<Tensor>,
+    outputs: Vec<usize>,
+    rows: usize,
+    deadline: Instant,
+) -> Result<Vec<Tensor>> {
     let late = || Error::new(Kind::Deadline, "the deadline passed before the model had answered");
     let (reply, answer) = oneshot::channel();
-    let shape = ShapeKey::of(&served.signature, &inputs);
+    let shape = ShapeKey::of(&served.signature, &inputs, outputs);
     served.queue.push(Pending { inputs, rows, shape, deadline, queued: Instant::now(), reply }).map_err(|error| {
         match error {
             PushError::Full => {

@@ -14,7 +14,7 @@ use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Signature;
 use crate::telemetry::metrics::ModelMetrics;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// A checked request waiting for its turn.
 pub struct Pending {
@@ -27,18 +27,23 @@ pub struct Pending {
     pub reply: oneshot::Sender<Result<Vec<Tensor>>>,
 }
 
-/// Everything of the inputs' shapes that must agree for two requests to be joined: the inner dimensions. Ranks and
-/// dtypes are the signature's, so the dimensions can simply follow one another.
+/// Everything that must agree for two requests to be joined.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ShapeKey(Vec<usize>);
+pub struct ShapeKey {
+    /// Inner dimensions of the inputs. Ranks are the signature's, so they can simply follow one another; none where
+    /// the signature leaves them no choice.
+    inner: Vec<usize>,
+    /// The first input's; the others' are the signature's.
+    dtype: Option<DType>,
+    /// Which of the signature's outputs are wanted.
+    outputs: Vec<usize>,
+}
 
 impl ShapeKey {
-    pub fn of(signature: &Signature, inputs: &[Tensor]) -> ShapeKey {
-        if !signature.has_free_inner_dims() {
-            return ShapeKey(Vec::new()); // they all agree, and an empty vector costs nothing
-        }
-        let inner = inputs.iter().flat_map(|input| input.shape().dims().iter().skip(1).copied());
-        ShapeKey(inner.collect())
+    pub fn of(signature: &Signature, inputs: &[Tensor], outputs: Vec<usize>) -> ShapeKey {
+        let shapes = inputs.iter().flat_map(|input| input.shape().dims().iter().skip(1).copied());
+        let inner = if signature.has_free_inner_dims() { shapes.collect() } else { Vec::new() };
+        ShapeKey { inner, dtype: inputs.first().map(Tensor::dtype), outputs }
     }
 }
 
@@ -99,7 +104,8 @@ impl Instance {
         }
         let answers = {
             let inputs: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
-            self.compute(&inputs, &rows)
+            let outputs = jobs.first().map_or(&[][..], |job| &job.shape.outputs);
+            self.compute(&inputs, outputs, &rows)
         };
         match answers {
             Ok(answers) => {
@@ -124,16 +130,17 @@ impl Instance {
         let answer = if job.deadline <= Instant::now() {
             Err(late())
         } else {
-            self.compute(&[&job.inputs], &[job.rows]).map(|mut answers| answers.pop().unwrap_or_default())
+            self.compute(&[&job.inputs], &job.shape.outputs, &[job.rows])
+                .map(|mut answers| answers.pop().unwrap_or_default())
         };
         let _ = job.reply.send(answer);
     }
 
-    fn compute(&mut self, jobs: &[&[Tensor]], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
+    fn compute(&mut self, jobs: &[&[Tensor]], outputs: &[usize], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
         let inputs = stack::join(jobs)?;
         let started = Instant::now();
         // A panic in a backend is a bug, but it must cost one batch, not the server.
-        let outputs = catch_unwind(AssertUnwindSafe(|| self.model.run(&inputs)))
+        let outputs = catch_unwind(AssertUnwindSafe(|| self.model.run(&inputs, outputs)))
             .unwrap_or_else(|_| Err(Error::internal("the model's backend panicked; see the server's log")));
         self.metrics.observe_batch(rows, started.elapsed());
         let outputs = outputs?;

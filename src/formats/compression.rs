@@ -24,30 +24,41 @@ const MAX_LZMA_KIB: u32 = 128 << 10;
 /// # Errors
 /// When the data is damaged or unpacks to more than [`bound`].
 pub fn unpack(bytes: Bytes) -> Result<Bytes> {
-    let failed = |name: &str, error: std::io::Error| {
-        Error::load(format!("the file is compressed with {name} and cannot be unpacked: is it complete?"))
-            .with_source(error)
-    };
+    let limit = bound(bytes.len());
+    unpack_within(bytes, limit)
+}
+
+fn unpack_within(bytes: Bytes, limit: u64) -> Result<Bytes> {
     let input = &bytes[..];
     let (name, unpacked) = match input {
-        [0x1f, 0x8b, ..] => ("gzip", drain(flate2::bufread::MultiGzDecoder::new(input), bytes.len())),
+        [0x1f, 0x8b, ..] => ("gzip", drain(flate2::bufread::MultiGzDecoder::new(input), limit)),
         [0x78, second, ..] if (0x7800 | u16::from(*second)).is_multiple_of(31) => {
-            ("zlib", drain(flate2::bufread::ZlibDecoder::new(input), bytes.len()))
+            ("zlib", drain(flate2::bufread::ZlibDecoder::new(input), limit))
         }
-        [b'B', b'Z', b'h', ..] => ("bz2", drain(bzip2::bufread::MultiBzDecoder::new(input), bytes.len())),
+        [b'B', b'Z', b'h', ..] => ("bz2", drain(bzip2::bufread::MultiBzDecoder::new(input), limit)),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            let reader = lzma_rust2::XzReader::new_mem_limit(input, true, MAX_LZMA_KIB);
-            ("xz", drain(reader, bytes.len()))
+            ("xz", drain(lzma_rust2::XzReader::new_mem_limit(input, true, MAX_LZMA_KIB), limit))
         }
         [0x5d, 0, ..] => {
             let reader = lzma_rust2::LzmaReader::new_mem_limit(input, MAX_LZMA_KIB, None);
-            ("lzma", reader.and_then(|reader| drain(reader, bytes.len())))
+            ("lzma", reader.and_then(|reader| drain(reader, limit)))
         }
-        [4, 0x22, 0x4d, 0x18, ..] => ("lz4", drain(lz4_flex::frame::FrameDecoder::new(input), bytes.len())),
-        [b'Z', b'F', ..] => ("zlib", drain(flate2::bufread::ZlibDecoder::new(zfile(input)), bytes.len())),
+        [4, 0x22, 0x4d, 0x18, ..] => ("lz4", drain(lz4_flex::frame::FrameDecoder::new(input), limit)),
+        [b'Z', b'F', ..] => ("zlib", drain(flate2::bufread::ZlibDecoder::new(zfile(input)), limit)),
         _ => return Ok(bytes),
     };
-    unpacked.map_err(|error| failed(name, error)).and_then(|unpacked| within(unpacked, bytes.len()))
+    let unpacked = unpacked.map_err(|error| {
+        Error::load(format!("the file is compressed with {name} and cannot be unpacked: is it complete?"))
+            .with_source(error)
+    })?;
+    if unpacked.len() as u64 > limit {
+        return Err(Error::load(format!(
+            "the file unpacks from {} bytes to more than {limit}: this is not a model. If it is one, save it without \
+             compression",
+            bytes.len()
+        )));
+    }
+    Ok(unpacked.into())
 }
 
 /// joblib before 0.9.3: `ZF`, the length in hexadecimal padded to 19 characters, sometimes a space more, zlib data.
@@ -56,20 +67,42 @@ fn zfile(input: &[u8]) -> &[u8] {
     data.strip_prefix(b" ").unwrap_or(data)
 }
 
-/// Reads to the end, or one byte past the bound.
-fn drain(reader: impl Read, compressed: usize) -> std::io::Result<Vec<u8>> {
+/// Reads to the end, or one byte past the limit.
+fn drain(reader: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut unpacked = Vec::new();
-    reader.take(bound(compressed) + 1).read_to_end(&mut unpacked)?;
+    reader.take(limit + 1).read_to_end(&mut unpacked)?;
     Ok(unpacked)
 }
 
-fn within(unpacked: Vec<u8>, compressed: usize) -> Result<Bytes> {
-    if unpacked.len() as u64 > bound(compressed) {
-        return Err(Error::load(format!(
-            "the file unpacks from {compressed} bytes to more than {} bytes: this is not a model. If it is one, save it \
-             without compression",
-            bound(compressed)
-        )));
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn zlib(size: usize) -> Bytes {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&vec![0; size]).unwrap();
+        encoder.finish().unwrap().into()
     }
-    Ok(unpacked.into())
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        assert_eq!(unpack_within(zlib(1000), 1000).unwrap().len(), 1000);
+        let error = unpack_within(zlib(1 << 20), 1000).unwrap_err();
+        assert!(error.message().contains("to more than 1000"), "{error}");
+    }
+
+    #[test]
+    fn what_is_cut_or_damaged_is_refused() {
+        let whole = zlib(1000);
+        for cut in 2..whole.len() {
+            assert!(unpack(whole.slice(..cut)).is_err());
+        }
+        for start in [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ", b"\x5d\0", b"ZF", b"ZF0x1"] {
+            assert!(unpack(Bytes::from_static(start)).is_err(), "{start:?}");
+        }
+        // A header that asks for a dictionary of 4 GiB.
+        assert!(unpack(Bytes::from_static(b"\x5d\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0")).is_err());
+    }
 }

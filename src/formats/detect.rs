@@ -1,9 +1,10 @@
-//! Recognises a model by what lies in its directory. Pure: it sees a listing, not a disk.
+//! Recognises a model by what lies in its directory. Pure: it sees a listing and the beginnings of files, not a disk.
 //!
-//! Accepted: one `*.onnx` at the top, as KServe's storage initializer leaves it; a version folder (`1/model.onnx`);
+//! Accepted: one model file at the top, as KServe's storage initializer leaves it; a version folder (`1/model.onnx`);
 //! and a whole Triton repository with one model in it (`NAME/1/model.onnx`). Of several versions the highest wins.
+//! A directory with `MLmodel` is MLflow's, and that file says which of the others is the model.
 
-use super::{FileEntry, Format};
+use super::{FileEntry, Format, lightgbm, xgboost};
 use crate::error::{Error, Result};
 
 /// What was recognised, in terms of the listing.
@@ -16,10 +17,19 @@ pub struct Detected {
     pub bytes: u64,
 }
 
+/// MLflow's description of a model.
+pub const MLMODEL: &str = "MLmodel";
+
+/// How much of a file its format is told from.
+pub const HEAD_BYTES: usize = 4096;
+
+/// Finds the one model among `files`. `head` gives the first [`HEAD_BYTES`] of a file.
+///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when there is no model or more than one; the message lists what is there.
-pub fn detect(files: &[FileEntry]) -> Result<Detected> {
-    let candidates: Vec<Candidate> = files.iter().filter_map(Candidate::of).collect();
+pub fn detect(files: &[FileEntry], head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Detected> {
+    let candidates = files.iter().filter_map(|file| Candidate::of(file, head).transpose());
+    let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
     let highest = candidates.iter().filter_map(|candidate| candidate.version).max();
     // A model at the top needs no version; versions only compete with each other.
     let top: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.version.is_none()).collect();
@@ -27,11 +37,13 @@ pub fn detect(files: &[FileEntry]) -> Result<Detected> {
         if top.is_empty() { candidates.iter().filter(|candidate| candidate.version == highest).collect() } else { top };
     match chosen.as_slice() {
         [] => Err(Error::load(format!(
-            "no model file found. Supported: one *.onnx file, also below a version folder (1/model.onnx). It holds {}",
+            "no model file found. Supported: one file of {}, also below a version folder (1/model.onnx), or an MLflow \
+             model (MLmodel). It holds {}",
+            supported(),
             show(files.iter().map(|file| file.path.as_str()))
         ))),
         [one] => Ok(Detected {
-            format: Format::Onnx,
+            format: one.format,
             model: one.path.to_owned(),
             version: one.version.map(|version| version.to_string()),
             bytes: files.iter().filter(|file| file.path.starts_with(one.folder)).map(|file| file.bytes).sum(),
@@ -43,8 +55,57 @@ pub fn detect(files: &[FileEntry]) -> Result<Detected> {
     }
 }
 
+/// The `MLmodel` that describes the directory: at the top or, where a run's artifacts were given, in the one folder
+/// that has it.
+pub fn mlmodel(files: &[FileEntry]) -> Option<&str> {
+    let described = |depth: usize| {
+        let mut found = files
+            .iter()
+            .map(|file| file.path.as_str())
+            .filter(move |path| path.matches('/').count() == depth && path.rsplit('/').next() == Some(MLMODEL));
+        let first = found.next();
+        first.filter(|_| found.next().is_none())
+    };
+    described(0).or_else(|| described(1))
+}
+
+/// The format of one file, by its ending and, where that leaves it open, by how it begins.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn format(path: &str, head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Option<Format>> {
+    let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
+    Ok(match ending.as_str() {
+        "onnx" => Some(Format::Onnx),
+        "joblib" | "pkl" | "pickle" | "skops" => Some(Format::Sklearn),
+        // Endings that others use, too.
+        "bst" | "txt" | "model" | "json" | "ubj" => {
+            let head = head(path)?;
+            if lightgbm::recognise(&head) {
+                Some(Format::Lightgbm)
+            } else if xgboost::recognise(&head) || ending == "bst" {
+                Some(Format::Xgboost)
+            } else {
+                None
+            }
+        }
+        _ => None,
+    })
+}
+
+fn supported() -> String {
+    [
+        "*.onnx",
+        "*.joblib, *.pkl, *.pickle, *.skops (scikit-learn)",
+        "*.json, *.ubj, *.bst, *.model (xgboost)",
+        "*.txt, *.bst (lightgbm)",
+    ]
+    .join(", ")
+}
+
 /// A model file and what its folders say.
 struct Candidate<'a> {
+    format: Format,
     path: &'a str,
     /// With its `/`, empty at the top.
     folder: &'a str,
@@ -52,13 +113,15 @@ struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    fn of(file: &'a FileEntry) -> Option<Candidate<'a>> {
+    fn of(file: &'a FileEntry, head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Option<Candidate<'a>>> {
         let path = file.path.as_str();
         let folders = path.matches('/').count();
         let folder = &path[..path.rfind('/').map_or(0, |slash| slash + 1)];
         let version = folder.trim_end_matches('/').rsplit('/').next().and_then(|name| name.parse().ok());
-        let placed = folders == 0 || (folders <= 2 && version.is_some());
-        (path.ends_with(".onnx") && placed).then_some(Candidate { path, folder, version })
+        if folders > 0 && (folders > 2 || version.is_none()) {
+            return Ok(None);
+        }
+        Ok(format(path, head)?.map(|format| Candidate { format, path, folder, version }))
     }
 }
 
@@ -76,9 +139,12 @@ fn show<'a>(names: impl Iterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
+    fn entries(paths: &[&str]) -> Vec<FileEntry> {
+        paths.iter().map(|path| FileEntry { path: (*path).to_owned(), bytes: 10 }).collect()
+    }
+
     fn detect_paths(paths: &[&str]) -> Result<Detected> {
-        let files: Vec<_> = paths.iter().map(|path| FileEntry { path: (*path).to_owned(), bytes: 10 }).collect();
-        detect(&files)
+        detect(&entries(paths), &|_| Ok(Vec::new()))
     }
 
     #[test]
@@ -89,6 +155,8 @@ mod tests {
             (&["config.pbtxt", "1/model.onnx", "1/model.onnx.data"], "1/model.onnx", Some("1"), 20),
             (&["2/model.onnx", "10/model.onnx"], "10/model.onnx", Some("10"), 10),
             (&["iris/config.pbtxt", "iris/1/model.onnx"], "iris/1/model.onnx", Some("1"), 10),
+            (&["forest.joblib", "requirements.txt"], "forest.joblib", None, 20),
+            (&["model.PKL"], "model.PKL", None, 10),
         ];
         for (paths, model, version, bytes) in cases {
             let detected = detect_paths(paths).unwrap();
@@ -104,7 +172,16 @@ mod tests {
         assert!(message(&[]).contains("It holds nothing"));
         assert!(message(&["model.pt", "a.txt"]).contains("It holds model.pt, a.txt"));
         assert!(message(&["a.onnx", "b.onnx"]).contains("exactly one: a.onnx, b.onnx"));
+        assert!(message(&["a.pkl", "b.joblib"]).contains("exactly one: a.pkl, b.joblib"));
         assert!(message(&["x/1/model.onnx", "y/1/model.onnx"]).contains("exactly one: x/1/model.onnx, y/1/model.onnx"));
         assert!(message(&["deep/er/1/model.onnx"]).contains("no model file found"));
+    }
+
+    #[test]
+    fn mlflows_description_is_found_at_the_top_or_in_the_one_folder_that_has_it() {
+        assert_eq!(mlmodel(&entries(&["MLmodel", "code/MLmodel", "model.pkl"])), Some("MLmodel"));
+        assert_eq!(mlmodel(&entries(&["model/MLmodel", "model/model.pkl"])), Some("model/MLmodel"));
+        assert_eq!(mlmodel(&entries(&["a/MLmodel", "b/MLmodel"])), None);
+        assert_eq!(mlmodel(&entries(&["xMLmodel"])), None);
     }
 }

@@ -1,24 +1,34 @@
 //! Bytes of model files to typed descriptions. So far it is the recognition of what lies in a directory; readers
 //! for the formats we compute ourselves come beside it.
 
+pub mod budget;
 pub mod compression;
 pub mod detect;
 pub mod graph;
+pub mod lightgbm;
+pub mod mlmodel;
 pub mod names;
 pub mod npy;
 pub mod pickle;
 pub mod skops;
 pub mod trees;
+pub mod xgboost;
 pub mod zip;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use self::mlmodel::MlModel;
 use crate::error::{Error, Result};
 
 /// What kind of model a directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     Onnx,
+    Sklearn,
+    Xgboost,
+    Lightgbm,
 }
 
 impl Format {
@@ -26,6 +36,9 @@ impl Format {
     pub const fn name(self) -> &'static str {
         match self {
             Format::Onnx => "onnx",
+            Format::Sklearn => "sklearn",
+            Format::Xgboost => "xgboost",
+            Format::Lightgbm => "lightgbm",
         }
     }
 }
@@ -40,6 +53,8 @@ pub struct ModelFiles {
     pub version: Option<String>,
     /// Size of all files that belong to the model.
     pub bytes: u64,
+    /// What MLflow says of it.
+    pub mlflow: Option<MlModel>,
 }
 
 /// One file below a model directory.
@@ -60,23 +75,47 @@ const MAX_DEPTH: usize = 8;
 /// [`Kind::Load`](crate::error::Kind::Load) when it does not exist, cannot be read, or holds no model we know.
 pub fn open(path: &Path) -> Result<ModelFiles> {
     let failed = |error: std::io::Error| Error::load(format!("{}: {error}", path.display()));
-    let found = if std::fs::metadata(path).map_err(failed)?.is_dir() {
-        let mut files = Vec::new();
-        list(path, "", 0, &mut files).map_err(failed)?;
-        detect::detect(&files).map_err(|error| error.context(path.display()))?
-    } else {
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_dir() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = std::fs::metadata(path).map_err(failed)?.len();
-        let found =
-            detect::detect(&[FileEntry { path: name, bytes }]).map_err(|error| error.context(path.display()))?;
-        return Ok(ModelFiles {
-            format: found.format,
-            model: path.to_owned(),
-            version: found.version,
-            bytes: found.bytes,
-        });
-    };
-    Ok(ModelFiles { format: found.format, model: path.join(&found.model), version: found.version, bytes: found.bytes })
+        let file = FileEntry { path: name, bytes: metadata.len() };
+        let found = detect::detect(&[file], &|_| head(path)).map_err(|error| error.context(path.display()))?;
+        return Ok(ModelFiles::found(path.to_owned(), found));
+    }
+    let mut files = Vec::new();
+    list(path, "", 0, &mut files).map_err(failed)?;
+    if let Some(described) = detect::mlmodel(&files) {
+        let described = path.join(described);
+        return open_mlflow(&described, &files).map_err(|error| error.context(described.display()));
+    }
+    let head = |file: &str| head(&path.join(file));
+    let found = detect::detect(&files, &head).map_err(|error| error.context(path.display()))?;
+    Ok(ModelFiles::found(path.join(&found.model), found))
+}
+
+impl ModelFiles {
+    fn found(model: PathBuf, found: detect::Detected) -> ModelFiles {
+        ModelFiles { format: found.format, model, version: found.version, bytes: found.bytes, mlflow: None }
+    }
+}
+
+/// The model that an `MLmodel` describes.
+fn open_mlflow(described: &Path, files: &[FileEntry]) -> Result<ModelFiles> {
+    let mut text = String::new();
+    let read = File::open(described).and_then(|file| file.take(mlmodel::MAX_BYTES).read_to_string(&mut text));
+    read.map_err(|error| Error::load(error.to_string()))?;
+    let mlflow = mlmodel::read(&text)?;
+    let model = described.with_file_name("").join(&mlflow.file);
+    let bytes = files.iter().map(|file| file.bytes).sum();
+    Ok(ModelFiles { format: mlflow.format, model, version: None, bytes, mlflow: Some(mlflow) })
+}
+
+/// The beginning of a file.
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let opened = File::open(path).and_then(|file| file.take(detect::HEAD_BYTES as u64).read_to_end(&mut head));
+    opened.map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
+    Ok(head)
 }
 
 fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> std::io::Result<()> {
@@ -103,3 +142,7 @@ fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> s
     }
     Ok(())
 }
+
+/// Computes slowly what others compute fast.
+#[cfg(test)]
+pub mod naive;

@@ -10,9 +10,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("sklearn", &[]),
     ("xgboost", &[]),
     ("lightgbm", &[]),
-    ("joblib.numpy_pickle", &[]),
-    ("joblib.numpy_pickle_compat", &[]),
-    ("joblib.memory", &["Memory"]),
+    ("joblib", &[]),
     ("scipy.sparse", &[]),
     // Splines of SplineTransformer, and the functions their state mentions.
     ("scipy.interpolate", &[]),
@@ -24,6 +22,12 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("numpy", NUMPY_FUNCTIONS),
     ("numpy._core.multiarray", &["_reconstruct", "scalar"]),
     ("numpy._core.numeric", &["_frombuffer"]),
+    ("numpy._core", &["_ufunc_reconstruct"]),
+    ("numpy._core.memmap", &["memmap"]),
+    ("numpy.matrixlib.defmatrix", &["matrix"]),
+    ("numpy.rec", &["recarray", "record"]),
+    // Column names, as scikit-learn before 1.0 kept them.
+    ("pandas.core.indexes", &[]),
     ("numpy.ma", &["MaskedArray", "_mareconstruct"]),
     ("numpy.random._pickle", &["__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"]),
     ("numpy.random.bit_generator", &["SeedSequence", "__pyx_unpickle_SeedSequence"]),
@@ -271,6 +275,12 @@ fn canonical<'a>(module: &str, name: &'a str) -> (String, &'a str) {
         module.as_str(),
         "numpy._core._multiarray_umath" | "numpy._core.umath" | "numpy._core.fromnumeric" | "numpy._core.numerictypes"
     );
+    let name = match (module.as_str(), name) {
+        ("builtins", "xrange") => "range",
+        ("builtins", "unicode") => "str",
+        ("builtins", "long") => "int",
+        _ => name,
+    };
     (if umath { "numpy".to_owned() } else { module }, name)
 }
 
@@ -301,6 +311,7 @@ mod tests {
     fn spellings_of_all_times_are_one_name() {
         for (module, name, expected) in [
             ("__builtin__", "set", "builtins.set"),
+            ("__builtin__", "xrange", "builtins.range"),
             ("copy_reg", "_reconstructor", "copyreg._reconstructor"),
             ("numpy.core.multiarray", "scalar", "numpy._core.multiarray.scalar"),
             ("numpy.core._multiarray_umath", "log1p", "numpy.log1p"),

@@ -48,9 +48,13 @@ pub enum Missing {
     NanIsZero,
     /// NaN.
     Nan,
-    /// NaN and everything within 1e-35 of zero (lightgbm's `missing_type` Zero).
+    /// NaN and everything within [`ZERO`] of zero, both ends included (lightgbm's `missing_type` Zero).
     NanAndZero,
 }
+
+/// What lightgbm takes for zero: `1e-35f`, which as `f64` is a little more than 1e-35. It also makes 0 of every smaller
+/// input before any tree sees it.
+pub const ZERO: f64 = 1e-35_f32 as f64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Categories {
@@ -59,6 +63,9 @@ pub struct Categories {
     /// Whether categories beyond the words, and negative ones, go left.
     pub others_left: bool,
     pub nan_left: bool,
+    /// Whether values between -1 and 0 are category 0, as lightgbm's cast makes them; for xgboost every negative value
+    /// is one of the others.
+    pub toward_zero: bool,
 }
 
 /// `constant + sum(coefficient * x[feature])`, or `fallback` when one of these features is NaN.
@@ -86,6 +93,10 @@ impl Tree {
         let leaves = self.leaves.len() / width.max(1);
         if !self.linear.is_empty() && self.linear.len() != leaves {
             return Err(Error::load(format!("{} linear leaves for {leaves} leaves", self.linear.len())));
+        }
+        let mut terms = self.linear.iter().flat_map(|leaf| &leaf.terms);
+        if let Some((feature, _)) = terms.find(|(feature, _)| *feature as usize >= features) {
+            return Err(Error::load(format!("a linear leaf uses feature {feature}, but the model has {features}")));
         }
         let mut has_parent = vec![false; count];
         for (id, node) in self.nodes.iter().enumerate() {
@@ -154,7 +165,13 @@ impl Tree {
     }
 }
 
-/// The threshold `t` for which `x <= t` says what `x < threshold` says of every `f32` x.
-pub fn below(threshold: f32) -> f32 {
-    if threshold == f32::NEG_INFINITY { threshold } else { threshold.next_down() }
+/// What sends left the numbers below `threshold`, which is all of `x < threshold` there is among `f32`.
+///
+/// Nothing is below -inf, which no `x <= t` can say: the test is then one of categories of which none is known.
+pub fn below(threshold: f32, missing_left: bool) -> Test {
+    if threshold == f32::NEG_INFINITY {
+        let none = Categories { left: Vec::new(), others_left: false, nan_left: missing_left, toward_zero: false };
+        return Test::Category(Box::new(none));
+    }
+    Test::AtMost { threshold: f64::from(threshold.next_down()), missing: Missing::Nan, missing_left }
 }

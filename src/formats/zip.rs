@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::Read;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -18,7 +19,7 @@ pub struct Zip {
     bytes: Bytes,
     members: HashMap<Box<str>, Member>,
     /// Bytes that may still be unpacked.
-    left: Cell<u64>,
+    left: Rc<Cell<u64>>,
     /// What has been unpacked, so that a member that is named twice is unpacked once.
     unpacked: RefCell<HashMap<Box<str>, Bytes>>,
 }
@@ -53,7 +54,7 @@ impl Zip {
     /// When there is none, or it is damaged.
     pub fn open(bytes: Bytes) -> Result<Zip> {
         let members = directory(&bytes)?;
-        let left = Cell::new(compression::bound(bytes.len()));
+        let left = Rc::new(Cell::new(compression::bound(bytes.len())));
         Ok(Zip { bytes, members, left, unpacked: RefCell::default() })
     }
 
@@ -73,12 +74,24 @@ impl Zip {
         Ok(bytes)
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(|name| &**name)
+    }
+
     /// As [`Zip::read`], `None` when there is no such member.
     ///
     /// # Errors
     /// As [`Zip::read`].
     pub fn find(&self, name: &str) -> Result<Option<Bytes>> {
         self.members.contains_key(name).then(|| self.read(name)).transpose()
+    }
+
+    /// A member that is an archive itself; both share the bound.
+    ///
+    /// # Errors
+    /// As [`Zip::read`] and [`Zip::open`].
+    pub fn nested(&self, name: &str) -> Result<Zip> {
+        Ok(Zip { left: Rc::clone(&self.left), ..Zip::open(self.read(name)?)? })
     }
 
     fn unpack(&self, member: Member) -> Result<Bytes> {
@@ -137,7 +150,7 @@ fn directory(bytes: &Bytes) -> Result<HashMap<Box<str>, Member>> {
     let at = memchr::memmem::rfind(tail, b"PK\x05\x06").ok_or_else(|| Error::load("not a zip archive"))?;
     let end = &tail[at..];
     let field = |record: &[u8], at, bytes| number(record, at, bytes).ok_or_else(|| damaged("its end"));
-    let (mut count, mut start) = (field(end, 10, 2)?, field(end, 16, 4)?);
+    let (mut count, mut start, _comment) = (field(end, 10, 2)?, field(end, 16, 4)?, field(end, 20, 2)?);
     // Zip64 has another end record, and in front of this one a pointer to it.
     let locator = at.checked_sub(20).map(|at| &tail[at..]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
     if let Some(locator) = locator {
@@ -215,6 +228,22 @@ mod tests {
         assert_eq!(zip.read("a").unwrap(), "stored");
         assert_eq!(zip.read("b").unwrap(), "deflated".repeat(20));
         assert!(zip.read("../a").is_err() && zip.read("").is_err());
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_what_it_says_and_by_what_it_does() {
+        let entry = memchr::memmem::rfind(ARCHIVE, b"PK\x01\x02").unwrap();
+        let sized = |size: u32| {
+            let mut bytes = ARCHIVE.to_vec();
+            bytes[entry + 24..entry + 28].copy_from_slice(&size.to_le_bytes());
+            Zip::open(bytes.into()).unwrap().read("b").unwrap_err().message().to_owned()
+        };
+        assert!(sized(0xffff_fff0).contains("this is not a model"));
+        // It says less than it unpacks to: no more than that is unpacked.
+        assert!(sized(10).contains("a member's size"));
+        let zip = Zip::open(Bytes::from_static(ARCHIVE)).unwrap();
+        zip.left.set(159);
+        assert!(zip.read("b").unwrap_err().message().contains("this is not a model"), "the bound is for all members");
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn contents_to_bytes(contents: &pb::InferTensorContents, dtype: DType, shape: &S
         DType::Uint64 => ("uint64_contents", each(&contents.uint64_contents, |value| data.put_u64_le(value))),
         DType::Fp32 => ("fp32_contents", each(&contents.fp32_contents, |value| data.put_f32_le(value))),
         DType::Fp64 => ("fp64_contents", each(&contents.fp64_contents, |value| data.put_f64_le(value))),
-        DType::Bytes => {
+        DType::Bytes | DType::Json => {
             for element in &contents.bytes_contents {
                 push_bytes_element(&mut data, element)?;
             }
@@ -148,7 +148,7 @@ fn bytes_to_contents(tensor: &Tensor) -> pb::InferTensorContents {
         DType::Uint64 => fill!(uint64_contents, u64),
         DType::Fp32 => fill!(fp32_contents, f32),
         DType::Fp64 => fill!(fp64_contents, f64),
-        DType::Bytes => {
+        DType::Bytes | DType::Json => {
             let elements = tensor.bytes_elements();
             contents.bytes_contents = elements.map(|element| tensor.data().slice_ref(element)).collect();
         }

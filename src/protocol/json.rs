@@ -50,6 +50,11 @@ pub fn parse(text: &str, dtype: DType, data: &mut Vec<u8>) -> Result<Vec<usize>>
             fits(wide, value.is_finite()).map(|()| data.put_f32_le(value))
         }),
         DType::Fp64 => walk(text, |scalar| float(scalar).map(|value| data.put_f64_le(value))),
+        // Whoever reads the column later knows what it may hold.
+        DType::Json => walk(text, |scalar| match scalar.as_bytes()[0] {
+            b'{' => Err(Misfit::Type),
+            _ => push_bytes_element(data, scalar.as_bytes()).map_err(|_| Misfit::Range),
+        }),
         DType::Bytes => walk(text, |scalar| {
             if !scalar.starts_with('"') {
                 return Err(Misfit::Type);
@@ -285,7 +290,7 @@ enum Elements<'a> {
 
 impl<'a> Elements<'a> {
     fn of(tensor: &'a Tensor) -> Result<Elements<'a>> {
-        if tensor.dtype() != DType::Bytes {
+        if tensor.dtype().size().is_some() {
             return Ok(Elements::Fixed { dtype: tensor.dtype(), data: tensor.data() });
         }
         let texts = tensor.bytes_elements().map(std::str::from_utf8).collect::<Result<_, _>>().map_err(|_| {
@@ -328,7 +333,7 @@ impl<'a> Elements<'a> {
             DType::Bf16 => run!(bf16, |out, value: bf16| write_float(out, value.to_f32())),
             DType::Fp32 => run!(f32, write_float),
             DType::Fp64 => run!(f64, write_float),
-            DType::Bytes => unreachable!("BYTES is Elements::Text"),
+            DType::Bytes | DType::Json => unreachable!("these are Elements::Text"),
         }
     }
 }
@@ -347,11 +352,37 @@ fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
 }
 
 /// The shortest text that reads back as the same float; `null` for NaN and the infinities.
-fn write_float(out: &mut Vec<u8>, value: impl zmij::Float + Into<f64> + Copy) {
+pub fn write_float(out: &mut Vec<u8>, value: impl zmij::Float + Into<f64> + Copy) {
     if value.into().is_finite() {
         out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
         out.extend_from_slice(b"null");
+    }
+}
+
+/// Writes numbers as an array.
+pub fn write_floats(out: &mut Vec<u8>, values: &[f64]) {
+    one_or_list(out, false, values.iter(), |out, value| write_float(out, *value));
+}
+
+/// Writes items as an array or, when there is just one to be written alone, bare.
+pub fn one_or_list<T>(
+    out: &mut Vec<u8>,
+    is_one: bool,
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    if !is_one {
+        out.push(b'[');
+    }
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    if !is_one {
+        out.push(b']');
     }
 }
 

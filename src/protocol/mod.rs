@@ -8,6 +8,7 @@ mod envelope;
 pub mod grpc;
 pub mod json;
 mod objects;
+mod rows;
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod open_inference;

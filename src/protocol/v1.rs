@@ -8,7 +8,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{envelope, json, objects};
+use super::{envelope, json, objects, rows};
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse, Signature};
 use crate::tensor::{Shape, Tensor};
@@ -35,9 +35,13 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<InferRequest> {
         (None, None) => return Err(Error::invalid("Expected \"instances\" or \"inputs\" in the request body")),
     };
     let inputs = match value.as_bytes().first() {
+        Some(b'[') if value[1..].trim_ascii_start().starts_with(']') => {
+            return Err(Error::invalid(format!("\"{field}\" is empty")));
+        }
+        Some(b'[') if let Some(table) = &signature.table => rows::list(field, value, table)?,
+        Some(b'{') if let Some(table) = &signature.table => rows::columns(field, value, table)?,
         Some(b'{') if field == "inputs" => objects::columns(field, value, signature)?,
         Some(b'[') => match value[1..].trim_ascii_start().as_bytes().first() {
-            Some(b']') => return Err(Error::invalid(format!("\"{field}\" is empty"))),
             Some(b'{') => objects::rows(field, value, signature)?,
             _ => vec![single(value, signature).map_err(|error| error.context(field))?],
         },
@@ -89,6 +93,43 @@ pub fn encode(response: &InferResponse) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// Encodes what explains the answer, `{"explanations": [{"shap_values": [..], "base_values": ..}, ..],
+/// "feature_names": [..]}`: one value for each feature, in lists of their own where the model has several outputs, and
+/// names where it knows some.
+///
+/// # Errors
+/// When the answer is none of a model that explains itself.
+pub fn encode_explanations(response: &InferResponse, signature: &Signature) -> Result<Vec<u8>> {
+    let [tensor] = response.outputs.as_slice() else { return Err(Error::internal("an explanation is one tensor")) };
+    let values: Vec<f64> = tensor.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    let (columns, is_one) = match *tensor.shape().dims() {
+        [_, columns] => (columns, true),
+        [_, _, columns] => (columns, false),
+        _ => return Err(Error::internal("an explanation has two or three dimensions")),
+    };
+    let outputs = tensor.shape().elements() / columns.max(1) / tensor.rows().max(1);
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(br#"{"explanations":["#);
+    for (number, row) in values.chunks_exact((columns * outputs).max(1)).enumerate() {
+        out.extend_from_slice(if number == 0 { b"{" } else { b",{" });
+        let parts = row.chunks_exact(columns);
+        out.extend_from_slice(br#""shap_values":"#);
+        json::one_or_list(&mut out, is_one, parts.clone(), |out, part| json::write_floats(out, &part[..columns - 1]));
+        out.extend_from_slice(br#","base_values":"#);
+        json::one_or_list(&mut out, is_one, parts, |out, part| json::write_float(out, part[columns - 1]));
+        out.push(b'}');
+    }
+    out.push(b']');
+    let names = signature.table.iter().flat_map(|table| &table.columns).filter_map(|column| column.name.as_deref());
+    let names: Vec<&str> = names.collect();
+    if names.len() + 1 == columns {
+        out.extend_from_slice(br#","feature_names":"#);
+        json::one_or_list(&mut out, false, names.into_iter(), json::string);
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
 fn write_object<'a, T>(
     out: &mut Vec<u8>,
     fields: impl Iterator<Item = (&'a str, T)>,
@@ -119,14 +160,14 @@ mod tests {
     }
 
     fn one_input() -> Signature {
-        Signature { inputs: vec![spec("x", DType::Fp32, &[None, Some(2)])], outputs: Vec::new() }
+        Signature::new(vec![spec("x", DType::Fp32, &[None, Some(2)])], Vec::new())
     }
 
     fn two_inputs() -> Signature {
-        Signature {
-            inputs: vec![spec("a", DType::Int64, &[None, Some(1)]), spec("b", DType::Fp32, &[None, Some(2)])],
-            outputs: Vec::new(),
-        }
+        Signature::new(
+            vec![spec("a", DType::Int64, &[None, Some(1)]), spec("b", DType::Fp32, &[None, Some(2)])],
+            Vec::new(),
+        )
     }
 
     fn shapes(body: &str, signature: &Signature) -> Vec<String> {

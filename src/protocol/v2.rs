@@ -179,6 +179,13 @@ pub struct Encoded {
     pub json_length: Option<usize>,
 }
 
+impl Encoded {
+    /// A body that is all JSON.
+    pub fn text(body: Vec<u8>) -> Encoded {
+        Encoded { body, json_length: None }
+    }
+}
+
 /// Encodes an answer, outputs as JSON or as raw bytes as the caller asked.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::{Server, Watch};
 use crate::engine::admission::Guard;
 use crate::error::{Error, Kind, Result};
-use crate::infer::{InferRequest, Signature};
+use crate::infer::{EXPLANATION, InferRequest, Signature};
 use crate::model::catalog::Entry;
 use crate::protocol::route::{ModelRef, Route, route};
 use crate::protocol::{json as json_text, v1, v2};
@@ -23,11 +23,29 @@ use crate::tensor::Excerpt;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// What is asked of a model, and in which form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    V1,
+    V1Explain,
+    V2,
+}
+
+impl Form {
+    const fn protocol(self) -> Protocol {
+        match self {
+            Form::V1 | Form::V1Explain => Protocol::V1,
+            Form::V2 => Protocol::V2,
+        }
+    }
+}
+
 pub async fn handle(server: &Server, context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
     let path = request.uri().path().to_owned();
     let answered = match route(request.method().as_str(), &path) {
-        Ok(Route::V1Predict(model)) => infer(server, context, Protocol::V1, &model, request).await,
-        Ok(Route::ModelInfer(model)) => infer(server, context, Protocol::V2, &model, request).await,
+        Ok(Route::V1Predict(model)) => infer(server, context, Form::V1, &model, request).await,
+        Ok(Route::V1Explain(model)) => infer(server, context, Form::V1Explain, &model, request).await,
+        Ok(Route::ModelInfer(model)) => infer(server, context, Form::V2, &model, request).await,
         other => {
             let described = other.and_then(|route| describe(server, &route, request.headers()));
             discard(request.into_body()).await;
@@ -76,12 +94,10 @@ fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<R
             let body = v2::encode_metadata(&entry.name, &served.version, served.platform, &served.signature);
             respond(StatusCode::OK, JSON, body)
         }
-        Route::V1Explain(model) => {
-            let text = format!("Model with name {} has no explainer.", ready(model)?.name);
-            return Err(Error::new(Kind::Unsupported, text));
-        }
         Route::Metrics => metrics(server, headers),
-        Route::V1Predict(_) | Route::ModelInfer(_) => unreachable!("predictions are handled by infer"),
+        Route::V1Predict(_) | Route::V1Explain(_) | Route::ModelInfer(_) => {
+            unreachable!("predictions are handled by infer")
+        }
     })
 }
 
@@ -99,16 +115,16 @@ fn metrics(server: &Server, headers: &HeaderMap) -> Response<ResponseBody> {
 async fn infer(
     server: &Server,
     context: &Context,
-    protocol: Protocol,
+    form: Form,
     model: &ModelRef<'_>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>> {
-    let mut watch = Watch::new(&server.metrics, protocol, context);
+    let mut watch = Watch::new(&server.metrics, form.protocol(), context);
     let entry = server.engine.catalog().find(&model.name, model.version.as_deref());
     let answered = match entry {
         Ok(entry) => {
             watch.found(entry.metrics());
-            predict(server, context, protocol, &entry, request).await
+            predict(server, context, form, &entry, request).await
         }
         Err(error) => {
             discard(request.into_body()).await;
@@ -121,18 +137,22 @@ async fn infer(
 async fn predict(
     server: &Server,
     context: &Context,
-    protocol: Protocol,
+    form: Form,
     entry: &Entry,
     request: Request<Incoming>,
 ) -> Result<(Response<ResponseBody>, Spent)> {
-    let media_type = media_type(request.headers(), protocol);
+    let media_type = media_type(request.headers(), form.protocol());
     let (body, guard) = read_body(server, context, request).await?;
     let served = entry.served()?;
+    if form == Form::V1Explain && !served.signature.outputs.iter().any(|output| &*output.name == EXPLANATION) {
+        let text = format!("Model with name {} has no explainer.", entry.name);
+        return Err(Error::new(Kind::Unsupported, text));
+    }
     let json_length = media_type?;
 
     let began = Instant::now();
     let (model, work) = (served.clone(), guard.clone());
-    let decoding = move || decode(&body, json_length, protocol, &model.signature, &work);
+    let decoding = move || decode(&body, json_length, form, &model.signature, &work);
     let (decoded, binary) = super::apart(guard.bytes(), decoding).await?;
     let decode = began.elapsed();
 
@@ -145,9 +165,11 @@ async fn predict(
     let answer_bytes = answer.data_bytes();
     guard.release_bytes();
     guard.grow(answer_bytes.saturating_mul(if binary.are_all() { 2 } else { 5 }))?;
-    let encoding = move || match protocol {
-        Protocol::V2 => v2::encode(&answer, &binary),
-        _ => v1::encode(&answer).map(|body| v2::Encoded { body, json_length: None }),
+    let model = served.clone();
+    let encoding = move || match form {
+        Form::V2 => v2::encode(&answer, &binary),
+        Form::V1 => v1::encode(&answer).map(v2::Encoded::text),
+        Form::V1Explain => v1::encode_explanations(&answer, &model.signature).map(v2::Encoded::text),
     };
     let v2::Encoded { body, json_length } = super::apart(answer_bytes, encoding).await?;
     let mut response = Response::new(ResponseBody::held(body, guard));
@@ -169,17 +191,19 @@ async fn predict(
 fn decode(
     body: &Bytes,
     json_length: Option<usize>,
-    protocol: Protocol,
+    form: Form,
     signature: &Signature,
     guard: &Guard,
 ) -> Result<(InferRequest, v2::BinaryOutputs)> {
     // Numbers can take several times the room of their text: a digit and a comma become eight bytes.
     let json = &body[..json_length.unwrap_or(body.len()).min(body.len())];
     guard.grow(8 * memchr::memchr_iter(b',', json).count())?;
-    match protocol {
-        Protocol::V2 => v2::decode(body, json_length),
-        _ => Ok((v1::decode(body, signature)?, v2::BinaryOutputs::default())),
-    }
+    let outputs = match form {
+        Form::V2 => return v2::decode(body, json_length),
+        Form::V1 => Vec::new(),
+        Form::V1Explain => vec![EXPLANATION.to_owned()],
+    };
+    Ok((InferRequest { outputs, ..v1::decode(body, signature)? }, v2::BinaryOutputs::default()))
 }
 
 /// Reads the body under the server's limits. The guard keeps the bytes accounted for: hold it as long as them.

@@ -20,11 +20,11 @@ MINIO = ROOT / "target/tools/bin/minio"
 PATIENCE = 20
 
 
-def eventually(condition, what):
+def eventually(condition, what, patience=PATIENCE):
     """Waits until the condition gives something true, and gives that."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience} s for {what}"
         time.sleep(0.01)
     return result
 

@@ -88,13 +88,13 @@ impl Model for Watched {
         self.inner.signature()
     }
 
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
         let _ = self.batches.send(inputs[0].rows());
         let _ = self.leave.recv();
         if numbers(inputs[0].data()).contains(&13) {
             return Err(Error::invalid("13 brings bad luck"));
         }
-        self.inner.run(inputs)
+        self.inner.run(inputs, outputs)
     }
 }
 

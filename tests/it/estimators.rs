@@ -123,6 +123,12 @@ fn ask(model: &dyn Estimator, method: Method, rows: &Data) -> stoker::error::Res
             let scores = model.decision_function(rows)?;
             if scores.columns == 1 { json(&scores.values) } else { matrix(&scores) }
         }
+        Method::Contributions => {
+            let parts = model.contributions(rows)?;
+            let outputs = parts.values.chunks(parts.columns).map(json);
+            let outputs: Vec<Value> = outputs.collect();
+            if parts.outputs == 1 { Value::from(outputs) } else { nested(&outputs, Some(parts.outputs)) }
+        }
         Method::Transform => match model.transform(rows)? {
             Data::Table(table) => (0..table.rows)
                 .map(|row| table.columns.iter().map(|column| cell_json(&column.cells.get(row))).collect::<Value>())

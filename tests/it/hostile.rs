@@ -176,8 +176,8 @@ fn mutated_requests_are_decoded_or_refused() {
         let bytes = Bytes::from(mutate(seed, &corpus));
         let spec = |name: &str, dtype| TensorSpec { name: name.into(), dtype, dims: vec![None, None] };
         let dtype = dtypes[seed as usize % dtypes.len()];
-        let signature = Signature { inputs: vec![spec("a", dtype), spec("b", DType::Bytes)], outputs: Vec::new() };
-        let one = Signature { inputs: vec![spec("a", dtype)], outputs: Vec::new() };
+        let signature = Signature::new(vec![spec("a", dtype), spec("b", DType::Bytes)], Vec::new());
+        let one = Signature::new(vec![spec("a", dtype)], Vec::new());
         let length = (seed % 3 == 0).then_some(json_length);
         let results = [
             v2::decode(&bytes, length).map(|(request, _)| request),

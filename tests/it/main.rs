@@ -13,11 +13,15 @@
 )]
 
 mod batching;
+mod describe;
 mod estimators;
 mod golden;
 mod hostile;
+mod hostile_files;
+mod hostile_models;
 mod lifecycle;
 mod limits;
 mod simulation;
 mod support;
+mod tabular;
 mod wide;

@@ -88,7 +88,7 @@ fn signature(session: &Session) -> Result<(Signature, Vec<String>)> {
     if !notes.is_empty() {
         notes.push("export from scikit-learn with options={\"zipmap\": False} to have all outputs".to_owned());
     }
-    Ok((Signature { inputs, outputs }, notes))
+    Ok((Signature::new(inputs, outputs), notes))
 }
 
 fn tensor_spec(name: &str, value_type: &ValueType) -> Result<TensorSpec, String> {
@@ -117,13 +117,14 @@ impl Model for OnnxModel {
         &self.notes
     }
 
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
         let values: Vec<(&str, SessionInputValue)> = inputs
             .iter()
             .map(|tensor| Ok((&**tensor.name(), values::to_ort(tensor)?.into())))
             .collect::<Result<_>>()?;
         let answers = self.session.run_with_options(values, &self.run_options).map_err(|error| run_error(&error))?;
-        let outputs = self.signature.outputs.iter().map(|spec| {
+        let outputs = outputs.iter().map(|output| {
+            let spec = &self.signature.outputs[*output];
             let value = answers
                 .get(&spec.name)
                 .ok_or_else(|| Error::internal(format!("ONNX Runtime gave no output \"{}\"", spec.name)))?;

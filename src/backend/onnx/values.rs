@@ -44,7 +44,7 @@ fn element_type(dtype: DType) -> TensorElementType {
         DType::Bf16 => TensorElementType::Bfloat16,
         DType::Fp32 => TensorElementType::Float32,
         DType::Fp64 => TensorElementType::Float64,
-        DType::Bytes => TensorElementType::String,
+        DType::Bytes | DType::Json => TensorElementType::String,
     }
 }
 

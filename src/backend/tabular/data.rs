@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use super::labels::{Labels, Target};
 use crate::error::{Error, Result};
-use crate::tensor::DType;
 
 /// Rows of numbers, row-major.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,10 +59,15 @@ impl Matrix {
         Matrix { rows, columns, values, single: !parts.is_empty() && parts.iter().all(|part| part.single) }
     }
 
+    /// For `inverse_transform`, before which nobody checks.
+    ///
     /// # Errors
-    /// In scikit-learn's words, when these are not as many columns.
+    /// When these are not as many columns.
     pub fn check_columns(&self, expected: usize) -> Result<()> {
-        check_columns(self.columns, expected)
+        if self.columns == expected {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("X has {} features, but {expected} are expected as input.", self.columns)))
     }
 
     /// Rounds every number to `f32` when the matrix is of singles. numpy computes `x -= mean` on an `f32` array in
@@ -95,14 +100,6 @@ impl Matrix {
         }
         Ok(())
     }
-}
-
-/// scikit-learn's check of a width.
-fn check_columns(given: usize, expected: usize) -> Result<()> {
-    if given == expected {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("X has {given} features, but the model is expecting {expected} features as input.")))
 }
 
 /// Rows of numbers that are mostly zero (scipy's CSR): what text vectorizers give.
@@ -291,12 +288,6 @@ impl Data {
         }
     }
 
-    /// # Errors
-    /// In scikit-learn's words, when these are not as many columns.
-    pub fn check_columns(&self, expected: usize) -> Result<()> {
-        check_columns(self.columns(), expected)
-    }
-
     /// The numbers, whatever they lie in.
     ///
     /// # Errors
@@ -349,88 +340,5 @@ impl Sparse {
             selected.starts.push(selected.indices.len());
         }
         selected
-    }
-}
-
-/// Class labels or predicted values, with the type that numpy has for them.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Labels {
-    Float(Vec<f64>),
-    /// `f32`, as xgboost predicts.
-    Single(Vec<f32>),
-    /// With numpy's width: one of the integer types.
-    Int(Vec<i64>, DType),
-    Bool(Vec<bool>),
-    Text(Vec<Arc<str>>),
-}
-
-impl Labels {
-    pub fn len(&self) -> usize {
-        match self {
-            Labels::Float(values) => values.len(),
-            Labels::Single(values) => values.len(),
-            Labels::Int(values, _) => values.len(),
-            Labels::Bool(values) => values.len(),
-            Labels::Text(values) => values.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub fn dtype(&self) -> DType {
-        match self {
-            Labels::Float(_) => DType::Fp64,
-            Labels::Single(_) => DType::Fp32,
-            Labels::Int(_, dtype) => *dtype,
-            Labels::Bool(_) => DType::Bool,
-            Labels::Text(_) => DType::Bytes,
-        }
-    }
-
-    /// The labels at these places: class indices to classes.
-    #[must_use]
-    pub fn pick(&self, places: impl Iterator<Item = usize>) -> Labels {
-        match self {
-            Labels::Float(values) => Labels::Float(places.map(|place| values[place]).collect()),
-            Labels::Single(values) => Labels::Single(places.map(|place| values[place]).collect()),
-            Labels::Int(values, dtype) => Labels::Int(places.map(|place| values[place]).collect(), *dtype),
-            Labels::Bool(values) => Labels::Bool(places.map(|place| values[place]).collect()),
-            Labels::Text(values) => Labels::Text(places.map(|place| values[place].clone()).collect()),
-        }
-    }
-
-    /// As numbers, for the steps that compute with another estimator's predictions.
-    ///
-    /// # Errors
-    /// When they are text that is no number.
-    pub fn numbers(&self) -> Result<Vec<f64>> {
-        match self {
-            Labels::Float(values) => Ok(values.clone()),
-            Labels::Single(values) => Ok(values.iter().map(|value| f64::from(*value)).collect()),
-            Labels::Int(values, _) => Ok(values.iter().map(|value| *value as f64).collect()),
-            Labels::Bool(values) => Ok(values.iter().map(|value| f64::from(u8::from(*value))).collect()),
-            Labels::Text(values) => values.iter().map(|text| Cell::Text(text.clone()).number()).collect(),
-        }
-    }
-}
-
-/// What `predict` gives: one value a row, or several for models of several outputs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    pub values: Labels,
-    /// Values of a row; `None` for one value that is not in a list of its own (numpy's one dimension).
-    pub columns: Option<usize>,
-}
-
-impl Target {
-    pub fn one(values: Labels) -> Target {
-        Target { values, columns: None }
-    }
-
-    /// Numbers of one dimension.
-    pub fn floats(values: Vec<f64>) -> Target {
-        Target::one(Labels::Float(values))
     }
 }

@@ -1,8 +1,11 @@
 //! What every step of a model can do, and how one is built from its description.
 
-use super::data::{Data, Matrix, Target};
+use std::sync::Arc;
+
+use super::data::{Cell, Data, Matrix, Target};
 use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
+use crate::infer::EXPLANATION;
 
 /// scikit-learn's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,27 +14,42 @@ pub enum Method {
     PredictProba,
     DecisionFunction,
     Transform,
+    /// Not scikit-learn's: the Shapley values of `shap.TreeExplainer`.
+    Contributions,
 }
 
 impl Method {
+    pub const ALL: [Method; 5] =
+        [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform, Method::Contributions];
+
     pub const fn name(self) -> &'static str {
         match self {
             Method::Predict => "predict",
             Method::PredictProba => "predict_proba",
             Method::DecisionFunction => "decision_function",
             Method::Transform => "transform",
+            Method::Contributions => EXPLANATION,
         }
     }
 
     pub fn parse(name: &str) -> Option<Method> {
-        [Method::Predict, Method::PredictProba, Method::DecisionFunction, Method::Transform]
-            .into_iter()
-            .find(|method| method.name() == name)
+        Method::ALL.into_iter().find(|method| method.name() == name)
     }
 }
 
-/// A fitted estimator: rows in, answers out. It has as many columns in as it was fitted with; whoever runs the whole
-/// model checks the request, and whoever builds a step checks its neighbours.
+/// Shapley values, `[rows, outputs, features + 1]`: one for each feature, and at last the mean that they start from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contributions {
+    pub rows: usize,
+    pub outputs: usize,
+    /// Features and one.
+    pub columns: usize,
+    pub values: Vec<f64>,
+}
+
+/// A fitted estimator: rows in, answers out. It has as many columns in as it was fitted with: [`Builder::build`] puts a
+/// check before each that it has the method and, when it knows its [`Estimator::features`], the columns; but not before
+/// `inverse_transform`.
 ///
 /// Numbers are computed as scikit-learn computes them, in the same order where the order shows.
 pub trait Estimator: Send + Sync {
@@ -69,6 +87,14 @@ pub trait Estimator: Send + Sync {
         Err(lacks(Method::Transform))
     }
 
+    /// What each feature contributes to the raw prediction of each output.
+    ///
+    /// # Errors
+    /// As [`Estimator::predict`].
+    fn contributions(&self, _rows: &Data) -> Result<Contributions> {
+        Err(lacks(Method::Contributions))
+    }
+
     /// Undoes `transform`, for the targets of a regression.
     ///
     /// # Errors
@@ -83,6 +109,11 @@ pub trait Estimator: Send + Sync {
     /// Whether this column may hold something else than numbers.
     fn takes_text(&self, _column: usize) -> bool {
         false
+    }
+
+    /// A value that this column took when the estimator was fitted, for encoders that take no others.
+    fn example(&self, _column: usize) -> Option<Cell> {
+        None
     }
 
     /// Whether this column makes a difference: one that is dropped may be left out of a request.
@@ -134,7 +165,7 @@ impl Builder {
         self.built += 1;
         let built = build(node, self).map_err(|error| error.context(&class.name));
         self.depth -= 1;
-        built
+        Ok(Box::new(Checked { inner: built?, class: class.name.clone() }))
     }
 
     /// Builds the estimators of a list, such as `estimators_`.
@@ -146,6 +177,75 @@ impl Builder {
             .enumerate()
             .map(|(place, node)| self.build(node).map_err(|error| error.context(format_args!("[{place}]"))))
             .collect()
+    }
+}
+
+/// An estimator that is only asked what it can answer, about as many columns as it was fitted with, so that it can
+/// index freely: whoever made the file decides what is put before what.
+struct Checked {
+    inner: Box<dyn Estimator>,
+    class: Arc<str>,
+}
+
+impl Checked {
+    fn check(&self, method: Method, rows: &Data) -> Result<&dyn Estimator> {
+        if !self.inner.can(method) {
+            return Err(lacks(method).context(&self.class));
+        }
+        match self.inner.features() {
+            Some(features) if features != rows.columns() => Err(Error::invalid(format!(
+                "X has {} features, but {} is expecting {features} features as input.",
+                rows.columns(),
+                self.class
+            ))),
+            _ => Ok(&*self.inner),
+        }
+    }
+}
+
+impl Estimator for Checked {
+    fn can(&self, method: Method) -> bool {
+        self.inner.can(method)
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        self.check(Method::Predict, rows)?.predict(rows)
+    }
+
+    fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
+        self.check(Method::PredictProba, rows)?.predict_proba(rows)
+    }
+
+    fn decision_function(&self, rows: &Data) -> Result<Matrix> {
+        self.check(Method::DecisionFunction, rows)?.decision_function(rows)
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        self.check(Method::Transform, rows)?.transform(rows)
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.check(Method::Contributions, rows)?.contributions(rows)
+    }
+
+    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
+        self.inner.inverse_transform(rows)
+    }
+
+    fn features(&self) -> Option<usize> {
+        self.inner.features()
+    }
+
+    fn takes_text(&self, column: usize) -> bool {
+        self.inner.takes_text(column)
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.inner.example(column)
+    }
+
+    fn uses(&self, column: usize) -> bool {
+        self.inner.uses(column)
     }
 }
 

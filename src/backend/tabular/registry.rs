@@ -1,7 +1,7 @@
 //! Every class of estimator that is served, by family: the one list that loading, the documentation and its test share.
 
 use super::estimator::Build;
-use super::sklearn;
+use super::{lightgbm, sklearn, xgboost};
 use crate::formats::graph::Name;
 
 /// Estimators of one kind.
@@ -14,8 +14,20 @@ pub struct Family {
 
 pub const FAMILIES: &[Family] = &[
     Family { title: "Trees and forests", package: "sklearn", classes: sklearn::trees::CLASSES },
+    Family { title: "Histogram gradient boosting", package: "sklearn", classes: sklearn::histogram::CLASSES },
+    Family { title: "Boosting of any estimators", package: "sklearn", classes: sklearn::adaboost::CLASSES },
+    Family { title: "Bagging and voting", package: "sklearn", classes: sklearn::ensembles::CLASSES },
+    Family { title: "Stacking", package: "sklearn", classes: sklearn::stacking::CLASSES },
+    Family { title: "Isolation forests", package: "sklearn", classes: sklearn::isolation::CLASSES },
+    Family { title: "Many classes", package: "sklearn", classes: sklearn::multi::CLASSES },
+    Family { title: "Several outputs", package: "sklearn", classes: sklearn::outputs::CLASSES },
+    Family { title: "Calibration", package: "sklearn", classes: sklearn::calibrate::CLASSES },
+    Family { title: "Searches and wrappers", package: "sklearn", classes: sklearn::wrappers::CLASSES },
+    Family { title: "Baselines", package: "sklearn", classes: sklearn::dummy::CLASSES },
     Family { title: "Linear models", package: "sklearn", classes: sklearn::linear::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
+    Family { title: "xgboost", package: "xgboost", classes: xgboost::CLASSES },
+    Family { title: "lightgbm", package: "lightgbm", classes: lightgbm::CLASSES },
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
     Family { title: "Missing values", package: "sklearn", classes: sklearn::impute::CLASSES },
     Family { title: "Missing values by neighbours", package: "sklearn", classes: sklearn::impute_knn::CLASSES },

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::f16;
 
-use super::Id;
+use super::{Id, Value};
 use crate::error::{Error, Result};
 
 /// What `numpy.dtype` says of an element.
@@ -96,7 +96,9 @@ impl Numbers {
     }
 }
 
+/// Elements, and other dimensions, of an array that has no bytes: a few bytes of file could claim any number of them.
 const MAX_EMPTY: usize = 1 << 16;
+const MAX_EMPTY_SIDE: usize = 1 << 24;
 
 impl Array {
     /// # Errors
@@ -110,14 +112,14 @@ impl Array {
                 data.len()
             )));
         }
-        // Elements without bytes (numpy's `<U0`) would let a few bytes of file claim any number of them.
-        if element.size == 0
-            && shape
-                .iter()
-                .try_fold(1_usize, |product, size| product.checked_mul(*size))
-                .is_none_or(|count| count > MAX_EMPTY)
-        {
-            return Err(Error::load(format!("an array of shape {shape:?} has elements of no size")));
+        let elements = shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+        let claims = if element.size == 0 {
+            elements.is_none_or(|elements| elements > MAX_EMPTY)
+        } else {
+            data.is_empty() && shape.iter().any(|size| *size > MAX_EMPTY_SIDE)
+        };
+        if claims {
+            return Err(Error::load(format!("an array of shape {shape:?} has no data")));
         }
         Ok(Array { shape, fortran, elements: Elements::Plain { element, data } })
     }
@@ -130,6 +132,18 @@ impl Array {
             return Err(Error::load(format!("an array of shape {shape:?} has {} objects", items.len())));
         }
         Ok(Array { shape, fortran: false, elements: Elements::Objects(items) })
+    }
+
+    /// The array as a value: text when it is one scalar of text, which is a `str` in Python too.
+    pub fn into_value(self) -> Value {
+        let text = match &self.elements {
+            Elements::Plain { element, .. } if element.kind == b'U' && self.is_scalar() => self.texts().ok(),
+            _ => None,
+        };
+        match text.and_then(|mut texts| texts.pop()) {
+            Some(text) => Value::Text(text.into()),
+            None => Value::Array(Box::new(self)),
+        }
     }
 
     /// One element without dimensions, as numpy's scalars are.
@@ -308,5 +322,6 @@ mod tests {
         assert!(Array::plain(vec![2], false, element(), Bytes::from_static(&[0; 8])).is_err());
         assert!(Array::plain(vec![usize::MAX, 2], false, element(), Bytes::new()).is_err());
         assert!(Array::plain(vec![1 << 40], false, ElementType::plain(b'U', 0), Bytes::new()).is_err());
+        assert!(Array::plain(vec![1 << 40, 0], false, element(), Bytes::new()).is_err());
     }
 }

@@ -141,6 +141,47 @@ impl Graph {
     pub fn node(&self, id: Id) -> Node<'_> {
         Node { graph: self, id }
     }
+
+    /// The dict of attributes in a state: a class with slots has `(None, {...})`.
+    pub fn attributes(&self, state: Id) -> Id {
+        match self.value(state) {
+            Value::Tuple(parts) => match parts.as_slice() {
+                [first, second]
+                    if matches!((self.value(*first), self.value(*second)), (Value::None, Value::Dict(_))) =>
+                {
+                    *second
+                }
+                _ => state,
+            },
+            _ => state,
+        }
+    }
+
+    /// Every value, in the order in which they were read.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        #[allow(clippy::cast_possible_truncation)] // bounded by MAX_VALUES
+        (0..self.values.len() as u32).map(|id| self.node(Id(id)))
+    }
+}
+
+/// A list may name the same long value a million times with a few bytes each. Long rows of numbers are arrays, and a
+/// million categories have some 40 bytes each.
+const MAX_LISTED_NUMBERS: usize = 1 << 22;
+const MAX_LISTED_TEXT: usize = 1 << 27;
+
+fn repeated() -> Error {
+    Error::load("a list repeats long values: this is not a model")
+}
+
+/// Copies texts, up to a bound.
+fn own<'g>(items: impl Iterator<Item = Node<'g>>) -> Result<Vec<String>> {
+    let mut total = 0;
+    let texts = items.map(|item| {
+        let text = item.text()?;
+        total += text.len();
+        if total > MAX_LISTED_TEXT { Err(repeated()) } else { Ok(text.to_owned()) }
+    });
+    texts.collect()
 }
 
 /// One value, seen together with those it refers to. Getters fail with what was expected and what is there; callers
@@ -292,9 +333,9 @@ impl<'g> Node<'g> {
         match self.value() {
             Value::Array(array) => match &array.elements {
                 Elements::Plain { .. } => array.texts(),
-                Elements::Objects(items) => items.iter().map(|id| self.at(*id).text().map(str::to_owned)).collect(),
+                Elements::Objects(_) => self.items().and_then(own),
             },
-            _ => self.items()?.map(|item| item.text().map(str::to_owned)).collect(),
+            _ => self.items().and_then(own),
         }
     }
 
@@ -333,10 +374,26 @@ impl<'g> Node<'g> {
                 }
             },
             Value::List(_) | Value::Tuple(_) => {
-                let rows = self.items()?.map(Node::row).collect::<Result<Vec<Numbers>>>()?;
-                Numbers::stacked(&rows)
+                if self.items()?.all(Node::is_number) {
+                    return self.row();
+                }
+                let mut total = 0;
+                let rows = self.items()?.map(|item| {
+                    let row = item.row()?;
+                    total += row.values.len();
+                    if total > MAX_LISTED_NUMBERS { Err(repeated()) } else { Ok(row) }
+                });
+                Numbers::stacked(&rows.collect::<Result<Vec<Numbers>>>()?)
             }
             _ => Ok(Numbers { shape: Vec::new(), values: vec![self.float()?] }),
+        }
+    }
+
+    fn is_number(self) -> bool {
+        match self.value() {
+            Value::Array(array) => array.is_scalar(),
+            Value::List(_) | Value::Tuple(_) => false,
+            _ => true,
         }
     }
 

@@ -34,21 +34,6 @@ pub fn call_with_keywords(store: &mut Store, class: Id, args: Id, keywords: Id) 
     call(store, class, args)
 }
 
-/// A class with slots has the state `(None, {...})`: the attributes are in the second.
-pub fn attributes(store: &Store, state: Id) -> Id {
-    match store.value(state) {
-        Value::Tuple(parts) => match parts.as_slice() {
-            [first, second]
-                if matches!(store.value(*first), Value::None) && matches!(store.value(*second), Value::Dict(_)) =>
-            {
-                *second
-            }
-            _ => state,
-        },
-        _ => state,
-    }
-}
-
 fn builtin(store: &mut Store, name: &str, args: &[Id]) -> Result<Option<Id>> {
     let value = match (name, args) {
         ("set" | "frozenset", []) => Value::Set(Vec::new()),
@@ -103,6 +88,10 @@ fn mapping(store: &mut Store, name: &str, args: &[Id]) -> Result<Id> {
 }
 
 fn copyreg(store: &mut Store, name: &str, args: &[Id]) -> Result<Id> {
+    // Calls that call themselves would nest as deep as the file likes.
+    if args.first().is_some_and(|class| store.class(*class).is_ok_and(|class| &*class.module == "copyreg")) {
+        return Err(Error::load("a call of copyreg within another"));
+    }
     match (name, args) {
         ("__newobj__", [class, args @ ..]) => call(store, *class, args.to_vec()),
         ("__newobj_ex__", [class, args, keywords]) => call_with_keywords(store, *class, *args, *keywords),

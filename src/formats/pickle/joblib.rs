@@ -29,5 +29,5 @@ pub fn read_array(store: &mut Store, wrapper: Id, depth: usize) -> Result<Value>
     let size = shape.iter().try_fold(element.size, |product, size| product.checked_mul(*size));
     let size = size.ok_or_else(|| Error::load(format!("an array of shape {shape:?}")))?;
     let data = store.input.take(size)?;
-    Array::plain(shape, fortran, element, data).map(|array| Value::Array(Box::new(array)))
+    Array::plain(shape, fortran, element, data).map(Array::into_value)
 }

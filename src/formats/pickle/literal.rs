@@ -156,10 +156,7 @@ fn raw_unicode(line: &[u8]) -> Result<String> {
 fn quoted(line: &[u8]) -> Result<Vec<u8>> {
     let failed = || Error::load("a string with damaged quotes or escapes");
     let line = line.trim_ascii();
-    let inner = match line {
-        [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
-        _ => return Err(failed()),
-    };
+    let ([b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"']) = line else { return Err(failed()) };
     let mut bytes = Vec::with_capacity(inner.len());
     let mut rest = inner;
     while let Some((&first, after)) = rest.split_first() {

@@ -8,6 +8,9 @@ use crate::formats::graph::{Id, Object, Value};
 /// joblib puts a pickle into the stream for an array of objects, which may hold such arrays again.
 const MAX_NESTED: usize = 16;
 
+/// Python itself writes nothing deeper than its recursion limit, a thousand by default.
+const MAX_MARKS: usize = 1 << 16;
+
 /// Runs one pickle up to its `STOP` and gives what it leaves on the stack.
 pub fn run(store: &mut Store, depth: usize) -> Result<Id> {
     if depth > MAX_NESTED {
@@ -41,6 +44,9 @@ impl Machine<'_> {
             0x80 => _ = self.store.input.byte()?,
             0x95 => {
                 self.store.input.length::<8>()?;
+            }
+            b'(' if self.marks.len() == MAX_MARKS => {
+                return Err(Error::load(format!("tuples or lists are nested deeper than {MAX_MARKS}")));
             }
             b'(' => self.marks.push(self.stack.len()),
             // POP, which also drops a mark, POP_MARK, DUP
@@ -176,7 +182,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// GLOBAL and STACK_GLOBAL, which name a class, and INST, OBJ, REDUCE, NEWOBJ, NEWOBJ_EX, which would call one.
+    /// `GLOBAL` and `STACK_GLOBAL`, which name a class; `INST`, `OBJ`, `REDUCE`, `NEWOBJ`, `NEWOBJ_EX`, which would call
+    /// one.
     fn call(&mut self, opcode: u8) -> Result<()> {
         let id = match opcode {
             b'c' => self.global()?,
@@ -237,7 +244,7 @@ impl Machine<'_> {
         if &*class.name == "_mareconstruct" && class.package() == "numpy" {
             return numpy::build_masked(self.store, target, state);
         }
-        let state = construct::attributes(self.store, state);
+        let state = self.store.graph.attributes(state);
         if let Value::Object(object) = self.store.graph.value_mut(target) {
             object.state = Some(state);
         }

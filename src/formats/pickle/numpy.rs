@@ -31,6 +31,11 @@ pub fn construct(store: &mut Store, name: &str, args: &[Id]) -> Result<Option<Id
             };
             store.array(array?).map(Some)
         }
+        // How numpy named its functions of arrays long ago.
+        ("_ufunc_reconstruct", [module, name]) => {
+            let [module, name] = [module, name].map(|id| store.node(*id).text().map(Box::<str>::from));
+            store.name(&module?, &name?).map(Some)
+        }
         ("_frombuffer", [buffer, element, shape, order, rest @ ..]) => {
             let data = store.raw(*buffer)?;
             let element = store.element_type(*element)?;
@@ -155,7 +160,7 @@ pub fn build_array(store: &mut Store, target: Id, state: Id) -> Result<()> {
     } else {
         Array::plain(shape, fortran, element, store.raw(data)?)?
     };
-    *store.graph.value_mut(target) = Value::Array(Box::new(array));
+    *store.graph.value_mut(target) = array.into_value();
     Ok(())
 }
 

@@ -6,19 +6,15 @@ use bytes::Bytes;
 
 use super::input::Input;
 use crate::error::{Error, Result};
+use crate::formats::budget::Budget;
 use crate::formats::graph::{Array, ElementType, Graph, Id, Name, Node, Value};
 use crate::formats::names;
-
-/// What values may cost, in bytes of memory made or copied: a part per byte of input and a part in any case. A pickle
-/// can ask for the same long list to be copied again and again with three bytes each; a real one copies it once.
-const ALWAYS: usize = 256 << 20;
-const PER_BYTE: usize = 16;
 
 pub struct Store {
     pub input: Input,
     pub graph: Graph,
     names: HashMap<(Box<str>, Box<str>), Id>,
-    left: usize,
+    budget: Budget,
     /// Values that opcodes of one byte stand for, made once.
     pub none: Id,
     bools: [Id; 2],
@@ -28,7 +24,7 @@ pub struct Store {
 
 impl Store {
     pub fn new(bytes: Bytes) -> Result<Store> {
-        let left = bytes.len().saturating_mul(PER_BYTE).saturating_add(ALWAYS);
+        let budget = Budget::of(bytes.len());
         let mut graph = Graph::default();
         let none = graph.push(Value::None)?;
         let bools = [graph.push(Value::Bool(false))?, graph.push(Value::Bool(true))?];
@@ -38,7 +34,7 @@ impl Store {
             input: Input::new(bytes),
             graph,
             names: HashMap::new(),
-            left,
+            budget,
             none,
             bools,
             bytes: bytes_made,
@@ -48,10 +44,7 @@ impl Store {
 
     /// Spends memory or time on something other than reading on.
     pub fn charge(&mut self, bytes: usize) -> Result<()> {
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            Error::load("the values take far more memory than the file has bytes: this is not a model")
-        })?;
-        Ok(())
+        self.budget.charge(bytes)
     }
 
     pub fn push(&mut self, value: Value) -> Result<Id> {
@@ -130,10 +123,13 @@ impl Store {
         match self.graph.value(id) {
             Value::Bytes(bytes) => Ok(bytes.clone()),
             Value::Text(text) => {
-                let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-                let bytes = bytes.ok_or_else(|| Error::load("expected bytes, got text beyond latin1"))?;
-                self.charge(bytes.len())?;
-                Ok(bytes.into())
+                self.budget.charge(text.len())?;
+                let bytes: Option<Vec<u8>> = if text.is_ascii() {
+                    Some(text.as_bytes().to_vec())
+                } else {
+                    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
+                };
+                bytes.map(Bytes::from).ok_or_else(|| Error::load("expected bytes, got text beyond latin1"))
             }
             _ => Err(self.node(id).expected("bytes")),
         }
@@ -147,7 +143,7 @@ impl Store {
     }
 
     pub fn array(&mut self, array: Array) -> Result<Id> {
-        self.push(Value::Array(Box::new(array)))
+        self.push(array.into_value())
     }
 }
 

@@ -1,9 +1,13 @@
 //! JSON as a lean tree: members in their order, texts borrowed from the file where they hold no escapes.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::error::{Error, Result};
+use crate::formats::budget::Budget;
 
 #[derive(Debug)]
 pub enum Json<'a> {
@@ -19,9 +23,13 @@ pub enum Json<'a> {
 
 impl<'a> Json<'a> {
     /// # Errors
-    /// serde's, which say line and column; also when nested deeper than serde's 128 levels.
-    pub fn parse(text: &'a [u8]) -> serde_json::Result<Json<'a>> {
-        serde_json::from_slice(text)
+    /// serde's, which say line and column; when nested deeper than serde's 128 levels; when the budget is spent.
+    pub fn parse(text: &'a [u8], budget: &mut Budget) -> Result<Json<'a>> {
+        let budget = RefCell::new(budget);
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        let parsed = Reader(&budget).deserialize(&mut deserializer);
+        let parsed = parsed.and_then(|json| deserializer.end().map(|()| json));
+        parsed.map_err(|error| Error::load(error.to_string()))
     }
 
     pub fn get(&self, name: &str) -> Option<&Json<'a>> {
@@ -39,73 +47,75 @@ impl<'a> Json<'a> {
     }
 }
 
-/// A member's name, borrowed when it can be; serde's own `Cow` never borrows.
-struct Key<'a>(Cow<'a, str>);
+/// Reads values and members' names, borrowed where serde's own `Cow` would not be.
+#[derive(Clone, Copy)]
+struct Reader<'b, 'm>(&'b RefCell<&'m mut Budget>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match deserializer.deserialize_str(JsonVisitor)? {
-            Json::Text(text) => Ok(Key(text)),
-            _ => Err(serde::de::Error::custom("expected text")),
-        }
+impl Reader<'_, '_> {
+    /// Pays for an element that came into a container, which doubles when it is full.
+    fn pay<T, E: serde::de::Error>(self) -> std::result::Result<(), E> {
+        self.0.borrow_mut().charge(2 * size_of::<T>()).map_err(E::custom)
     }
 }
 
-impl<'de> Deserialize<'de> for Json<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+impl<'de> DeserializeSeed<'de> for Reader<'_, '_> {
+    type Value = Json<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct JsonVisitor;
-
-impl<'de> Visitor<'de> for JsonVisitor {
+impl<'de> Visitor<'de> for Reader<'_, '_> {
     type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+    fn visit_unit<E>(self) -> std::result::Result<Json<'de>, E> {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Json<'de>, E> {
         Ok(Json::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Json<'de>, E> {
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Json<'de>, E> {
         Ok(Json::Int(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Json<'de>, E> {
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Json<'de>, E> {
         #[allow(clippy::cast_precision_loss)] // as said above
         Ok(i64::try_from(value).map_or(Json::Float(value as f64), Json::Int))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Json<'de>, E> {
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Json<'de>, E> {
         Ok(Json::Float(value))
     }
 
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Json<'de>, E> {
+    fn visit_borrowed_str<E>(self, value: &'de str) -> std::result::Result<Json<'de>, E> {
         Ok(Json::Text(Cow::Borrowed(value)))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Json<'de>, E> {
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Json<'de>, E> {
         Ok(Json::Text(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Json<'de>, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
+            self.pay::<Json<'_>, A::Error>()?;
             list.push(item);
         }
         Ok(Json::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> std::result::Result<Json<'de>, A::Error> {
         let mut map = Vec::new();
-        while let Some((Key(key), value)) = members.next_entry()? {
+        while let Some((key, value)) = members.next_entry_seed(self, self)? {
+            self.pay::<(Cow<'_, str>, Json<'_>), A::Error>()?;
+            let Json::Text(key) = key else { return Err(serde::de::Error::custom("expected text")) };
             map.push((key, value));
         }
         Ok(Json::Map(map))

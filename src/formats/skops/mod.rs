@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::formats::budget::Budget;
 use crate::formats::graph::{Graph, Id, Name, Value};
 use crate::formats::zip::Zip;
 
@@ -18,6 +19,11 @@ use json::Json;
 /// The newest protocol that we know; newer files are read as long as their nodes look as they did.
 const PROTOCOL: i64 = 2;
 
+/// Whether these bytes begin as a `.skops` file does.
+pub fn recognise(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04")
+}
+
 /// Reads a `.skops` file.
 ///
 /// # Errors
@@ -25,12 +31,20 @@ const PROTOCOL: i64 = 2;
 pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
     let zip = Zip::open(bytes).map_err(|error| error.context("skops file"))?;
     let text = zip.read("schema.json")?;
-    let schema = Json::parse(&text).map_err(|error| Error::load(format!("schema.json: {error}")))?;
+    let mut budget = Budget::of(text.len());
+    let schema = Json::parse(&text, &mut budget).map_err(|error| error.context("schema.json"))?;
     let protocol = match schema.get("protocol") {
         Some(Json::Int(protocol)) => *protocol,
         _ => return Err(Error::load("schema.json: no protocol number: is this a skops file?")),
     };
-    let mut reader = Reader { zip, graph: Graph::default(), shared: HashMap::new(), names: HashMap::new() };
+    let mut reader = Reader {
+        zip,
+        graph: Graph::default(),
+        budget,
+        shared: HashMap::new(),
+        names: HashMap::new(),
+        files: HashMap::new(),
+    };
     let root = reader.node(&schema).map_err(|error| {
         let newer =
             if protocol > PROTOCOL { format!(" of protocol {protocol}, newer than {PROTOCOL}") } else { String::new() };
@@ -42,9 +56,12 @@ pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
 struct Reader {
     zip: Zip,
     graph: Graph,
+    budget: Budget,
     /// By Python's `id` at the time of saving: every object is written out at each place, and is still one object.
     shared: HashMap<i64, Id>,
     names: HashMap<Name, Id>,
+    /// Arrays and matrices by member, as several nodes may be of one.
+    files: HashMap<Box<str>, Id>,
 }
 
 impl Reader {

@@ -1,12 +1,9 @@
 //! What each of skops' nodes stands for.
 
-use bytes::Bytes;
-
 use super::json::Json;
 use super::{Reader, damaged, plain};
 use crate::error::{Error, Result};
-use crate::formats::graph::{Array, ElementType, Elements, Id, Name, Object, Value};
-use crate::formats::zip::Zip;
+use crate::formats::graph::{Array, ElementType, Elements, Id, Name, Node, Object, Value};
 use crate::formats::{names, npy};
 use crate::tensor::Excerpt;
 
@@ -17,17 +14,19 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         "JsonNode" => plain::from_text(reader, content(node)?.text().ok_or_else(|| damaged("a JsonNode's content"))?),
         "DictNode" => dict(reader, node),
         "DefaultDictNode" | "_DictWithDeprecatedKeysNode" => reader.node(part(content(node)?, "main")?),
-        "ListNode" => {
+        "ListNode" | "TupleNode" | "SetNode" => {
             let items = items(reader, content(node)?)?;
-            reader.push(Value::List(items))
-        }
-        "TupleNode" => {
-            let items = items(reader, content(node)?)?;
-            reader.push(Value::Tuple(items))
-        }
-        "SetNode" => {
-            let items = items(reader, content(node)?)?;
-            reader.push(Value::Set(items))
+            let subclass = subclass(node)?;
+            reader.push(match (loader, subclass) {
+                ("ListNode", None) => Value::List(items),
+                ("TupleNode", None) => Value::Tuple(items),
+                ("ListNode", Some(class)) => {
+                    Value::Object(Box::new(Object { items, ..Object::new(class, Vec::new()) }))
+                }
+                // A namedtuple's constructor has its elements.
+                ("TupleNode", Some(class)) => Value::Object(Box::new(Object::new(class, items))),
+                _ => Value::Set(items),
+            })
         }
         "BytesNode" | "BytearrayNode" => {
             let bytes = reader.zip.read(file(node)?)?;
@@ -39,8 +38,16 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         }
         "FunctionNode" => function(reader, node),
         "NdArrayNode" => {
-            let array = array(reader, node)?;
-            reader.push(Value::Array(Box::new(array)))
+            let array = |reader: &mut Reader| array(reader, node).map(Array::into_value);
+            if node.get("file").is_some() {
+                once(reader, file(node)?, array)
+            } else {
+                array(reader).and_then(|array| reader.push(array))
+            }
+        }
+        "SparseMatrixNode" => {
+            let matrix = |reader: &mut Reader| sparse(reader, node).map(|object| Value::Object(Box::new(object)));
+            once(reader, file(node)?, matrix)
         }
         "DTypeNode" => {
             let array = array(reader, content(node)?)?;
@@ -57,6 +64,17 @@ pub fn read(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
     }
 }
 
+/// The value of a member, which is read for the first node that is of it.
+fn once(reader: &mut Reader, file: &str, read: impl FnOnce(&mut Reader) -> Result<Value>) -> Result<Id> {
+    if let Some(id) = reader.files.get(file) {
+        return Ok(*id);
+    }
+    let value = read(reader)?;
+    let id = reader.push(value)?;
+    reader.files.insert(file.into(), id);
+    Ok(id)
+}
+
 /// Nodes that are objects: a class with arguments or a state.
 fn object(reader: &mut Reader, node: &Json<'_>, loader: &str) -> Result<Object> {
     let plain = |name: &str, class: &str| Object::new(Name::new(name, class), Vec::new());
@@ -68,8 +86,9 @@ fn object(reader: &mut Reader, node: &Json<'_>, loader: &str) -> Result<Object> 
         }
         "ConstructorFromReduceNode" => Object::new(class(node)?, arguments(reader, content(node)?)?),
         "OperatorFuncNode" => Object::new(class(node)?, arguments(reader, part(node, "attrs")?)?),
-        // Trees, losses: arguments of the constructor, and a state that may be empty.
-        "TreeNode" | "LossNode" | "QuantileForestNode" => {
+        // Trees, losses (of SGD alone in older files): arguments of the constructor, and a state that may be
+        // empty.
+        "TreeNode" | "LossNode" | "SGDNode" | "QuantileForestNode" => {
             let made = Object::new(class(node)?, arguments(reader, part(part(node, "__reduce__")?, "args")?)?);
             let state = reader.node(content(node)?)?;
             let empty = match reader.graph.value(state) {
@@ -97,7 +116,6 @@ fn object(reader: &mut Reader, node: &Json<'_>, loader: &str) -> Result<Object> 
             }
             Object::new(Name::new("builtins", "slice"), args)
         }
-        "SparseMatrixNode" => sparse(reader, node)?,
         "MaskedArrayNode" => {
             let parts = content(node)?;
             let mut entries = Vec::new();
@@ -137,17 +155,7 @@ fn object(reader: &mut Reader, node: &Json<'_>, loader: &str) -> Result<Object> 
 fn with_state(reader: &Reader, object: Object, state: Option<Id>) -> Object {
     let graph = &reader.graph;
     let state = state.filter(|state| *graph.value(*state) != Value::None);
-    // A class with slots has the state `(None, {...})`: the attributes are in the second.
-    let state = state.map(|state| match graph.value(state) {
-        Value::Tuple(parts) => match parts.as_slice() {
-            [first, second] if *graph.value(*first) == Value::None => match graph.value(*second) {
-                Value::Dict(_) => *second,
-                _ => state,
-            },
-            _ => state,
-        },
-        _ => state,
-    });
+    let state = state.map(|state| graph.attributes(state));
     Object { state, ..object }
 }
 
@@ -167,6 +175,12 @@ fn file<'j>(node: &'j Json<'_>) -> Result<&'j str> {
 fn class(node: &Json<'_>) -> Result<Name> {
     let text = |name: &str| part(node, name)?.text().ok_or_else(|| damaged(&format!("a node's {name}")));
     names::resolve(text("__module__")?, text("__class__")?)
+}
+
+/// The class of a list, tuple or dict that is more than that.
+fn subclass(node: &Json<'_>) -> Result<Option<Name>> {
+    let class = class(node)?;
+    Ok((!matches!(&*class.module, "builtins" | "collections")).then_some(class))
 }
 
 fn name(reader: &mut Reader, class: Name) -> Result<Id> {
@@ -222,7 +236,12 @@ fn dict(reader: &mut Reader, node: &Json<'_>) -> Result<Id> {
         };
         entries.push((key, reader.node(value)?));
     }
-    reader.push(Value::Dict(entries))
+    let value = match subclass(node)? {
+        None => Value::Dict(entries),
+        // sklearn's Bunch
+        Some(class) => Value::Object(Box::new(Object { entries, ..Object::new(class, Vec::new()) })),
+    };
+    reader.push(value)
 }
 
 fn array(reader: &mut Reader, node: &Json<'_>) -> Result<Array> {
@@ -230,7 +249,7 @@ fn array(reader: &mut Reader, node: &Json<'_>) -> Result<Array> {
         Some("numpy") => npy::read(&reader.zip.read(file(node)?)?),
         Some("json") => {
             let shape = reader.node(part(node, "shape")?)?;
-            let shape = reader.graph.node(shape).items()?.map(|size| size.usize()).collect::<Result<Vec<_>>>()?;
+            let shape = reader.graph.node(shape).items()?.map(Node::usize).collect::<Result<Vec<_>>>()?;
             if shape.len() > npy::MAX_DIMENSIONS {
                 return Err(damaged("an array's shape"));
             }
@@ -254,8 +273,7 @@ fn array(reader: &mut Reader, node: &Json<'_>) -> Result<Array> {
 
 /// scipy's `.npz`, a zip archive in the archive. The attributes are named as in the pickle of the matrix.
 fn sparse(reader: &mut Reader, node: &Json<'_>) -> Result<Object> {
-    let inner: Bytes = reader.zip.read(file(node)?)?;
-    let inner = Zip::open(inner)?;
+    let inner = reader.zip.nested(file(node)?)?;
     let mut entries = Vec::new();
     let shape = npy::read(&inner.read("shape.npy")?)?.integers()?;
     let shape = shape.into_iter().map(|size| reader.push(Value::Int(size))).collect::<Result<_>>()?;

@@ -20,7 +20,7 @@ pub fn from_text(reader: &mut Reader, text: &str) -> Result<Id> {
         "False" => Value::Bool(false),
         _ if text.bytes().skip(usize::from(text.starts_with('-'))).all(|byte| byte.is_ascii_digit()) => decimal(text)?,
         _ => {
-            let parsed = Json::parse(text.as_bytes());
+            let parsed = Json::parse(text.as_bytes(), &mut reader.budget);
             let parsed = parsed.map_err(|_| Error::load(format!("\"{}\" is not JSON", Excerpt(text))))?;
             return value(reader, &parsed);
         }

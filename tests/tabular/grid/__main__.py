@@ -6,7 +6,9 @@ import warnings
 
 from . import Random, write
 
-FAMILIES = ["trees", "linear", "scale", "function", "impute", "encode", "text", "discretize", "power", "polynomial", "select", "decompose"]
+FAMILIES = ["trees", "linear", "scale", "function", "impute", "encode"]
+FAMILIES += ["histogram", "ensembles", "multi", "calibrate", "wrappers"]
+FAMILIES += ["text", "discretize", "power", "polynomial", "select", "decompose"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")

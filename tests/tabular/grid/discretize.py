@@ -13,7 +13,7 @@ def cases(random):
     for encode in ["onehot", "onehot-dense", "ordinal"]:
         for strategy in ["uniform", "quantile", "kmeans"] if random.wide else ["quantile"]:
             bins = random.rng.integers(2, 7, 5) if random.wide else 3
-            x, rows = random.rows(rows=40), random.rows()
+            x, rows = random.rows(rows=40), random.rows(rows=10 if random.wide else 4)
             rows[:3] = x[:3]
             model = KBinsDiscretizer(bins, encode=encode, strategy=strategy).fit(x)
             yield Case(f"{encode}_{strategy}", model, rows)

@@ -75,7 +75,7 @@ def cases(random):
         for number in range(5 if random.wide else 1):
             columns = random.rng.integers(2, 7)
             x = random.rows(rows=30, columns=columns, missing=0.2)
-            rows = random.rows(rows=10, columns=columns, missing=0.4)
+            rows = random.rows(rows=10 if random.wide else 5, columns=columns, missing=0.4)
             rows[0] = np.nan
             rows[1:3] = x[1:3]
             options = {"n_neighbors": int(random.rng.integers(1, 6)), "weights": weights}
@@ -93,7 +93,7 @@ def cases(random):
 
     for number in range(6 if random.wide else 1):
         x, rows = random.rows(rows=40, columns=4, missing=0.2), random.rows(columns=4, missing=0.4)
-        options = {"max_iter": int(random.rng.integers(1, 5)), "random_state": random.seed32()}
+        options = {"max_iter": int(random.rng.integers(1, 5)) if random.wide else 2, "random_state": random.seed32()}
         if number > 0:
             x[:, 1] = np.nan
             options |= supported(impute.IterativeImputer, keep_empty_features=number > 2)

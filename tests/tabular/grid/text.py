@@ -25,7 +25,7 @@ def texts(random, rows):
 def options(random):
     yield text.CountVectorizer, {}
     yield text.CountVectorizer, {"ngram_range": (1, 3), "stop_words": "english", "binary": True}
-    yield text.CountVectorizer, {"analyzer": "char", "ngram_range": (2, 3), "strip_accents": "unicode"}
+    yield text.CountVectorizer, {"analyzer": "char", "ngram_range": (2, 3), "strip_accents": "unicode", "max_features": 30}
     yield text.CountVectorizer, {"token_pattern": r"(?u)#(\w+)|\d", "stop_words": ["tag"], "lowercase": False}
     yield text.TfidfVectorizer, {"strip_accents": "ascii", "sublinear_tf": True}
     yield text.TfidfVectorizer, {"analyzer": "char_wb", "ngram_range": (1, 4), "norm": "l1", "max_features": 40}

@@ -1,7 +1,7 @@
 """Decision trees, forests and gradient boosting."""
 
 import numpy as np
-from sklearn import ensemble, tree
+from sklearn import ensemble, linear_model, tree
 
 from . import Case
 
@@ -51,6 +51,17 @@ def cases(random):
         kind = init if isinstance(init, str) else "forest"
         model = ensemble.GradientBoostingClassifier(init=init, **options(ensemble.GradientBoostingClassifier, random))
         yield Case(f"GradientBoostingClassifier_init_{kind}", model.fit(x, y), random.rows())
+    if random.wide:
+        for classes in [2, 3]:
+            x, y = random.classification(classes=classes)
+            extra = {**options(ensemble.GradientBoostingClassifier, random), "init": linear_model.LogisticRegression()}
+            model = ensemble.GradientBoostingClassifier(**extra).fit(x, y)
+            # The logistic regression has coefficients of f32, and numpy computes in them.
+            yield Case(f"GradientBoostingClassifier_{classes}_init_logistic", model, random.rows(), tolerance=1e-5)
+        x, y = random.regression()
+        extra = {**options(ensemble.GradientBoostingRegressor, random), "init": linear_model.LinearRegression()}
+        model = ensemble.GradientBoostingRegressor(**extra).fit(x, y)
+        yield Case("GradientBoostingRegressor_init_linear", model, random.rows(), tolerance=1e-5)  # as above
     for estimator in REGRESSORS:
         name = estimator.__name__
         x, y = random.regression()

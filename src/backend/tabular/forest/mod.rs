@@ -13,6 +13,7 @@ use crate::formats::trees::{LinearLeaf, Tree};
 
 mod head;
 mod layout;
+mod shap;
 mod slots;
 mod walk;
 
@@ -165,6 +166,11 @@ impl Forest {
 
     pub fn trees(&self) -> usize {
         self.layout.spans.len()
+    }
+
+    /// Whether leaves are linear models.
+    pub fn is_linear(&self) -> bool {
+        !self.linear.is_empty()
     }
 
     /// Bytes that the compiled trees take.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use super::layout::LANES;
 use crate::error::{Error, Result};
-use crate::formats::trees::{Categories, Missing, Test};
+use crate::formats::trees::{Categories, Missing, Test, ZERO};
 
 /// How precisely the trees see their input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,11 @@ impl Slots {
         self.tested.len() + 1
     }
 
+    /// The feature that a slot looks at.
+    pub fn feature(&self, slot: usize) -> usize {
+        self.tested[slot - 1].feature
+    }
+
     /// The slot of a split, and the key that its number is compared with.
     pub fn place(&self, feature: u32, test: &Test) -> (usize, u32) {
         match test {
@@ -167,6 +172,7 @@ impl Slots {
                 }
                 Code::Category(categories) => {
                     for (value, lane) in values.zip(lanes) {
+                        let value = if self.precision == Precision::Single { f64::from(value as f32) } else { value };
                         *lane = u32::from(!goes_left(categories, value));
                     }
                 }
@@ -178,10 +184,9 @@ impl Slots {
 /// The value to compare, or `None` when it is missing.
 #[inline(always)]
 fn normal(value: f64, missing: Missing) -> Option<f64> {
-    const ZERO: f64 = 1e-35; // lightgbm's kZeroThreshold, a float there
     match missing {
         Missing::Nan if value.is_nan() => None,
-        Missing::NanAndZero if value.is_nan() || value.abs() <= f64::from(ZERO as f32) => None,
+        Missing::NanAndZero if value.is_nan() || value.abs() <= ZERO => None,
         Missing::NanIsZero if value.is_nan() => Some(0.0),
         _ => Some(value),
     }
@@ -223,7 +228,8 @@ fn goes_left(categories: &Categories, value: f64) -> bool {
     if value.is_nan() {
         return categories.nan_left;
     }
-    let whole = value.trunc();
+    let known = value >= 0.0 || (categories.toward_zero && value > -1.0);
+    let whole = if known { value.trunc() } else { -1.0 };
     let word = if (0.0..4_294_967_296.0).contains(&whole) { categories.left.get(whole as usize / 64) } else { None };
     word.map_or(categories.others_left, |word| word >> (whole as u32 % 64) & 1 == 1)
 }

@@ -3,42 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::formats::naive;
 use crate::formats::trees::{Categories, Kind, Missing, Node as Described, Test};
 
-fn goes_left(test: &Test, value: f64) -> bool {
-    match test {
-        Test::AtMost { threshold, missing, missing_left } => {
-            let tiny = value.abs() <= f64::from(1e-35_f32);
-            match missing {
-                Missing::NanIsZero if value.is_nan() => 0.0 <= *threshold,
-                Missing::Nan if value.is_nan() => *missing_left,
-                Missing::NanAndZero if value.is_nan() || tiny => *missing_left,
-                _ => value <= *threshold,
-            }
-        }
-        Test::Category(categories) => match value {
-            _ if value.is_nan() => categories.nan_left,
-            _ if value <= -1.0 || value >= 64.0 => categories.others_left,
-            _ => categories.left[0] >> (value as u64) & 1 == 1,
-        },
-    }
-}
-
-/// The sums, walking recursively.
-fn naive(grown: &Grown, row: &[f64], start: &[f64]) -> Vec<f64> {
-    fn leaf(tree: &Tree, node: u32, row: &[f64]) -> u32 {
-        match &tree.nodes[node as usize].kind {
-            Kind::Leaf { index } => *index,
-            Kind::Split { feature, test, left, right } => {
-                leaf(tree, if goes_left(test, row[*feature as usize]) { *left } else { *right }, row)
-            }
-        }
-    }
+/// The sums, walking one row down one tree at a time.
+fn expected(grown: &Grown, row: &[f64], start: &[f64]) -> Vec<f64> {
     let single = |value: f64| if grown.input == Precision::Single { f64::from(value as f32) } else { value };
     let row: Vec<f64> = row.iter().map(|value| single(*value)).collect();
     let mut sums = start.to_vec();
     for (tree, output) in &grown.trees {
-        let leaf = leaf(tree, 0, &row) as usize;
+        let leaf = naive::leaf(tree, &row);
         for (sum, value) in sums[*output..].iter_mut().zip(&tree.leaves[leaf * grown.width..][..grown.width]) {
             *sum += value;
         }
@@ -65,8 +39,9 @@ fn test() -> impl Strategy<Value = Test> {
         missing,
         missing_left,
     });
-    let category = (any::<u64>(), any::<bool>(), any::<bool>()).prop_map(|(left, others_left, nan_left)| {
-        Test::Category(Box::new(Categories { left: vec![left], others_left, nan_left }))
+    let sets = (any::<u64>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let category = sets.prop_map(|(left, others_left, nan_left, toward_zero)| {
+        Test::Category(Box::new(Categories { left: vec![left], others_left, nan_left, toward_zero }))
     });
     prop_oneof![4 => at_most, 1 => category]
 }
@@ -90,6 +65,13 @@ fn tree(features: u32, width: usize) -> impl Strategy<Value = Tree> {
         for (index, leaf) in leaves.iter().enumerate() {
             nodes[*leaf as usize].kind = Kind::Leaf { index: index as u32 };
         }
+        // A node's rows are its children's, which come later.
+        for at in (0..nodes.len()).rev() {
+            nodes[at].cover = match nodes[at].kind {
+                Kind::Leaf { index } => f64::from(index % 7 + 1),
+                Kind::Split { left, right, .. } => nodes[left as usize].cover + nodes[right as usize].cover,
+            };
+        }
         let values = (0..leaves.len() * width).map(|number| (number as f64 + 1.0) / 3.0).collect();
         Tree { nodes, leaves: values, linear: Vec::new() }
     })
@@ -108,7 +90,7 @@ fn forest(width: usize) -> impl Strategy<Value = (Grown, Vec<f64>)> {
 
 fn agree(grown: Grown, rows: &[f64]) -> Result<(), TestCaseError> {
     let start = [0.5, 1.5, 2.5];
-    let expected: Vec<f64> = rows.chunks_exact(5).flat_map(|row| naive(&grown, row, &start)).collect();
+    let expected: Vec<f64> = rows.chunks_exact(5).flat_map(|row| expected(&grown, row, &start)).collect();
     let mut forest = Forest::compile(grown).unwrap();
     for kernel in Kernel::available() {
         forest = forest.on(kernel);
@@ -131,6 +113,37 @@ proptest! {
     #[test]
     fn leaves_of_several_values_too((grown, rows) in forest(2)) {
         agree(grown, &rows)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn contributions_are_shapley_values((grown, rows) in forest(1)) {
+        let forest = Forest::compile(grown.clone()).unwrap();
+        let start = [0.5, 1.5, 2.5];
+        let rows = &rows[..rows.len().min(5 * 3)];
+        let got = forest.contributions(rows, &start).unwrap();
+        let sums = forest.sums(rows, &start);
+        for (row, got) in rows.chunks_exact(5).zip(got.chunks_exact(3 * 6)) {
+            let single = |value: &f64| if grown.input == Precision::Single { f64::from(*value as f32) } else { *value };
+            let row: Vec<f64> = row.iter().map(single).collect();
+            let mut expected = vec![0.0; 3 * 6];
+            for (output, base) in start.iter().enumerate() {
+                expected[output * 6 + 5] = *base;
+            }
+            for (tree, output) in &grown.trees {
+                let parts = naive::contributions(tree, 5, &row);
+                expected[output * 6..][..6].iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+            }
+            for (got, expected) in got.iter().zip(&expected) {
+                prop_assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+            }
+        }
+        for (sum, parts) in sums.iter().zip(got.chunks_exact(6)) {
+            prop_assert!((sum - parts.iter().sum::<f64>()).abs() < 1e-6);
+        }
     }
 }
 

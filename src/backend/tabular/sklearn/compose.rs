@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Cells, Column, Data, Matrix, Sparse, Table, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -68,6 +68,11 @@ impl Estimator for Pipeline {
         self.up_to_last(rows, |last, data| last.transform(data))
     }
 
+    /// Of the features that the last step sees.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.up_to_last(rows, |last, data| last.contributions(data))
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         self.steps.iter().rev().try_fold(rows.clone(), |rows, step| step.inverse_transform(&rows))
     }
@@ -78,6 +83,11 @@ impl Estimator for Pipeline {
 
     fn takes_text(&self, column: usize) -> bool {
         self.steps.first().is_some_and(|step| step.takes_text(column))
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        // Steps before an encoder mostly leave columns in their places.
+        self.steps.iter().find_map(|step| step.example(column))
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -138,7 +148,6 @@ fn weight(node: Node<'_>, name: &str) -> Result<f64> {
 /// All columns through several transformers.
 fn feature_union(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let mut parts = Vec::new();
-    let mut features = None;
     for transformer in node.read("transformer_list", Node::items)? {
         let [name, estimator] = transformer.tuple()?;
         let name = name.text()?;
@@ -146,16 +155,9 @@ fn feature_union(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estima
             continue;
         }
         let estimator = if is_passthrough(estimator) { None } else { Some(builder.build(estimator)?) };
-        features = features.or_else(|| estimator.as_ref().and_then(|estimator| estimator.features()));
-        parts.push((name, estimator));
+        parts.push(Part { weight: weight(node, name)?, name: name.into(), estimator, columns: Vec::new() });
     }
-    // Vectorizers do not say: they take one column of text.
-    let features = features.unwrap_or(1);
-    let part = |(name, estimator): (&str, Option<Box<dyn Estimator>>)| {
-        Ok(Part { weight: weight(node, name)?, name: name.into(), estimator, columns: (0..features).collect() })
-    };
-    let parts = parts.into_iter().map(part).collect::<Result<Vec<_>>>()?;
-    Ok(Box::new(FeatureUnion(ColumnTransformer { parts, features, sparse: false })))
+    Ok(Box::new(FeatureUnion(parts)))
 }
 
 impl Estimator for ColumnTransformer {
@@ -176,6 +178,13 @@ impl Estimator for ColumnTransformer {
         self.parts.iter().any(|part| {
             let place = part.columns.iter().position(|own| *own == column);
             place.is_some_and(|place| part.estimator.as_ref().is_some_and(|estimator| estimator.takes_text(place)))
+        })
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.parts.iter().find_map(|part| {
+            let place = part.columns.iter().position(|own| *own == column)?;
+            part.estimator.as_ref()?.example(place)
         })
     }
 
@@ -200,7 +209,14 @@ impl Part {
     }
 }
 
-struct FeatureUnion(ColumnTransformer);
+/// Parts that all see all columns.
+struct FeatureUnion(Vec<Part>);
+
+impl FeatureUnion {
+    fn estimators(&self) -> impl Iterator<Item = &dyn Estimator> {
+        self.0.iter().filter_map(|part| part.estimator.as_deref())
+    }
+}
 
 impl Estimator for FeatureUnion {
     fn can(&self, method: Method) -> bool {
@@ -208,17 +224,17 @@ impl Estimator for FeatureUnion {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let results = self.0.parts.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
+        let results = self.0.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
         let sparse = results.iter().any(|result| matches!(result, Data::Sparse(_)));
         beside(rows.rows(), results, sparse)
     }
 
     fn features(&self) -> Option<usize> {
-        Some(self.0.features)
+        self.estimators().find_map(Estimator::features)
     }
 
     fn takes_text(&self, column: usize) -> bool {
-        self.0.takes_text(column)
+        self.estimators().any(|estimator| estimator.takes_text(column))
     }
 }
 

@@ -80,8 +80,7 @@ pub fn vector(node: Node<'_>, name: &str, length: usize) -> Result<Vec<f64>> {
 ///
 /// # Errors
 /// In its words.
-pub fn columns_of(rows: &Data, columns: usize, sparse: bool) -> Result<&Data> {
-    rows.check_columns(columns)?;
+pub fn checked(rows: &Data, sparse: bool) -> Result<&Data> {
     match rows {
         Data::Sparse(_) if !sparse => Err(read::sparse()),
         Data::Dense(matrix) => matrix.check_finite().map(|()| rows),
@@ -230,7 +229,7 @@ impl Estimator for SparseProjection {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let rows = columns_of(rows, self.components.columns, true)?;
+        let rows = checked(rows, true)?;
         let keeps_sparse = self.keeps_sparse && matches!(rows, Data::Sparse(_));
         let rows = rows.dense()?;
         let mut out = Matrix::zeros(rows.rows, self.components.rows);
@@ -253,7 +252,7 @@ impl Estimator for Projection {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let rows = columns_of(rows, self.components.columns, self.takes_sparse)?;
+        let rows = checked(rows, self.takes_sparse)?;
         let single = self.components.single && matches!(rows, Data::Dense(matrix) if matrix.single);
         let mut out = match &self.shift {
             Shift::Before(mean) => {

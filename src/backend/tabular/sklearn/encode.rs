@@ -3,7 +3,7 @@
 
 use super::cells::{Categories, cells, repr};
 use super::read;
-use crate::backend::tabular::data::{Data, Matrix, Sparse};
+use crate::backend::tabular::data::{Cell, Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -165,7 +165,6 @@ impl Estimator for OneHot {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.codings.len())?;
         let codings = self.codings.iter().enumerate();
         let codes = codings.map(|(column, coding)| coding.of(rows, column)).collect::<Result<Vec<_>>>()?;
         let ones = |row: usize| codes.iter().filter_map(move |codes| *codes[row]);
@@ -190,6 +189,10 @@ impl Estimator for OneHot {
 
     fn takes_text(&self, column: usize) -> bool {
         self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.codings.get(column)?.categories.example.clone()
     }
 }
 
@@ -264,7 +267,6 @@ impl Estimator for Numbered {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.codings.len())?;
         let mut out = Matrix::zeros(rows.rows(), self.codings.len() * self.width);
         for (column, coding) in self.codings.iter().enumerate() {
             for (row, code) in coding.of(rows, column)?.into_iter().enumerate() {
@@ -282,5 +284,9 @@ impl Estimator for Numbered {
 
     fn takes_text(&self, column: usize) -> bool {
         self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.codings.get(column)?.categories.example.clone()
     }
 }

@@ -113,7 +113,6 @@ impl Estimator for IterativeImputer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.features)?;
         if let Data::Sparse(_) = rows {
             return Err(super::read::sparse());
         }

@@ -1,6 +1,6 @@
 //! Maps of rows into columns where a kernel is (nearly) a product, and kernel PCA.
 
-use super::decompose::{columns_of, matrix, project, vector};
+use super::decompose::{checked, matrix, project, vector};
 use super::kernels::Kernel;
 use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
@@ -73,7 +73,7 @@ impl Estimator for KernelMap {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let rows = columns_of(rows, self.fitted.columns, true)?.dense()?;
+        let rows = checked(rows, true)?.dense()?;
         let mut similarities = self.kernel.matrix(&rows, &self.fitted);
         if let Some((means, mean)) = &self.centre {
             for row in similarities.values.chunks_exact_mut(means.len().max(1)) {
@@ -122,7 +122,7 @@ impl Estimator for Waves {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let rows = columns_of(rows, self.weights.columns, self.skewed.is_none())?;
+        let rows = checked(rows, self.skewed.is_none())?;
         let mut out = match self.skewed {
             None => project(rows, &self.weights)?,
             Some(skewedness) => {
@@ -176,7 +176,7 @@ impl Estimator for AdditiveChi2 {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         let sparse = matches!(rows, Data::Sparse(_));
-        let rows = columns_of(rows, self.features.unwrap_or(rows.columns()), true)?.dense()?;
+        let rows = checked(rows, true)?.dense()?;
         if rows.values.iter().any(|value| *value < 0.0) {
             return Err(Error::invalid("Negative values in data passed to X in AdditiveChi2Sampler.transform"));
         }

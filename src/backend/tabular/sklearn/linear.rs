@@ -163,10 +163,10 @@ struct Classifier {
 
 fn classifier(node: Node<'_>, probabilities: Probabilities) -> Result<Box<dyn Estimator>> {
     let linear = Linear::read(node)?;
-    let classes = node.read("classes_", read::labels)?;
+    let classes = read::classes(node)?;
     let expected = if classes.len() == 2 { 1 } else { classes.len() };
     // A multinomial model of two classes has one row too.
-    if linear.outputs != expected {
+    if linear.outputs != expected || classes.len() < 2 {
         return Err(Error::load(format!("coef_ has {} rows for {} classes", linear.outputs, classes.len())));
     }
     Ok(Box::new(Classifier { linear, classes, probabilities }))
@@ -204,7 +204,7 @@ impl Estimator for Classifier {
         match method {
             Method::Predict | Method::DecisionFunction => true,
             Method::PredictProba => self.probabilities != Probabilities::None,
-            Method::Transform => false,
+            Method::Transform | Method::Contributions => false,
         }
     }
 

@@ -7,35 +7,46 @@ use super::estimator::{Builder, Estimator};
 use crate::error::Result;
 use crate::formats::{pickle, skops};
 
+pub mod adaboost;
+pub mod calibrate;
 pub mod cells;
 pub mod compose;
 pub mod decompose;
 pub mod discretize;
+pub mod dummy;
 pub mod encode;
+pub mod ensembles;
 pub mod function;
+pub mod histogram;
 mod importance;
 pub mod impute;
 pub mod impute_iterative;
 pub mod impute_knn;
+pub mod isolation;
 pub mod kernel_maps;
 pub mod kernels;
 pub mod linear;
+pub mod members;
+pub mod multi;
+pub mod outputs;
 pub mod polynomial;
 pub mod power;
 pub mod read;
 pub mod scale;
 pub mod select;
 mod special;
+pub mod stacking;
 mod stop_words;
 pub mod text;
 mod tokens;
 pub mod trees;
+pub mod wrappers;
 
 /// Reads a fitted estimator from a `.joblib`, `.pkl` or `.pickle` file, or a `.skops` one.
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when the file is damaged, or holds something that is not supported.
 pub fn load(bytes: Bytes) -> Result<Box<dyn Estimator>> {
-    let (graph, root) = if bytes.starts_with(b"PK\x03\x04") { skops::read(bytes)? } else { pickle::read(bytes)? };
+    let (graph, root) = if skops::recognise(&bytes) { skops::read(bytes)? } else { pickle::read(bytes)? };
     Builder::default().build(graph.node(root))
 }

@@ -83,7 +83,6 @@ impl Estimator for Polynomial {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.features)?;
         if let Data::Sparse(sparse) = rows {
             let mut row = vec![0.0; self.features];
             let mut out = Sparse::with_columns(self.ends.len());
@@ -303,7 +302,6 @@ impl Estimator for Splines {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.curves.len())?;
         if let Data::Sparse(_) = rows {
             return Err(read::sparse());
         }

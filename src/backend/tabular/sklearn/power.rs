@@ -80,7 +80,6 @@ impl Estimator for PowerTransformer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.lambdas.len())?;
         if let Data::Sparse(_) = rows {
             return Err(read::sparse());
         }
@@ -218,7 +217,6 @@ impl Estimator for QuantileTransformer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.quantiles.len())?;
         if let Data::Sparse(sparse) = rows {
             if !self.ignores_zeros && sparse.values.iter().any(|value| *value < 0.0) {
                 return Err(Error::invalid("QuantileTransformer only accepts non-negative sparse matrices."));

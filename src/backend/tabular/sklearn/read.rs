@@ -25,6 +25,31 @@ pub fn labels(node: Node<'_>) -> Result<Labels> {
     }
 }
 
+/// One label, as an option names it.
+///
+/// # Errors
+/// When it is neither a number nor text nor a bool.
+pub fn label(node: Node<'_>) -> Result<Labels> {
+    match node.value() {
+        Value::Array(array) if array.is_scalar() => labels(node),
+        Value::Text(text) => Ok(Labels::Text(vec![text.as_ref().into()])),
+        Value::Bool(value) => Ok(Labels::Bool(vec![*value])),
+        Value::Int(value) => Ok(Labels::Int(vec![*value], DType::Int64)),
+        _ => Ok(Labels::Float(vec![node.float()?])),
+    }
+}
+
+/// `classes_` of a classifier; until 1.7 `RidgeClassifier` has them in its binarizer.
+///
+/// # Errors
+/// As [`labels`].
+pub fn classes(node: Node<'_>) -> Result<Labels> {
+    match node.some("_label_binarizer") {
+        Some(binarizer) if node.find("classes_").is_none() => binarizer.read("classes_", labels),
+        _ => node.read("classes_", labels),
+    }
+}
+
 /// Labels of numpy's `object` type: all of one kind, as they mostly are.
 fn objects(node: Node<'_>, array: &Array) -> Result<Labels> {
     let items: Vec<Node<'_>> = node.items()?.collect();
@@ -60,6 +85,11 @@ pub fn version(node: Node<'_>) -> (u32, u32) {
     let text = node.find("_sklearn_version").and_then(|version| version.text().ok()).unwrap_or_default();
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Whether a classifier's tree has the shares of classes in its leaves; until 1.3 it has their weights.
+pub fn holds_shares(node: Node<'_>) -> bool {
+    version(node) >= (1, 3)
 }
 
 /// Columns that an estimator was fitted with.
@@ -126,13 +156,16 @@ pub fn sparse() -> Error {
 
 /// The class with the greatest score in each row; the first of equals, as numpy's argmax.
 pub fn argmax(scores: &Matrix) -> impl Iterator<Item = usize> {
-    scores.iter_rows().map(|row| {
-        let best = row.iter().enumerate().fold(None, |best: Option<(usize, f64)>, (place, score)| match best {
-            Some((_, most)) if most.is_nan() || !(*score > most || score.is_nan()) => best,
-            _ => Some((place, *score)),
-        });
-        best.map_or(0, |(place, _)| place)
-    })
+    scores.iter_rows().map(argmax_of)
+}
+
+/// The place of the greatest; the first of equals, and of NaN.
+pub fn argmax_of(scores: &[f64]) -> usize {
+    let best = scores.iter().enumerate().fold(None, |best: Option<(usize, f64)>, (place, score)| match best {
+        Some((_, most)) if most.is_nan() || !(*score > most || score.is_nan()) => best,
+        _ => Some((place, *score)),
+    });
+    best.map_or(0, |(place, _)| place)
 }
 
 /// Labels of classes by what a decision function says: one column decides between two classes by its sign.

@@ -40,7 +40,6 @@ impl Estimator for Selector {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.features)?;
         if let Data::Dense(matrix) = rows {
             let check = if self.takes_missing { Matrix::check_not_infinite } else { Matrix::check_finite };
             check(matrix)?;

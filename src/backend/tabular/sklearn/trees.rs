@@ -4,11 +4,11 @@
 
 use super::read::{self, argmax, expit, softmax, two_columns};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
-use crate::formats::trees::{Kind, Missing, Node as TreeNode, Test, Tree};
+use crate::formats::trees::{Kind as NodeKind, Missing, Node as TreeNode, Test, Tree};
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("DecisionTreeClassifier", tree),
@@ -59,7 +59,7 @@ pub fn read_tree(node: Node<'_>) -> Result<ReadTree> {
     for id in 0..count {
         let kind = if lefts[id] < 0.0 {
             tree.leaves.extend_from_slice(&values.values[id * width..][..width]);
-            Kind::Leaf { index: (tree.leaves.len() / width - 1) as u32 }
+            NodeKind::Leaf { index: (tree.leaves.len() / width - 1) as u32 }
         } else {
             let test = Test::AtMost {
                 threshold: thresholds[id],
@@ -69,7 +69,7 @@ pub fn read_tree(node: Node<'_>) -> Result<ReadTree> {
             if features[id] < 0.0 || rights[id] < 0.0 {
                 return Err(Error::load(format!("node {id}: feature {}, right child {}", features[id], rights[id])));
             }
-            Kind::Split { feature: features[id] as u32, test, left: lefts[id] as u32, right: rights[id] as u32 }
+            NodeKind::Split { feature: features[id] as u32, test, left: lefts[id] as u32, right: rights[id] as u32 }
         };
         tree.nodes.push(TreeNode { cover: covers[id], kind });
     }
@@ -91,7 +91,8 @@ impl Outputs {
             Some(classes) if outputs == 1 => vec![read::labels(classes).map_err(|error| error.context("classes_"))?],
             Some(classes) => classes.items()?.map(read::labels).collect::<Result<_>>()?,
         };
-        if !classes.is_empty() && classes.len() != outputs {
+        let fit = classes.is_empty() || classes.len() == outputs && !classes.iter().any(Labels::is_empty);
+        if !fit || outputs == 0 {
             return Err(Error::load(format!("classes_ are of {} outputs, not of {outputs}", classes.len())));
         }
         Ok(Outputs { classes, outputs })
@@ -129,32 +130,12 @@ impl Outputs {
 /// One column for each output, row by row.
 ///
 /// # Errors
-/// When the outputs' labels are of different types, which numpy would turn into one.
+/// As [`Labels::concat`].
 pub fn interleave(columns: &[Labels]) -> Result<Target> {
-    let first = columns.first().ok_or_else(|| Error::internal("a model without outputs"))?;
-    let rows = first.len();
     let outputs = columns.len();
+    let joined = Labels::concat(columns)?;
+    let rows = joined.len() / outputs.max(1);
     let places = (0..rows).flat_map(|row| (0..outputs).map(move |output| output * rows + row));
-    let joined = match first {
-        Labels::Text(_) if columns.iter().all(|column| matches!(column, Labels::Text(_))) => {
-            let all = columns.iter().flat_map(|column| match column {
-                Labels::Text(values) => values.clone(),
-                _ => Vec::new(),
-            });
-            Labels::Text(all.collect())
-        }
-        Labels::Int(_, dtype) if columns.iter().all(|column| matches!(column, Labels::Int(..))) => {
-            let all = columns.iter().flat_map(|column| match column {
-                Labels::Int(values, _) => values.clone(),
-                _ => Vec::new(),
-            });
-            Labels::Int(all.collect(), *dtype)
-        }
-        _ => {
-            let all = columns.iter().map(Labels::numbers).collect::<Result<Vec<_>>>()?;
-            Labels::Float(all.concat())
-        }
-    };
     Ok(Target { values: joined.pick(places), columns: Some(outputs) })
 }
 
@@ -176,8 +157,7 @@ fn forest(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 fn averaging<'g>(node: Node<'g>, estimators: impl Iterator<Item = Node<'g>>) -> Result<Box<dyn Estimator>> {
     let outputs = Outputs::read(node)?;
     let features = node.read("n_features_in_", Node::usize)?;
-    // Until 1.3 leaves held weights of classes, since then their shares.
-    let shares = read::version(node) >= (1, 3);
+    let shares = read::holds_shares(node);
     let mut trees = Vec::new();
     let (mut width, mut knows_missing) = (outputs.outputs, true);
     for (number, estimator) in estimators.enumerate() {
@@ -201,7 +181,8 @@ fn averaging<'g>(node: Node<'g>, estimators: impl Iterator<Item = Node<'g>>) -> 
     Ok(Box::new(Averaging { forest: Forest::compile(grown)?, outputs, knows_missing }))
 }
 
-fn normalise(leaves: &mut [f64], classes: usize) {
+/// Weights of classes become their shares.
+pub(super) fn normalise(leaves: &mut [f64], classes: usize) {
     for weights in leaves.chunks_exact_mut(classes.max(1)) {
         let sum: f64 = weights.iter().sum();
         if sum != 0.0 {
@@ -211,7 +192,7 @@ fn normalise(leaves: &mut [f64], classes: usize) {
 }
 
 /// Rows as trees see them.
-fn check(rows: &Matrix, knows_missing: bool) -> Result<()> {
+pub(super) fn check(rows: &Matrix, knows_missing: bool) -> Result<()> {
     if rows.values.iter().any(|value| (*value as f32).is_infinite()) {
         return Err(Error::invalid("Input X contains infinity or a value too large for dtype('float32')."));
     }
@@ -234,7 +215,20 @@ impl Averaging {
 
 impl Estimator for Averaging {
     fn can(&self, method: Method) -> bool {
-        method == Method::Predict || (method == Method::PredictProba && self.outputs.is_classifier())
+        match method {
+            Method::Predict | Method::Contributions => true,
+            Method::PredictProba => self.outputs.is_classifier(),
+            _ => false,
+        }
+    }
+
+    /// Of the class shares, or of the mean.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        let rows = rows.dense()?;
+        check(&rows, self.knows_missing)?;
+        let mut parts = self.forest.explain(&rows, &vec![0.0; self.forest.outputs()])?;
+        parts.values.iter_mut().for_each(|value| *value /= self.forest.trees() as f64);
+        Ok(parts)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
@@ -371,13 +365,21 @@ impl Boosting {
         let values = match &self.start {
             Start::Constant(start) => self.forest.sums(&dense.values, start),
             Start::Estimator(estimator) => {
+                // It is given what the trees see.
+                let mut seen = Matrix { single: true, ..(*dense).clone() };
+                seen.rounded();
+                let seen = Data::Dense(seen);
                 let first = match self.link {
-                    Link::Identity => estimator.predict(rows)?.values.numbers()?,
+                    Link::Identity => estimator.predict(&seen)?.values.numbers()?,
                     _ => {
-                        let probabilities = estimator.predict_proba(rows)?.swap_remove(0);
-                        probabilities.iter_rows().flat_map(|row| raw(self.link, self.age, row)).collect()
+                        let probabilities = estimator.predict_proba(&seen)?;
+                        let probabilities = probabilities.first().map(Matrix::iter_rows).into_iter().flatten();
+                        probabilities.flat_map(|row| raw(self.link, self.age, row)).collect()
                     }
                 };
+                if first.len() != dense.rows * each {
+                    return Err(Error::internal("init_ answers in another shape than expected"));
+                }
                 // Each row has a start of its own.
                 let rows = dense.iter_rows().zip(first.chunks_exact(each));
                 rows.flat_map(|(row, start)| self.forest.sums(row, start)).collect()
@@ -393,6 +395,17 @@ impl Estimator for Boosting {
             Method::Predict => true,
             Method::PredictProba | Method::DecisionFunction => self.classes.is_some(),
             Method::Transform => false,
+            Method::Contributions => matches!(self.start, Start::Constant(_)),
+        }
+    }
+
+    /// Of the raw predictions.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        let rows = rows.dense()?;
+        check(&rows, false)?;
+        match &self.start {
+            Start::Constant(start) => self.forest.explain(&rows, start),
+            Start::Estimator(_) => Err(Error::new(Kind::Unsupported, "boosting from another model is not explained")),
         }
     }
 

@@ -1,0 +1,235 @@
+//! lightgbm's boosters, and the scikit-learn classes around them. How lightgbm computes is said in
+//! [`crate::formats::lightgbm`].
+
+use super::data::{Cell, Cells, Data, Labels, Matrix, Target};
+use super::estimator::{Build, Builder, Contributions, Estimator, Method};
+use super::forest::{self, InputPrecision};
+use super::sklearn::read::{self, argmax, two_columns};
+use crate::error::{Error, Result};
+use crate::formats::graph::Node;
+use crate::formats::lightgbm::{self as format, Model};
+use crate::formats::trees::ZERO;
+
+pub const CLASSES: &[(&str, Build)] = &[
+    ("Booster", pickled),
+    ("LGBMClassifier", classifier),
+    ("LGBMRegressor", regressor),
+    ("LGBMRanker", regressor),
+    ("LGBMModel", regressor),
+];
+
+pub struct Booster {
+    features: usize,
+    outputs: usize,
+    forest: forest::Forest,
+    /// Without its trees: what becomes of the sums.
+    model: Model,
+    iterations: usize,
+    /// For each column, the categories that pandas' codes stand for; none where it is no such column.
+    categories: Vec<Option<Vec<Cell>>>,
+}
+
+impl Booster {
+    /// A booster as `Booster.predict` uses it.
+    ///
+    /// # Errors
+    /// As [`forest::Forest::compile`].
+    pub fn new(mut model: Model) -> Result<Booster> {
+        let (features, outputs, iterations) = (model.features, model.trees_per_iteration.max(1), model.iterations());
+        model.keep_iterations(iterations);
+        let categories = categories(&model);
+        let trees = std::mem::take(&mut model.trees);
+        let trees = trees.into_iter().enumerate().map(|(number, tree)| (tree, number % outputs)).collect();
+        let grown = forest::Grown { features, outputs, width: 1, input: InputPrecision::Double, trees };
+        Ok(Booster { features, outputs, forest: forest::Forest::compile(grown)?, model, iterations, categories })
+    }
+
+    fn predictions(&self, rows: &Data) -> Result<Vec<f64>> {
+        let rows = self.seen(rows)?;
+        let mut scores = self.forest.sums(&rows.values, &vec![0.0; self.outputs]);
+        for row in scores.chunks_exact_mut(self.outputs) {
+            if self.model.average_output && self.iterations > 0 {
+                row.iter_mut().for_each(|score| *score /= self.iterations as f64);
+            }
+            if let Some(objective) = self.model.objective {
+                objective.apply(row);
+            }
+        }
+        Ok(scores)
+    }
+
+    /// Rows as the trees see them.
+    fn seen(&self, rows: &Data) -> Result<Matrix> {
+        let mut rows = self.coded(rows)?;
+        rows.values.iter_mut().filter(|value| value.abs() <= ZERO).for_each(|value| *value = 0.0);
+        Ok(rows)
+    }
+
+    /// Categories as text become the codes that pandas gave them in training; what pandas does not know is missing.
+    fn coded(&self, rows: &Data) -> Result<Matrix> {
+        let Data::Table(table) = rows else { return Ok(rows.dense()?.into_owned()) };
+        let mut table = table.clone();
+        for (column, categories) in table.columns.iter_mut().zip(&self.categories) {
+            let (Some(categories), Cells::Mixed(cells)) = (categories, &mut column.cells) else { continue };
+            for cell in cells {
+                if let Cell::Text(_) | Cell::Bool(_) = cell {
+                    let code = categories.iter().position(|category| category == cell);
+                    *cell = code.map_or(Cell::None, |code| Cell::Number(code as f64));
+                }
+            }
+        }
+        Ok(Data::Table(table).dense()?.into_owned())
+    }
+
+    fn target(&self, predictions: Vec<f64>) -> Target {
+        Target { values: Labels::Float(predictions), columns: (self.outputs > 1).then_some(self.outputs) }
+    }
+}
+
+/// pandas' categories belong to the categorical columns in order, which `feature_infos` tells by their form: numeric
+/// ones are ranges in brackets.
+fn categories(model: &Model) -> Vec<Option<Vec<Cell>>> {
+    let mut known = model.pandas_categorical.iter();
+    let of = |info: &String| {
+        if info.starts_with('[') || info == "none" || info.is_empty() {
+            return None;
+        }
+        let cell = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => Cell::Text(text.as_str().into()),
+            serde_json::Value::Bool(value) => Cell::Bool(*value),
+            other => other.as_f64().map_or(Cell::None, Cell::Number),
+        };
+        known.next().map(|categories| categories.iter().map(cell).collect())
+    };
+    model.feature_infos.iter().map(of).collect()
+}
+
+impl Estimator for Booster {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Predict || (method == Method::Contributions && !self.forest.is_linear())
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        Ok(self.target(self.predictions(rows)?))
+    }
+
+    /// As `pred_contrib`, of the raw scores; a random forest's are not averaged there either.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.forest.explain(&self.seen(rows)?, &vec![0.0; self.outputs])
+    }
+
+    fn features(&self) -> Option<usize> {
+        Some(self.features)
+    }
+
+    fn takes_text(&self, column: usize) -> bool {
+        self.categories.get(column).is_some_and(Option::is_some)
+    }
+}
+
+/// The model inside a pickled `lightgbm.basic.Booster`, cut at its best iteration.
+fn read_pickled(node: Node<'_>) -> Result<Booster> {
+    // `handle` until 4.0.
+    let name = if node.find("_handle").is_some() { "_handle" } else { "handle" };
+    let mut model = node.read(name, |handle| format::read(handle.text()?.as_bytes()))?;
+    if let Some(best) = node.read_some("best_iteration", Node::int)?
+        && best > 0
+    {
+        model.keep_iterations(best as usize);
+    }
+    Booster::new(model)
+}
+
+fn pickled(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    Ok(Box::new(read_pickled(node)?))
+}
+
+fn regressor(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    Ok(Box::new(node.read("_Booster", read_pickled)?))
+}
+
+struct Classifier {
+    booster: Booster,
+    classes: Labels,
+}
+
+fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let booster = node.read("_Booster", read_pickled)?;
+    let classes = node.read("_le", |encoder| encoder.read("classes_", read::labels))?;
+    let expected = if booster.outputs == 1 { 2 } else { booster.outputs };
+    // A binary model of one class only is one that nobody can use, but it can be trained.
+    if classes.len() != expected && !(booster.outputs == 1 && classes.len() == 1) {
+        return Err(Error::load(format!("{} classes for {} outputs", classes.len(), booster.outputs)));
+    }
+    if booster.model.objective.is_none() {
+        return Err(super::estimator::unsupported("objective", "of one's own"));
+    }
+    Ok(Box::new(Classifier { booster, classes }))
+}
+
+impl Classifier {
+    fn probabilities(&self, rows: &Data) -> Result<Matrix> {
+        let predictions = self.booster.predictions(rows)?;
+        Ok(match self.booster.outputs {
+            1 => two_columns(predictions.into_iter()),
+            outputs => Matrix::new(rows.rows(), outputs, predictions),
+        })
+    }
+}
+
+impl Estimator for Classifier {
+    fn can(&self, method: Method) -> bool {
+        method == Method::PredictProba || self.booster.can(method)
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        let last = self.classes.len().saturating_sub(1);
+        Ok(Target::one(self.classes.pick(argmax(&self.probabilities(rows)?).map(|place| place.min(last)))))
+    }
+
+    fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
+        Ok(vec![self.probabilities(rows)?])
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.booster.contributions(rows)
+    }
+
+    fn features(&self) -> Option<usize> {
+        self.booster.features()
+    }
+
+    fn takes_text(&self, column: usize) -> bool {
+        self.booster.takes_text(column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::naive::fixtures::cases;
+
+    /// The engine's predictions against the library's.
+    #[test]
+    fn predictions_are_the_librarys() {
+        for case in cases("lightgbm") {
+            let booster = Booster::new(format::read(&case.bytes).unwrap()).unwrap();
+            let rows = case.numbers("rows");
+            let rows = Data::Dense(Matrix::new(rows.len(), booster.features, rows.concat()));
+            let got = booster.predictions(&rows).unwrap();
+            let expected = case.numbers("prediction").concat();
+            assert_eq!(got.len(), expected.len(), "{}", case.name);
+            for (row, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let close = got == expected || (got - expected).abs() <= 1e-12 * expected.abs();
+                assert!(close || (got.is_nan() && expected.is_nan()), "{} {row}: {got}, not {expected}", case.name);
+            }
+            if case.answers.get("contributions").is_some() {
+                let got = booster.contributions(&rows).unwrap().values;
+                let expected = case.numbers("contributions").concat();
+                let scale = expected.iter().fold(1.0, |most: f64, value| most.max(value.abs()));
+                let close = got.iter().zip(&expected).all(|(got, expected)| (got - expected).abs() <= 1e-10 * scale);
+                assert!(close && got.len() == expected.len(), "{}: {got:?}, not {expected:?}", case.name);
+            }
+        }
+    }
+}

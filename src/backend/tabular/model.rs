@@ -1,0 +1,237 @@
+//! An estimator as a [`Model`]: tensors to rows, answers to tensors.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+
+use super::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
+use super::estimator::{Estimator, Method};
+use crate::backend::Model;
+use crate::error::{Error, Kind, Result};
+use crate::infer::table::{self, TableSpec, column};
+use crate::infer::{Signature, TensorSpec};
+use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
+
+/// A fitted estimator that answers requests.
+pub struct TabularModel {
+    estimator: Box<dyn Estimator>,
+    signature: Signature,
+    /// What each output of the signature is.
+    methods: Vec<Method>,
+}
+
+/// KServe's name for the output that is given when none is asked for.
+const DEFAULT_OUTPUT: &str = "output-0";
+
+impl TabularModel {
+    /// The model answers by default with `answer`, under the name `output`, and by name with whatever else the
+    /// estimator can.
+    ///
+    /// # Errors
+    /// [`Kind::Load`] when the estimator cannot answer so.
+    pub fn new(
+        estimator: Box<dyn Estimator>,
+        table: TableSpec,
+        answer: Method,
+        output: Option<Arc<str>>,
+    ) -> Result<TabularModel> {
+        // A transformer alone answers with what it transforms.
+        let answer = if estimator.can(answer) || answer != Method::Predict { answer } else { Method::Transform };
+        if !estimator.can(answer) {
+            return Err(Error::load(format!("the model has no {}", answer.name())));
+        }
+        let can: Vec<Method> = Method::ALL.into_iter().filter(|method| estimator.can(*method)).collect();
+        let methods: Vec<Method> = std::iter::once(answer).chain(can).collect();
+        let mut model =
+            TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), methods: methods.clone() };
+        model.signature.table = Some(table);
+        model.signature.default_outputs = 1;
+        let default = output.unwrap_or_else(|| DEFAULT_OUTPUT.into());
+        let names = std::iter::once(&*default).chain(methods.iter().skip(1).map(|method| method.name()));
+        let unknown = |name: &str| TensorSpec { name: name.into(), dtype: DType::Fp64, dims: vec![None] };
+        model.signature.outputs = names.map(unknown).collect();
+        model.learn_outputs();
+        Ok(model)
+    }
+
+    /// Finds out the outputs' types and shapes by asking about a made-up row.
+    fn learn_outputs(&mut self) {
+        let rows = [self.example_of(1, 1.0), self.example_of(1, 0.0)].map(|row| row.and_then(|row| self.rows(&row)));
+        for output in 0..self.methods.len() {
+            let learnt = rows.iter().flatten().find_map(|row| self.answer(row, output).ok());
+            let Some(tensor) = learnt else { continue };
+            let inner = tensor.shape().dims().iter().skip(1).map(|size| Some(*size));
+            let dims = std::iter::once(None).chain(inner).collect();
+            let spec = &mut self.signature.outputs[output];
+            (spec.dtype, spec.dims) = (tensor.dtype(), dims);
+        }
+    }
+
+    /// Rows in the table's form: `number`, but for columns of which the estimator takes nothing but what it knows.
+    fn example_of(&self, rows: usize, number: f64) -> Result<Vec<Tensor>> {
+        let Some(table) = &self.signature.table else { return Ok(Vec::new()) };
+        let cell = |place: usize| match self.estimator.example(place) {
+            Some(Cell::Text(text)) => serde_json::to_string(&*text).expect("text is plain data"),
+            Some(Cell::Number(value)) if value.is_finite() => value.to_string(),
+            Some(Cell::Bool(value)) => value.to_string(),
+            Some(_) => "null".to_owned(),
+            None if table.columns.get(place).is_some_and(|column| column.text) => "\"\"".to_owned(),
+            None => number.to_string(),
+        };
+        let cells: Vec<String> = (0..table.columns.len().max(1)).map(cell).collect();
+        if !table.is_matrix() {
+            let columns = table.form().iter().zip(&cells);
+            let columns = columns.map(|(spec, cell)| column(spec, rows, std::iter::repeat_n(cell.as_bytes(), rows)));
+            return columns.collect();
+        }
+        let row = cells.iter().map(|cell| table::number(cell.as_bytes())).collect::<Result<Vec<f64>>>()?;
+        let name = table.form()[0].name.clone();
+        Ok(vec![from_floats(name, vec![rows, row.len()], &row.repeat(rows))?])
+    }
+
+    fn rows(&self, inputs: &[Tensor]) -> Result<Data> {
+        match inputs {
+            [matrix] if matrix.shape().dims().len() == 2 => Ok(Data::Dense(to_matrix(matrix))),
+            columns => {
+                let names = self.signature.table.iter().flat_map(|table| &table.columns).map(|column| &column.name);
+                let columns = columns.iter().zip(names).map(|(tensor, name)| {
+                    let cells =
+                        to_cells(tensor).map_err(|error| error.context(format_args!("\"{}\"", tensor.name())))?;
+                    Ok(Column { name: name.clone(), cells })
+                });
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                Ok(Data::Table(Table { rows: inputs.first().map_or(0, Tensor::rows), columns }))
+            }
+        }
+    }
+
+    fn answer(&self, rows: &Data, output: usize) -> Result<Tensor> {
+        let name = self.signature.outputs[output].name.clone();
+        match self.methods[output] {
+            Method::Predict => {
+                let target = self.estimator.predict(rows)?;
+                let dims = std::iter::once(rows.rows()).chain(target.columns).collect();
+                from_labels(name, dims, &target.values)
+            }
+            Method::PredictProba => from_probabilities(name, &self.estimator.predict_proba(rows)?),
+            Method::DecisionFunction => {
+                let scores = self.estimator.decision_function(rows)?;
+                let flat = scores.columns == 1;
+                let dims = if flat { vec![scores.rows] } else { vec![scores.rows, scores.columns] };
+                from_matrix(name, dims, &scores)
+            }
+            Method::Contributions => {
+                let parts = self.estimator.contributions(rows)?;
+                let outputs = (parts.outputs > 1).then_some(parts.outputs);
+                let dims = std::iter::once(parts.rows).chain(outputs).chain([parts.columns]).collect();
+                from_floats(name, dims, &parts.values)
+            }
+            Method::Transform => {
+                let transformed = self.estimator.transform(rows)?;
+                let dense = transformed.dense()?;
+                from_matrix(name, vec![dense.rows, dense.columns], &dense)
+            }
+        }
+    }
+}
+
+impl Model for TabularModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn example(&self, rows: usize) -> Option<Vec<Tensor>> {
+        self.example_of(rows, 1.0).ok()
+    }
+
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
+        let rows = self.rows(inputs)?;
+        outputs.iter().map(|output| self.answer(&rows, *output)).collect()
+    }
+}
+
+fn to_matrix(tensor: &Tensor) -> Matrix {
+    let [rows, columns] = [tensor.shape().dims()[0], tensor.shape().dims()[1]];
+    let single = tensor.dtype() == DType::Fp32;
+    let values = if single {
+        tensor.data().as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
+    } else {
+        doubles(tensor)
+    };
+    Matrix { rows, columns, values, single }
+}
+
+fn doubles(tensor: &Tensor) -> Vec<f64> {
+    tensor.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
+}
+
+fn to_cells(tensor: &Tensor) -> Result<Cells> {
+    if tensor.dtype() != DType::Json {
+        return Ok(Cells::Numbers(doubles(tensor)));
+    }
+    Ok(Cells::Mixed(tensor.bytes_elements().map(to_cell).collect::<Result<_>>()?))
+}
+
+fn to_cell(json: &[u8]) -> Result<Cell> {
+    let text = std::str::from_utf8(json).unwrap_or_default();
+    let wrong = || Error::invalid(format!("expected a value, got {}", crate::tensor::Excerpt(text)));
+    match json.first() {
+        Some(b'n') => Ok(Cell::None),
+        Some(b't') => Ok(Cell::Bool(true)),
+        Some(b'f') => Ok(Cell::Bool(false)),
+        Some(b'"') => {
+            let text: std::borrow::Cow<'_, str> = serde_json::from_str(text).map_err(|_| wrong())?;
+            Ok(Cell::Text(Arc::from(text)))
+        }
+        _ => text.parse().map(Cell::Number).map_err(|_| wrong()),
+    }
+}
+
+/// `FP32` when the numbers are singles.
+fn from_matrix(name: Arc<str>, dims: Vec<usize>, matrix: &Matrix) -> Result<Tensor> {
+    if !matrix.single {
+        return from_floats(name, dims, &matrix.values);
+    }
+    let singles = Labels::Single(matrix.values.iter().map(|value| *value as f32).collect());
+    from_labels(name, dims, &singles)
+}
+
+fn from_floats(name: Arc<str>, dims: Vec<usize>, values: &[f64]) -> Result<Tensor> {
+    let mut data = Vec::with_capacity(values.len() * 8);
+    values.iter().for_each(|value| data.put_f64_le(*value));
+    Tensor::new(name, DType::Fp64, Shape::new(dims)?, data.into())
+}
+
+/// `[rows, classes]`, or `[rows, outputs, classes]` for classifiers of several outputs.
+fn from_probabilities(name: Arc<str>, outputs: &[Matrix]) -> Result<Tensor> {
+    let [first, others @ ..] = outputs else { return Err(Error::internal("a classifier without outputs")) };
+    if others.is_empty() {
+        return from_matrix(name, vec![first.rows, first.columns], first);
+    }
+    if others.iter().any(|output| output.columns != first.columns) {
+        let text = "predict_proba of outputs with different numbers of classes does not fit one tensor";
+        return Err(Error::new(Kind::Unsupported, text));
+    }
+    let rows = (0..first.rows).flat_map(|row| outputs.iter().flat_map(move |output| output.row(row)));
+    let values: Vec<f64> = rows.copied().collect();
+    from_floats(name, vec![first.rows, outputs.len(), first.columns], &values)
+}
+
+fn from_labels(name: Arc<str>, dims: Vec<usize>, labels: &Labels) -> Result<Tensor> {
+    let mut data = Vec::with_capacity(labels.len() * 8);
+    match labels {
+        Labels::Float(values) => return from_floats(name, dims, values),
+        Labels::Single(values) => values.iter().for_each(|value| data.put_f32_le(*value)),
+        Labels::Bool(values) => values.iter().for_each(|value| data.put_u8(u8::from(*value))),
+        Labels::Text(values) => {
+            for value in values {
+                push_bytes_element(&mut data, value.as_bytes())?;
+            }
+        }
+        Labels::Int(values, dtype) => {
+            let size = dtype.size().unwrap_or(8);
+            values.iter().for_each(|value| data.extend_from_slice(&value.to_le_bytes()[..size]));
+        }
+    }
+    Tensor::new(name, labels.dtype(), Shape::new(dims)?, data.into())
+}

@@ -1,0 +1,90 @@
+//! Which columns a model takes, found in its description.
+
+use std::sync::Arc;
+
+use super::estimator::Estimator;
+use crate::error::{Error, Result};
+use crate::formats::graph::Node;
+use crate::formats::mlmodel;
+use crate::infer::table::{ColumnSpec, TableSpec};
+use crate::tensor::DType;
+
+/// The columns of a fitted scikit-learn estimator.
+///
+/// # Errors
+/// When `feature_names_in_` holds no names.
+pub fn of_estimator(root: Node<'_>, estimator: &dyn Estimator) -> Result<TableSpec> {
+    let first = first_step(root);
+    let names = first.read_some("feature_names_in_", Node::texts)?.unwrap_or_default();
+    let ignores_unknown = first.class().is_some_and(|class| &*class.name == "ColumnTransformer");
+    Ok(columns(estimator, &names, ignores_unknown))
+}
+
+/// The columns of an estimator whose names, if any, are known. Names that are not as many as its columns are none.
+pub fn columns(estimator: &dyn Estimator, names: &[String], ignores_unknown: bool) -> TableSpec {
+    let known = estimator.features().or((!names.is_empty()).then_some(names.len()));
+    // Vectorizers take one column of text and do not count it.
+    let count = known.unwrap_or(usize::from(estimator.takes_text(0)));
+    let columns = (0..count).map(|place| ColumnSpec {
+        name: names.get(place).filter(|_| names.len() == count).map(|name| Arc::from(&**name)),
+        text: estimator.takes_text(place),
+        optional: !estimator.uses(place),
+        declared: None,
+    });
+    TableSpec::new(columns.collect(), ignores_unknown)
+}
+
+/// With what MLflow's signature says of the columns: names where the model has none, types that clients are told.
+///
+/// # Errors
+/// When the signature has another number of columns than the model.
+pub fn with_signature(table: TableSpec, signature: &[mlmodel::Column]) -> Result<TableSpec> {
+    if signature.is_empty() {
+        return Ok(table);
+    }
+    let mut columns = table.columns;
+    if columns.is_empty() {
+        columns = vec![ColumnSpec::default(); signature.len()];
+    }
+    let names_known = columns.iter().any(|column| column.name.is_some());
+    if !names_known && columns.len() != signature.len() {
+        return Err(Error::load(format!(
+            "the signature in MLmodel has {} columns, but the model takes {}",
+            signature.len(),
+            columns.len()
+        )));
+    }
+    for (place, declared) in signature.iter().enumerate() {
+        let column = match columns.iter().position(|column| column.name.as_ref() == Some(&declared.name)) {
+            Some(place) => &mut columns[place],
+            // A column of the training frame that the model itself never saw.
+            None if names_known => continue,
+            None => &mut columns[place],
+        };
+        column.name = Some(declared.name.clone());
+        column.optional |= !declared.required;
+        column.declared = Some(if column.text { DType::Bytes } else { declared.dtype });
+    }
+    Ok(TableSpec::new(columns, table.ignores_unknown))
+}
+
+/// The object that a request reaches first: down through pipelines and searches, which keep no names of their own.
+fn first_step(root: Node<'_>) -> Node<'_> {
+    const MAX_DEPTH: usize = 16;
+    let mut node = root;
+    for _ in 0..MAX_DEPTH {
+        let inner = match node.class().map(|class| &*class.name) {
+            Some("Pipeline") => node.find("steps").and_then(|steps| {
+                let first = steps.items().ok()?.next()?;
+                first.tuple::<2>().ok().map(|[_, estimator]| estimator)
+            }),
+            Some(_) => node.some("best_estimator_"),
+            None => None,
+        };
+        match inner {
+            Some(inner) if inner.class().is_some() => node = inner,
+            _ => break,
+        }
+    }
+    node
+}

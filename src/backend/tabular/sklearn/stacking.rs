@@ -1,0 +1,137 @@
+//! Stacking: a final estimator that sees what others say of the rows.
+
+use super::compose::beside;
+use super::members::numbered;
+use super::read;
+use super::trees::interleave;
+use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::error::{Error, Result};
+use crate::formats::graph::Node;
+
+pub const CLASSES: &[(&str, Build)] = &[("StackingClassifier", stacking), ("StackingRegressor", stacking)];
+
+struct Stacking {
+    members: Vec<(Box<dyn Estimator>, Method)>,
+    last: Box<dyn Estimator>,
+    /// Of each output; empty for regression.
+    classes: Vec<Labels>,
+    /// The last one sees the rows too.
+    passthrough: bool,
+}
+
+fn stacking(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let estimators = builder.build_all(node.read("estimators_", Node::items)?)?;
+    let methods = node.read("stack_method_", Node::texts)?;
+    if estimators.is_empty() || methods.len() != estimators.len() {
+        return Err(Error::load(format!("{} estimators with {} methods", estimators.len(), methods.len())));
+    }
+    let methods = methods.iter().map(|name| Method::parse(name).ok_or_else(|| unsupported("stack_method_", name)));
+    let methods = methods.collect::<Result<Vec<Method>>>()?;
+    let encoder = node.some("_label_encoder").or_else(|| node.some("_le"));
+    let classes = match encoder.map(|encoder| encoder.items().is_ok()) {
+        None => Vec::new(),
+        Some(false) => vec![node.read("classes_", read::labels)?],
+        // Several outputs of two classes each.
+        Some(true) => node.read("classes_", |classes| classes.items()?.map(read::labels).collect())?,
+    };
+    Ok(Box::new(Stacking {
+        members: estimators.into_iter().zip(methods).collect(),
+        last: node.read("final_estimator_", |last| builder.build(last))?,
+        classes,
+        passthrough: node.read("passthrough", Node::bool)?,
+    }))
+}
+
+impl Stacking {
+    /// What the last estimator sees: `_concatenate_predictions`.
+    fn seen(&self, rows: &Data) -> Result<Data> {
+        let mut parts = Vec::new();
+        for (member, method) in &self.members {
+            match method {
+                Method::PredictProba => {
+                    let probabilities = member.predict_proba(rows)?;
+                    // The first of two classes says nothing new; nor does the first of any in lists of outputs.
+                    let count = self.classes_count();
+                    let drop_first = probabilities.len() > 1 || count == 2;
+                    let kept = |matrix: Matrix| {
+                        if drop_first { matrix.select(&(1..matrix.columns).collect::<Vec<_>>()) } else { matrix }
+                    };
+                    parts.extend(probabilities.into_iter().map(kept).map(Data::Dense));
+                }
+                Method::DecisionFunction => parts.push(Data::Dense(member.decision_function(rows)?)),
+                Method::Predict => {
+                    let target = member.predict(rows)?;
+                    let columns = target.columns.unwrap_or(1);
+                    parts.push(Data::Dense(Matrix::new(rows.rows(), columns, target.values.numbers()?)));
+                }
+                Method::Transform | Method::Contributions => return Err(unsupported("stack_method_", method.name())),
+            }
+        }
+        if self.passthrough {
+            parts.push(rows.clone());
+        }
+        beside(rows.rows(), parts, self.passthrough && matches!(rows, Data::Sparse(_)))
+    }
+
+    /// `len(classes_)`, which for several outputs is their number.
+    fn classes_count(&self) -> usize {
+        match self.classes.as_slice() {
+            [only] => only.len(),
+            several => several.len(),
+        }
+    }
+}
+
+impl Estimator for Stacking {
+    fn can(&self, method: Method) -> bool {
+        method == Method::Transform || self.last.can(method)
+    }
+
+    fn predict(&self, rows: &Data) -> Result<Target> {
+        let target = self.last.predict(&self.seen(rows)?)?;
+        match (self.classes.as_slice(), target.columns) {
+            ([], _) => Ok(target),
+            ([classes], None) => Ok(Target::one(classes.pick(numbered(&target.values, classes.len())?.into_iter()))),
+            (several, Some(columns)) if several.len() == columns => {
+                let numbers = target.values.numbers()?;
+                let column = |(output, classes): (usize, &Labels)| {
+                    let own = numbers.iter().skip(output).step_by(columns).copied().collect();
+                    Ok(classes.pick(numbered(&Labels::Float(own), classes.len())?.into_iter()))
+                };
+                interleave(&several.iter().enumerate().map(column).collect::<Result<Vec<_>>>()?)
+            }
+            _ => Err(Error::internal("the final estimator has other outputs than the stack")),
+        }
+    }
+
+    fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
+        let probabilities = self.last.predict_proba(&self.seen(rows)?)?;
+        if self.classes.len() < 2 {
+            return Ok(probabilities);
+        }
+        // Of several outputs, scikit-learn gives the first class's.
+        let first: Vec<Matrix> = probabilities.iter().map(|matrix| matrix.select(&[0])).collect();
+        Ok(vec![Matrix::beside(&first)])
+    }
+
+    fn decision_function(&self, rows: &Data) -> Result<Matrix> {
+        self.last.decision_function(&self.seen(rows)?)
+    }
+
+    fn transform(&self, rows: &Data) -> Result<Data> {
+        self.seen(rows)
+    }
+
+    fn features(&self) -> Option<usize> {
+        self.members[0].0.features()
+    }
+
+    fn takes_text(&self, column: usize) -> bool {
+        self.members.iter().any(|(member, _)| member.takes_text(column))
+    }
+
+    fn uses(&self, column: usize) -> bool {
+        self.passthrough || self.members.iter().any(|(member, _)| member.uses(column))
+    }
+}

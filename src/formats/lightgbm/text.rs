@@ -1,0 +1,176 @@
+//! The lines of a lightgbm model: `key=value`, first the model's, then each tree's, then what is for information.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::objective::Objective;
+use super::{Model, tree};
+use crate::error::{Error, Result};
+use crate::tensor::Excerpt;
+
+/// The keys and values of one block of lines.
+pub(super) struct Fields<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> Fields<'a> {
+    pub fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.get(key).copied()
+    }
+
+    pub fn required(&self, key: &str) -> Result<&'a str> {
+        self.get(key).ok_or_else(|| Error::load(format!("there is no {key}: was the file cut short?")))
+    }
+
+    pub fn number<N: std::str::FromStr>(&self, key: &str) -> Result<N> {
+        let text = self.required(key)?;
+        text.trim().parse().map_err(|_| Error::load(format!("{key} should be a number, got \"{}\"", Excerpt(text))))
+    }
+
+    /// `count` numbers with spaces between.
+    pub fn numbers<N: std::str::FromStr>(&self, key: &str, count: usize) -> Result<Vec<N>> {
+        let numbers = self.required(key)?.split_ascii_whitespace().map(|word| {
+            word.parse().map_err(|_| Error::load(format!("{key} should be numbers, got \"{}\"", Excerpt(word))))
+        });
+        let numbers: Vec<N> = numbers.collect::<Result<_>>()?;
+        if numbers.len() != count {
+            return Err(Error::load(format!("{key} has {} numbers where {count} are expected", numbers.len())));
+        }
+        Ok(numbers)
+    }
+}
+
+/// The next line, without its end. Files that passed through Windows have CRs too.
+fn line<'a>(rest: &mut &'a str) -> Option<&'a str> {
+    if rest.is_empty() {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
+    let line = &rest[..end];
+    *rest = rest.get(end + 1..).unwrap_or_default();
+    Some(line.strip_suffix('\r').unwrap_or(line))
+}
+
+/// Fields up to a line that begins with one of `stops`, which stays, or to the end.
+fn block<'a>(rest: &mut &'a str, stops: &[&str]) -> Fields<'a> {
+    let mut fields = HashMap::new();
+    while !stops.iter().any(|stop| rest.starts_with(stop)) {
+        let Some(line) = line(rest) else { break };
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        if !key.is_empty() {
+            fields.insert(key, value);
+        }
+    }
+    Fields(fields)
+}
+
+const STOPS: &[&str] =
+    &["Tree=", "end of trees", "feature_importances:", "feature importances:", "parameters:", "pandas_categorical:"];
+
+pub(super) fn read(bytes: &[u8]) -> Result<Model> {
+    let text = str::from_utf8(bytes)
+        .map_err(|error| Error::load(format!("the model is not text: byte {} is not UTF-8", error.valid_up_to())))?;
+    let mut rest = text;
+    let kind = line(&mut rest).unwrap_or_default();
+    if kind != "tree" {
+        return Err(Error::load(format!("a lightgbm model begins with \"tree\", this with \"{}\"", Excerpt(kind))));
+    }
+    let header = block(&mut rest, STOPS);
+    let mut model = read_header(&header)?;
+    let mut index = 0_usize;
+    while rest.starts_with("Tree=") {
+        line(&mut rest);
+        let fields = block(&mut rest, STOPS);
+        let named = |error: Error| error.context(format_args!("tree {index}"));
+        let tree = tree::build(&fields).map_err(named)?;
+        tree.check(model.features, 1).map_err(named)?;
+        model.trees.push(tree);
+        model.shrinkage.push(fields.get("shrinkage").map_or(Ok(1.0), |_| fields.number("shrinkage")).map_err(named)?);
+        index += 1;
+    }
+    check_complete(&model, &header, rest, bytes.len())?;
+    model.parameters = parameters(rest);
+    model.pandas_categorical = pandas_categorical(rest)?;
+    Ok(model)
+}
+
+fn read_header(header: &Fields<'_>) -> Result<Model> {
+    // Files from before there were versions mean other things by decision_type.
+    let version = header.required("version")?;
+    if !["v2", "v3", "v4"].contains(&version) {
+        let version = Excerpt(version);
+        return Err(Error::load(format!("the model is of version \"{version}\", stoker reads v2, v3 and v4")));
+    }
+    let features = header.number::<usize>("max_feature_idx")?.saturating_add(1);
+    let list = |key: &str| -> Result<Vec<String>> {
+        let words: Vec<_> =
+            header.required(key)?.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        if words.len() == features {
+            return Ok(words);
+        }
+        Err(Error::load(format!("{key} has {} entries for {features} features", words.len())))
+    };
+    let classes: usize = header.number("num_class")?;
+    let trees_per_iteration =
+        if header.get("num_tree_per_iteration").is_some() { header.number("num_tree_per_iteration")? } else { classes };
+    let objective = header.get("objective").map(Objective::parse).transpose()?.flatten();
+    let needed = objective.and_then(Objective::classes).unwrap_or(trees_per_iteration);
+    if trees_per_iteration == 0 || needed != trees_per_iteration {
+        return Err(Error::load(format!(
+            "num_tree_per_iteration is {trees_per_iteration}, but the objective is one of {needed} classes"
+        )));
+    }
+    Ok(Model {
+        version: version.to_owned(),
+        features,
+        feature_names: list("feature_names")?,
+        feature_infos: list("feature_infos")?,
+        classes,
+        trees_per_iteration,
+        objective,
+        average_output: header.get("average_output").is_some(),
+        trees: Vec::new(),
+        shrinkage: Vec::new(),
+        parameters: BTreeMap::new(),
+        pandas_categorical: Vec::new(),
+    })
+}
+
+/// A file that was cut between two trees is well formed but for its ends.
+fn check_complete(model: &Model, header: &Fields<'_>, rest: &str, bytes: usize) -> Result<()> {
+    let count = model.trees.len();
+    if let Some(sizes) = header.get("tree_sizes") {
+        let expected = sizes.split_ascii_whitespace().count();
+        if expected != count {
+            return Err(Error::load(format!("there are {count} of {expected} trees: was the file cut short?")));
+        }
+    }
+    if model.version != "v2" && !rest.starts_with("end of trees") {
+        return Err(Error::load("there is no \"end of trees\": was the file cut short?"));
+    }
+    // A model may have no trees, but no more outputs than it has bytes.
+    if model.trees_per_iteration > if count > 0 { count } else { bytes } {
+        return Err(Error::load(format!(
+            "there are {count} trees, but an iteration has {}",
+            model.trees_per_iteration
+        )));
+    }
+    Ok(())
+}
+
+/// `[key: value]` lines after `parameters:`.
+fn parameters(rest: &str) -> BTreeMap<String, String> {
+    let lines = rest.lines().skip_while(|line| line.trim_end() != "parameters:");
+    lines
+        .take_while(|line| line.trim_end() != "end of parameters")
+        .filter_map(|line| line.trim_end().strip_prefix('[')?.strip_suffix(']')?.split_once(": "))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The line that lightgbm's Python package appends.
+fn pandas_categorical(rest: &str) -> Result<Vec<Vec<serde_json::Value>>> {
+    let line = rest.lines().rev().find_map(|line| line.strip_prefix("pandas_categorical:"));
+    let categories: Option<Option<_>> = line
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| Error::load("pandas_categorical should be lists of categories as JSON").with_source(error))?;
+    Ok(categories.flatten().unwrap_or_default())
+}

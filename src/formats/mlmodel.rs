@@ -1,0 +1,232 @@
+//! MLflow's `MLmodel`: which flavors a logged model has, where its file lies, which columns it takes.
+//! Source: MLflow's `mlflow/models/model.py` and `mlflow/types/schema.py`, versions 1 to 3.
+
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Map, Value};
+
+use super::Format;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Excerpt};
+
+/// What we need of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MlModel {
+    pub format: Format,
+    /// The model's file, relative to `MLmodel`.
+    pub file: String,
+    /// The class that wrote the file, where one format serves several: `xgboost.sklearn.XGBClassifier`.
+    pub class: Option<String>,
+    /// The method that `python_function` answers with, when it says: `predict_proba`.
+    pub method: Option<String>,
+    /// Named columns of the signature, when it has any.
+    pub inputs: Vec<Column>,
+    /// The name of the one output, when it has one.
+    pub output: Option<Arc<str>>,
+}
+
+/// A column of a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: Arc<str>,
+    pub dtype: DType,
+    pub required: bool,
+}
+
+/// Larger than any `MLmodel`; signatures of thousands of columns take some hundred kilobytes.
+pub const MAX_BYTES: u64 = 4 << 20;
+
+/// Flavors that are served, the most telling first, and the key that holds the file's name.
+const FLAVORS: &[(&str, Format, &str)] = &[
+    ("sklearn", Format::Sklearn, "pickled_model"),
+    ("xgboost", Format::Xgboost, "data"),
+    ("lightgbm", Format::Lightgbm, "data"),
+    ("onnx", Format::Onnx, "data"),
+];
+
+/// Reads the text of an `MLmodel`.
+///
+/// # Errors
+/// [`Kind::Load`](crate::error::Kind::Load) when it is no such file, or has no flavor that is served.
+pub fn read(text: &str) -> Result<MlModel> {
+    let document = yaml(text)?;
+    let flavors = document.get("flavors").and_then(Value::as_object);
+    let flavors = flavors.ok_or_else(|| Error::load("it has no flavors: is this an MLmodel?"))?;
+    let found = FLAVORS.iter().find_map(|(name, format, key)| Some((name, format, key, flavors.get(*name)?)));
+    let Some((name, format, key, flavor)) = found else {
+        let known: Vec<&str> = FLAVORS.iter().map(|(name, ..)| *name).collect();
+        let names: Vec<String> = flavors.keys().take(16).map(|name| Excerpt(name).to_string()).collect();
+        return Err(Error::load(format!(
+            "its flavors are {}, expected one of {}: log the model as one of these, or convert it to ONNX",
+            names.join(", "),
+            known.join(", ")
+        )));
+    };
+    let file = flavor.get(*key).and_then(Value::as_str);
+    let file = file.ok_or_else(|| Error::load(format!("flavor {name} has no {key}, which names the model's file")))?;
+    if file.starts_with('/') || file.split('/').any(|part| part == "..") {
+        return Err(Error::load(format!("{key} is {}, which lies outside of the model's directory", Excerpt(file))));
+    }
+    // lightgbm's and xgboost's scikit-learn classes may be saved as scikit-learn's models are.
+    let format = super::detect::format(file, &|_| Ok(Vec::new()))?.unwrap_or(*format);
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    Ok(MlModel {
+        format,
+        file: file.to_owned(),
+        class: text(flavor.get("model_class")),
+        method: text(flavors.get("python_function").and_then(|flavor| flavor.get("predict_fn"))),
+        inputs: columns(&document),
+        output: output(&document),
+    })
+}
+
+/// The columns of `signature.inputs`, a JSON text; none when it is of tensors or of columns without names.
+fn columns(document: &Value) -> Vec<Column> {
+    let inputs = schema(document, "inputs").unwrap_or_default();
+    let column = |column: &Value| {
+        let name = column.get("name")?.as_str()?;
+        let dtype = dtype(column.get("type")?.as_str()?)?;
+        // "optional" until MLflow 2.6.
+        let optional = column.get("optional").and_then(Value::as_bool).unwrap_or(false);
+        let required = column.get("required").and_then(Value::as_bool).unwrap_or(!optional);
+        Some(Column { name: name.into(), dtype, required })
+    };
+    inputs.iter().map(column).collect::<Option<Vec<_>>>().unwrap_or_default()
+}
+
+fn output(document: &Value) -> Option<Arc<str>> {
+    match schema(document, "outputs")?.as_slice() {
+        [only] => Some(only.get("name")?.as_str()?.into()),
+        _ => None,
+    }
+}
+
+fn schema(document: &Value, key: &str) -> Option<Vec<Value>> {
+    let text = document.get("signature")?.get(key)?.as_str()?;
+    serde_json::from_str(text).ok()
+}
+
+/// As `MLServer` shows MLflow's types; what is none of them is no column that a table has.
+fn dtype(name: &str) -> Option<DType> {
+    Some(match name {
+        "boolean" => DType::Bool,
+        "integer" => DType::Int32,
+        "long" => DType::Int64,
+        "float" => DType::Fp32,
+        "double" => DType::Fp64,
+        "string" | "datetime" => DType::Bytes,
+        _ => return None,
+    })
+}
+
+/// The subset of YAML that MLflow writes: mappings, sequences and scalars, scalars as text unless null or a bool.
+fn yaml(text: &str) -> Result<Value> {
+    const MAX_DEPTH: usize = 32;
+    let mut open: Vec<Open> = Vec::new();
+    for event in Parser::new_from_str(text) {
+        let (event, _) = event.map_err(|error| Error::load(format!("no YAML: {error}")))?;
+        let value = match event {
+            Event::Scalar(text, style, ..) => match &*text {
+                "null" | "~" | "" if style == ScalarStyle::Plain => Value::Null,
+                "true" if style == ScalarStyle::Plain => Value::Bool(true),
+                "false" if style == ScalarStyle::Plain => Value::Bool(false),
+                _ => Value::String(text.into_owned()),
+            },
+            Event::SequenceStart(..) | Event::MappingStart(..) if open.len() >= MAX_DEPTH => {
+                return Err(Error::load(format!("nested deeper than {MAX_DEPTH}")));
+            }
+            Event::SequenceStart(..) => {
+                open.push(Open::Sequence(Vec::new()));
+                continue;
+            }
+            Event::MappingStart(..) => {
+                open.push(Open::Mapping(Map::new(), None));
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => match open.pop() {
+                Some(Open::Sequence(items)) => Value::Array(items),
+                Some(Open::Mapping(entries, _)) => Value::Object(entries),
+                None => continue,
+            },
+            // A few aliases can stand for more than memory holds, and MLflow writes none.
+            Event::Alias(_) => return Err(Error::load("YAML aliases are not supported")),
+            _ => continue,
+        };
+        match open.last_mut() {
+            None => return Ok(value),
+            Some(Open::Sequence(items)) => items.push(value),
+            Some(Open::Mapping(entries, key)) => match (key.take(), value) {
+                (Some(key), value) => drop(entries.insert(key, value)),
+                (None, Value::String(text)) => *key = Some(text),
+                (None, _) => return Err(Error::load("a key is no text")),
+            },
+        }
+    }
+    Err(Error::load("it is empty"))
+}
+
+enum Open {
+    Sequence(Vec<Value>),
+    /// With the key whose value comes next.
+    Mapping(Map<String, Value>, Option<String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SKLEARN: &str = r#"
+artifact_path: model
+flavors:
+  python_function:
+    env: {conda: conda.yaml, virtualenv: python_env.yaml}
+    loader_module: mlflow.sklearn
+    model_path: model.pkl
+    predict_fn: predict_proba
+  sklearn:
+    code: null
+    pickled_model: model.pkl
+    serialization_format: cloudpickle
+signature:
+  inputs: '[{"type": "double", "name": "sepal length (cm)", "required": true}, {"type":
+    "string", "name": "site", "required": false}]'
+  outputs: '[{"type": "long", "name": "species", "required": true}]'
+  params: null
+"#;
+
+    #[test]
+    fn flavor_file_and_signature_are_read() {
+        let model = read(SKLEARN).unwrap();
+        assert_eq!((model.format, model.file.as_str()), (Format::Sklearn, "model.pkl"));
+        assert_eq!(model.method.as_deref(), Some("predict_proba"));
+        assert_eq!(model.output.as_deref(), Some("species"));
+        let columns: Vec<_> = model.inputs.iter().map(|c| (&*c.name, c.dtype, c.required)).collect();
+        assert_eq!(columns, [("sepal length (cm)", DType::Fp64, true), ("site", DType::Bytes, false)]);
+    }
+
+    #[test]
+    fn a_class_saved_as_scikit_learn_saves_is_scikit_learns() {
+        let text = "flavors:\n  lightgbm:\n    data: model.skops\n    model_class: lightgbm.sklearn.LGBMClassifier\n";
+        assert_eq!(read(text).unwrap().format, Format::Sklearn);
+        assert_eq!(read(&text.replace("skops", "lgb")).unwrap().format, Format::Lightgbm);
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let cases = [
+            ("", "it is empty"),
+            ("a: [b", "no YAML"),
+            ("a: 1", "it has no flavors"),
+            ("flavors:\n  pytorch: {}\n", "its flavors are pytorch, expected one of sklearn, xgboost"),
+            ("flavors:\n  sklearn: {}\n", "flavor sklearn has no pickled_model"),
+            ("flavors:\n  sklearn: {pickled_model: ../x.pkl}\n", "outside of the model's directory"),
+            ("a: &x [1]\nb: *x\n", "aliases are not supported"),
+        ];
+        for (text, message) in cases {
+            let error = read(text).unwrap_err();
+            assert!(error.message().contains(message), "{text}: {error}");
+        }
+        assert!(read(&"[".repeat(10_000)).is_err());
+    }
+}

@@ -1,0 +1,454 @@
+//! Requests to a model that takes rows of a table: one matrix, or one tensor for each column, by name or by place.
+//! Whatever form they come in, they leave in the one form that the model's signature lists, so that requests of
+//! different forms still share a batch.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes};
+use half::{bf16, f16};
+
+use super::TensorSpec;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Excerpt, Shape, Tensor, push_bytes_element};
+
+/// The columns that a model was fitted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Empty when any number of columns will do.
+    pub columns: Vec<ColumnSpec>,
+    /// Whether columns that the model does not know may come along, as a column transformer lets them.
+    pub ignores_unknown: bool,
+    /// The form in which requests reach the model: one matrix, or a tensor for each column.
+    form: Vec<TensorSpec>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnSpec {
+    /// `None` when the model was fitted without names.
+    pub name: Option<Arc<str>>,
+    /// Whether values may be other than numbers.
+    pub text: bool,
+    /// Whether a request may leave it out.
+    pub optional: bool,
+    /// The type that clients are told, where a signature declares one.
+    pub declared: Option<DType>,
+}
+
+/// The name of the one input that is the whole matrix, KServe's for an unnamed tensor.
+pub const MATRIX: &str = "input-0";
+
+impl TableSpec {
+    pub fn new(columns: Vec<ColumnSpec>, ignores_unknown: bool) -> TableSpec {
+        let mut table = TableSpec { columns, ignores_unknown, form: Vec::new() };
+        table.form = if table.is_matrix() {
+            let width = (!table.columns.is_empty()).then_some(table.columns.len());
+            vec![TensorSpec { name: MATRIX.into(), dtype: DType::Fp64, dims: vec![None, width] }]
+        } else {
+            table.each_column(|column| if column.text { DType::Json } else { DType::Fp64 })
+        };
+        table
+    }
+
+    /// Whether all columns travel as one matrix.
+    pub fn is_matrix(&self) -> bool {
+        self.columns.iter().all(|column| !column.text)
+    }
+
+    /// What reaches the model.
+    pub fn form(&self) -> &[TensorSpec] {
+        &self.form
+    }
+
+    /// What clients are told: the columns, when a signature declares them or there is text, else the matrix.
+    pub fn inputs(&self) -> Vec<TensorSpec> {
+        if self.columns.iter().all(|column| column.declared.is_none()) {
+            return self.form.clone();
+        }
+        self.each_column(|column| column.declared.unwrap_or(if column.text { DType::Json } else { DType::Fp64 }))
+    }
+
+    fn each_column(&self, dtype: impl Fn(&ColumnSpec) -> DType) -> Vec<TensorSpec> {
+        let spec = |(place, column): (usize, &ColumnSpec)| TensorSpec {
+            name: column.name.clone().unwrap_or_else(|| format!("input-{place}").into()),
+            dtype: dtype(column),
+            dims: vec![None],
+        };
+        self.columns.iter().enumerate().map(spec).collect()
+    }
+
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name.as_deref() == Some(name))
+    }
+
+    /// Whether columns are told apart by name.
+    pub fn has_names(&self) -> bool {
+        self.columns.iter().any(|column| column.name.is_some())
+    }
+
+    /// Brings a request's tensors into the signature's form: `FP64`, or `FP32` when the whole matrix came so.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid), in scikit-learn's words where it has some.
+    pub fn arrange(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let arranged = match inputs {
+            [] => return Err(Error::invalid("the request has no inputs")),
+            [matrix] if matrix.shape().dims().len() == 2 && !self.is_column(matrix) => self.arrange_matrix(matrix)?,
+            columns => self.arrange_columns(columns)?,
+        };
+        match arranged.iter().find(|tensor| tensor.rows() != arranged[0].rows()) {
+            Some(other) => Err(Error::invalid(format!(
+                "inputs disagree on the number of rows: \"{}\" has {}, \"{}\" has {}",
+                arranged[0].name(),
+                arranged[0].rows(),
+                other.name(),
+                other.rows()
+            ))),
+            None if arranged[0].rows() == 0 => {
+                Err(Error::invalid("Found array with 0 sample(s) while a minimum of 1 is required."))
+            }
+            None => Ok(arranged),
+        }
+    }
+
+    /// A single tensor of shape [n, 1] is a matrix of one column just as well, unless it says whose column it is.
+    fn is_column(&self, tensor: &Tensor) -> bool {
+        tensor.shape().dims()[1] == 1 && self.columns.len() != 1 && self.position(tensor.name()).is_some()
+    }
+
+    fn arrange_matrix(&self, matrix: &Tensor) -> Result<Vec<Tensor>> {
+        let [rows, width] = [matrix.shape().dims()[0], matrix.shape().dims()[1]];
+        if !self.columns.is_empty() && width != self.columns.len() {
+            return Err(self.wrong_width(width));
+        }
+        let place = |error: Error| error.context(format_args!("input \"{}\"", Excerpt(matrix.name())));
+        if self.is_matrix() {
+            let (dtype, data) = match matrix.dtype() {
+                DType::Fp64 | DType::Fp32 => (matrix.dtype(), matrix.data().clone()),
+                _ => (DType::Fp64, numbers(matrix).map_err(place)?.into()),
+            };
+            let shape = matrix.shape().clone();
+            return Ok(vec![Tensor::new(self.form[0].name.clone(), dtype, shape, data)?]);
+        }
+        let cells: Vec<Bytes> = cells(matrix).map_err(place)?;
+        let column = |(place, spec): (usize, &TensorSpec)| {
+            let cells = cells.iter().skip(place).step_by(width);
+            column(spec, rows, cells.map(|cell| &**cell))
+        };
+        self.form.iter().enumerate().map(column).collect()
+    }
+
+    fn arrange_columns(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let mut given: Vec<Option<&Tensor>> = vec![None; self.columns.len()];
+        let mut unknown = Vec::new();
+        for (place, tensor) in inputs.iter().enumerate() {
+            let dims = tensor.shape().dims();
+            if !matches!(dims, [_] | [_, 1]) {
+                return Err(Error::invalid(format!(
+                    "input \"{}\": expected a column of shape [rows] or [rows, 1], got {}",
+                    Excerpt(tensor.name()),
+                    tensor.shape()
+                )));
+            }
+            let by_place = || (!self.has_names() && place < given.len()).then_some(place);
+            match self.position(tensor.name()).or_else(by_place) {
+                Some(known) if given[known].is_some() => {
+                    return Err(Error::invalid(format!(
+                        "input \"{}\" is given more than once",
+                        Excerpt(tensor.name())
+                    )));
+                }
+                Some(known) => given[known] = Some(tensor),
+                None => unknown.push(tensor.name().as_ref()),
+            }
+        }
+        if self.columns.is_empty() || (!self.has_names() && inputs.len() != self.columns.len()) {
+            return Err(self.wrong_width(inputs.len()));
+        }
+        let missing: Vec<&str> = self.missing(|place| given[place].is_some());
+        self.check_names(&missing, &unknown)?;
+        let rows = inputs.first().map_or(0, Tensor::rows);
+        let filled = given
+            .iter()
+            .zip(self.each_column(|column| if column.text { DType::Json } else { DType::Fp64 }))
+            .map(|(given, spec)| match given {
+                Some(tensor) if spec.dtype == DType::Json => {
+                    let cells = cells(tensor)?;
+                    column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
+                }
+                Some(tensor) => {
+                    let data =
+                        numbers(tensor).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
+                    Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
+                }
+                None => column(&spec, rows, std::iter::repeat_n(&b"null"[..], rows)),
+            });
+        let columns = filled.collect::<Result<Vec<_>>>()?;
+        if self.is_matrix() { Ok(vec![beside(&self.form[0], &columns)?]) } else { Ok(columns) }
+    }
+
+    /// Names of required columns that are not given.
+    pub fn missing(&self, is_given: impl Fn(usize) -> bool) -> Vec<&str> {
+        let missing = self.columns.iter().enumerate().filter(|(place, column)| !column.optional && !is_given(*place));
+        missing.map(|(_, column)| column.name.as_deref().unwrap_or("?")).collect()
+    }
+
+    /// # Errors
+    /// When columns are missing, or unknown and not to be ignored.
+    pub fn check_names(&self, missing: &[&str], unknown: &[&str]) -> Result<()> {
+        if self.ignores_unknown {
+            return if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(Error::invalid(format!("columns are missing: {}", list(missing))))
+            };
+        }
+        let mut text = String::new();
+        if !unknown.is_empty() {
+            text += &format!(" Feature names unseen at fit time: {}.", list(unknown));
+        }
+        if !missing.is_empty() {
+            text += &format!(" Feature names seen at fit time, yet now missing: {}.", list(missing));
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("The feature names should match those that were passed during fit.{text}")))
+    }
+
+    pub fn wrong_width(&self, width: usize) -> Error {
+        if self.columns.is_empty() {
+            return Error::invalid(
+                "expected one matrix with rows of equal length: the model does not name its columns",
+            );
+        }
+        Error::invalid(format!(
+            "X has {width} features, but the model is expecting {} features as input",
+            self.columns.len()
+        ))
+    }
+}
+
+/// Names in quotes, bounded.
+fn list(names: &[&str]) -> String {
+    const SHOWN: usize = 16;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("\"{}\"", Excerpt(name))).collect();
+    if names.len() > SHOWN {
+        shown.push(format!("and {} more", names.len() - SHOWN));
+    }
+    shown.join(", ")
+}
+
+/// One column from the texts of JSON scalars.
+///
+/// # Errors
+/// When a number is asked for and a cell is none.
+pub fn column<'a>(spec: &TensorSpec, rows: usize, cells: impl Iterator<Item = &'a [u8]>) -> Result<Tensor> {
+    let mut data = Vec::with_capacity(rows * 8);
+    for cell in cells {
+        match spec.dtype {
+            DType::Json => push_bytes_element(&mut data, cell)?,
+            _ => {
+                let number = number(cell).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
+                data.put_f64_le(number);
+            }
+        }
+    }
+    Tensor::new(spec.name.clone(), spec.dtype, Shape::new(vec![rows])?, data.into())
+}
+
+/// A JSON scalar as a number, as Python's `float()` sees it; null is NaN.
+///
+/// # Errors
+/// In Python's words.
+pub fn number(cell: &[u8]) -> Result<f64> {
+    let text = std::str::from_utf8(cell).unwrap_or_default();
+    match cell.first() {
+        Some(b'n') => Ok(f64::NAN),
+        Some(b't') => Ok(1.0),
+        Some(b'f') => Ok(0.0),
+        Some(b'"') => {
+            let text: String = serde_json::from_str(text).unwrap_or_default();
+            let parsed = text.trim().parse();
+            parsed.map_err(|_| Error::invalid(format!("could not convert string to float: '{}'", Excerpt(&text))))
+        }
+        _ => text.parse().map_err(|_| Error::invalid(format!("expected a number, got {}", Excerpt(text)))),
+    }
+}
+
+/// A matrix from columns of `FP64`.
+fn beside(spec: &TensorSpec, columns: &[Tensor]) -> Result<Tensor> {
+    let rows = columns.iter().map(Tensor::rows).max().unwrap_or(0);
+    if let Some(short) = columns.iter().find(|column| column.rows() != rows) {
+        return Err(Error::invalid(format!(
+            "inputs disagree on the number of rows: \"{}\" has {}, others {rows}",
+            short.name(),
+            short.rows()
+        )));
+    }
+    let mut data = Vec::with_capacity(rows * columns.len() * 8);
+    for row in 0..rows {
+        columns.iter().for_each(|column| data.extend_from_slice(&column.data()[row * 8..][..8]));
+    }
+    Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![rows, columns.len()])?, data.into())
+}
+
+/// Any tensor's elements as `FP64`.
+fn numbers(tensor: &Tensor) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(tensor.shape().elements() * 8);
+    macro_rules! run {
+        ($type:ty, $to:expr) => {{
+            let (chunks, _) = tensor.data().as_chunks::<{ size_of::<$type>() }>();
+            chunks.iter().for_each(|bytes| out.put_f64_le($to(<$type>::from_le_bytes(*bytes))));
+        }};
+    }
+    #[allow(clippy::cast_precision_loss)] // as numpy's astype(float64)
+    match tensor.dtype() {
+        DType::Bool => tensor.data().iter().for_each(|byte| out.put_f64_le(f64::from(u8::from(*byte != 0)))),
+        DType::Uint8 => run!(u8, f64::from),
+        DType::Uint16 => run!(u16, f64::from),
+        DType::Uint32 => run!(u32, f64::from),
+        DType::Uint64 => run!(u64, |value| value as f64),
+        DType::Int8 => run!(i8, f64::from),
+        DType::Int16 => run!(i16, f64::from),
+        DType::Int32 => run!(i32, f64::from),
+        DType::Int64 => run!(i64, |value| value as f64),
+        DType::Fp16 => run!(f16, f64::from),
+        DType::Bf16 => run!(bf16, f64::from),
+        DType::Fp32 => run!(f32, f64::from),
+        DType::Fp64 => out.extend_from_slice(tensor.data()),
+        DType::Json => {
+            for cell in tensor.bytes_elements() {
+                out.put_f64_le(number(cell)?);
+            }
+        }
+        DType::Bytes => {
+            for element in tensor.bytes_elements() {
+                let text = String::from_utf8_lossy(element);
+                let parsed = text.trim().parse();
+                out.put_f64_le(
+                    parsed.map_err(|_| {
+                        Error::invalid(format!("could not convert string to float: '{}'", Excerpt(&text)))
+                    })?,
+                );
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Any tensor's elements as JSON scalars.
+fn cells(tensor: &Tensor) -> Result<Vec<Bytes>> {
+    match tensor.dtype() {
+        DType::Json => Ok(tensor.bytes_elements().map(|cell| tensor.data().slice_ref(cell)).collect()),
+        DType::Bytes => {
+            let quoted = tensor.bytes_elements().map(|element| {
+                let text = std::str::from_utf8(element).map_err(|_| Error::invalid("text that is not UTF-8"))?;
+                Ok(Bytes::from(serde_json::to_vec(text).expect("text is plain data")))
+            });
+            quoted.collect()
+        }
+        DType::Bool => {
+            let word = |byte: &u8| Bytes::from_static(if *byte == 0 { b"false" } else { b"true" });
+            Ok(tensor.data().iter().map(word).collect())
+        }
+        _ => {
+            let numbers = numbers(tensor)?;
+            let text = |bytes: &[u8; 8]| {
+                let value = f64::from_le_bytes(*bytes);
+                if value.is_finite() {
+                    Bytes::copy_from_slice(zmij::Buffer::new().format_finite(value).as_bytes())
+                } else {
+                    Bytes::from_static(b"null")
+                }
+            };
+            Ok(numbers.as_chunks::<8>().0.iter().map(text).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(columns: &[(&str, bool)]) -> TableSpec {
+        let column = |(name, text): &(&str, bool)| ColumnSpec {
+            name: (!name.is_empty()).then(|| (*name).into()),
+            text: *text,
+            ..ColumnSpec::default()
+        };
+        TableSpec::new(columns.iter().map(column).collect(), false)
+    }
+
+    fn tensor(name: &str, dims: &[usize], values: &[f32]) -> Tensor {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Tensor::new(name, DType::Fp32, Shape::new(dims.to_vec()).unwrap(), data.into()).unwrap()
+    }
+
+    fn text(name: &str, dims: &[usize], values: &[&str]) -> Tensor {
+        let mut data = Vec::new();
+        values.iter().for_each(|value| push_bytes_element(&mut data, value.as_bytes()).unwrap());
+        Tensor::new(name, DType::Bytes, Shape::new(dims.to_vec()).unwrap(), data.into()).unwrap()
+    }
+
+    fn arrange(spec: &TableSpec, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        spec.arrange(inputs)
+    }
+
+    fn doubles(tensor: &Tensor) -> Vec<f64> {
+        tensor.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
+    }
+
+    #[test]
+    fn columns_by_name_or_place_become_the_matrix_that_a_matrix_is() {
+        let named = spec(&[("a", false), ("b", false)]);
+        let swapped = vec![tensor("b", &[2], &[3.0, 4.0]), tensor("a", &[2, 1], &[1.0, 2.0])];
+        let arranged = arrange(&named, &swapped).unwrap();
+        assert_eq!((arranged[0].name().as_ref(), doubles(&arranged[0])), (MATRIX, vec![1.0, 3.0, 2.0, 4.0]));
+        let placed = vec![text("x", &[2], &["1", " 2 "]), tensor("y", &[2], &[3.0, 4.0])];
+        assert_eq!(arrange(&spec(&[("", false), ("", false)]), &placed).unwrap(), arranged);
+        let matrix = arrange(&named, &[tensor("whatever", &[2, 2], &[1.0, 3.0, 2.0, 4.0])]).unwrap();
+        assert_eq!((matrix[0].dtype(), matrix[0].name().as_ref()), (DType::Fp32, MATRIX));
+    }
+
+    #[test]
+    fn columns_that_may_hold_text_travel_as_json() {
+        let mixed = spec(&[("city", true), ("age", false)]);
+        let columns = vec![text("city", &[2], &["Köln", "a\"b"]), tensor("age", &[2], &[1.5, f32::NAN])];
+        let arranged = arrange(&mixed, &columns).unwrap();
+        let cells: Vec<_> = arranged[0].bytes_elements().map(|cell| std::str::from_utf8(cell).unwrap()).collect();
+        assert_eq!(cells, ["\"Köln\"", "\"a\\\"b\""]);
+        assert!(doubles(&arranged[1])[1].is_nan());
+        let arranged = arrange(&mixed, &[text("m", &[1, 2], &["Ulm", "7"])]).unwrap();
+        assert_eq!(doubles(&arranged[1]), [7.0]);
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let named = spec(&[("a", false), ("b", false)]);
+        let cases = [
+            (vec![], "the request has no inputs"),
+            (vec![tensor("x", &[1, 3], &[0.0; 3])], "X has 3 features, but the model is expecting 2 features as input"),
+            (
+                vec![tensor("a", &[1], &[0.0]), tensor("c", &[1], &[0.0])],
+                "The feature names should match those that were passed during fit. Feature names unseen at fit time: \"c\". Feature names seen at fit time, yet now missing: \"b\".",
+            ),
+            (
+                vec![text("a", &[1], &["x"]), tensor("b", &[1], &[0.0])],
+                "column \"a\": could not convert string to float: 'x'",
+            ),
+            (
+                vec![tensor("a", &[1], &[0.0]), tensor("b", &[2], &[0.0; 2])],
+                "inputs disagree on the number of rows: \"a\" has 1, others 2",
+            ),
+            (vec![tensor("a", &[1], &[0.0]), tensor("a", &[1], &[0.0])], "input \"a\" is given more than once"),
+            (
+                vec![tensor("a", &[1, 2, 1], &[0.0; 2])],
+                "input \"a\": expected a column of shape [rows] or [rows, 1], got [1, 2, 1]",
+            ),
+            (vec![tensor("x", &[0, 2], &[])], "Found array with 0 sample(s) while a minimum of 1 is required."),
+        ];
+        for (inputs, message) in cases {
+            assert_eq!(arrange(&named, &inputs).unwrap_err().message(), message);
+        }
+    }
+}

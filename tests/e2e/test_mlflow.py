@@ -1,0 +1,174 @@
+"""Models logged with MLflow into a real S3 server, served as they lie there, untouched."""
+
+import json
+import subprocess
+import urllib.request
+from contextlib import contextmanager
+
+import boto3
+import pytest
+from botocore.config import Config
+
+import servers
+from servers import ROOT, Process, eventually, free_port
+
+PYTHON = ROOT / "target/tools/tabular-venv/bin/python"
+BUCKET = "mlflow-artifacts"
+
+
+class Mlflow(Process):
+    """A tracking server that hands out S3 locations, as on a platform with a bucket of its own."""
+
+    def __init__(self, folder, s3_env):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        database = f"sqlite:///{folder}/mlflow.db"
+        options = ["--backend-store-uri", database, "--no-serve-artifacts", "--default-artifact-root", f"s3://{BUCKET}"]
+        options += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        path = f"{PYTHON.parent}:/usr/bin:/bin"
+        super().__init__([PYTHON, "-m", "mlflow", "server", *options], {"PATH": path, "HOME": folder, **s3_env})
+
+    def is_ready(self):
+        assert not self.ended(), "MLflow ended before it was ready"
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=servers.PATIENCE):
+                return True
+        except OSError:
+            return False
+
+
+@contextmanager
+def mlflow(folder, s3_env):
+    server = Mlflow(folder, s3_env)
+    try:
+        eventually(server.is_ready, "a ready MLflow", patience=90)
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def minio():
+    with servers.minio() as server:
+        client(server).create_bucket(Bucket=BUCKET)
+        yield server
+
+
+def client(minio):
+    return boto3.client(
+        "s3",
+        endpoint_url=minio.endpoint,
+        aws_access_key_id=minio.ACCESS_KEY,
+        aws_secret_access_key=minio.SECRET_KEY,
+        region_name="us-east-1",
+        config=Config(proxies={}, retries={"total_max_attempts": 1}),
+    )
+
+
+@pytest.fixture(scope="module")
+def models(minio, tmp_path_factory):
+    """Everything that log_models.py logs, by name."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    s3_env = {
+        "MLFLOW_S3_ENDPOINT_URL": minio.endpoint,
+        "AWS_ACCESS_KEY_ID": minio.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": minio.SECRET_KEY,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    with mlflow(folder, s3_env) as server:
+        env = {"MLFLOW_TRACKING_URI": server.url, "HOME": str(folder), "PATH": "/usr/bin:/bin", **s3_env}
+        script = ROOT / "tests/e2e/log_models.py"
+        done = subprocess.run([PYTHON, script], env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line["name"]: line for line in lines}
+
+
+@contextmanager
+def served(minio, tmp_path, name, uri, *args):
+    args = [f"--model_name={name}", f"--storage_uri={uri}", f"--cache_dir={tmp_path}", *args]
+    with servers.stoker(*args, env=minio.env) as server:
+        yield server
+
+
+def predict(server, name, body):
+    answer = server.post(f"/v1/models/{name}:predict", body)
+    assert answer.status == 200, answer.body
+    return answer.json()["predictions"]
+
+
+@pytest.mark.parametrize("name", ["iris-bare-metal", "iris-skops"])
+def test_the_inference_service_of_the_readme(minio, models, tmp_path, name):
+    """storageUri: s3://mlflow-artifacts/models/iris-bare-metal/1, the artifact copied there byte for byte."""
+    model = models[name]
+    bucket, _, prefix = model["uri"].removeprefix("s3://").partition("/")
+    s3 = client(minio)
+    for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
+        promoted = entry["Key"].replace(prefix, "models/iris-bare-metal/1", 1)
+        s3.copy_object(Bucket=BUCKET, Key=promoted, CopySource={"Bucket": bucket, "Key": entry["Key"]})
+    with served(minio, tmp_path, "iris-bare-metal", f"s3://{BUCKET}/models/iris-bare-metal/1") as server:
+        assert predict(server, "iris-bare-metal", {"instances": [[5.1, 3.5, 1.4, 0.2]]}) == [0]
+        assert predict(server, "iris-bare-metal", {"instances": model["matrix"]}) == model["predictions"]
+    for entry in s3.list_objects_v2(Bucket=BUCKET, Prefix="models/iris-bare-metal/1")["Contents"]:
+        s3.delete_object(Bucket=BUCKET, Key=entry["Key"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["iris-bare-metal", "iris-skops", "iris-signature", "iris-mixed", "iris-xgboost", "iris-lightgbm"],
+)
+def test_every_flavor_is_served_from_where_the_registry_says(minio, models, tmp_path, name):
+    model = models[name]
+    with served(minio, tmp_path, name, model["uri"]) as server:
+        by_row, by_list = {"instances": model["records"]}, {"instances": model["matrix"]}
+        names = model["records"][0].keys()
+        by_column = {"inputs": {name: [record[name] for record in model["records"]] for name in names}}
+        for body in [by_row, by_list, by_column]:
+            assert predict(server, name, body) == model["predictions"], body
+        answer = server.post(f"/v2/models/{name}/infer", v2(model["records"], ["predict_proba"]))
+        assert answer.status == 200, answer.body
+        (output,) = answer.json()["outputs"]
+        expected = [value for row in model["probabilities"] for value in row]
+        assert output["data"] == pytest.approx(expected, rel=1e-6 if name == "iris-xgboost" else 1e-12)
+
+
+def v2(records, outputs):
+    """One tensor for each column."""
+
+    def column(name):
+        values = [record[name] for record in records]
+        datatype = "BYTES" if isinstance(values[0], str) else "FP64"
+        return {"name": name, "datatype": datatype, "shape": [len(values)], "data": values}
+
+    inputs = [column(name) for name in records[0]]
+    return {"inputs": inputs, "outputs": [{"name": name} for name in outputs]}
+
+
+def test_a_signature_becomes_the_metadata(minio, models, tmp_path):
+    with served(minio, tmp_path, "m", models["iris-mixed"]["uri"]) as server:
+        inputs = server.get("/v2/models/m").json()["inputs"]
+        assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in inputs] == [
+            ("sepal length (cm)", "FP64", [-1]),
+            ("sepal width (cm)", "FP64", [-1]),
+            ("petal length (cm)", "FP64", [-1]),
+            ("petal width (cm)", "FP64", [-1]),
+            ("site", "BYTES", [-1]),
+        ]
+
+
+def test_probabilities_on_request(minio, models, tmp_path):
+    model = models["iris-bare-metal"]
+    with served(minio, tmp_path, "m", model["uri"], "--predict_proba") as server:
+        for got, expected in zip(predict(server, "m", {"instances": model["matrix"]}), model["probabilities"]):
+            assert got == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_forest_explains_itself(minio, models, tmp_path):
+    model = models["iris-bare-metal"]
+    with served(minio, tmp_path, "m", model["uri"]) as server:
+        answer = server.post("/v1/models/m:explain", {"instances": model["records"]}).json()
+        assert answer["feature_names"] == list(model["records"][0])
+        for explanation, probabilities in zip(answer["explanations"], model["probabilities"]):
+            sums = [base + sum(values) for base, values in zip(explanation["base_values"], explanation["shap_values"])]
+            assert sums == pytest.approx(probabilities, abs=1e-6)

@@ -1,0 +1,158 @@
+//! Model files that were tampered with: they are refused, or give a model that answers or refuses. Never a panic, never
+//! without end.
+
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Table};
+use stoker::backend::tabular::estimator::{Estimator, Method};
+use stoker::backend::tabular::sklearn;
+
+use crate::support::Random;
+
+/// The pickles of all committed cases.
+fn corpus() -> Vec<Vec<u8>> {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tabular/cases");
+    let mut paths: Vec<_> = std::fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        let file = std::fs::File::open(path.join("model.joblib")).unwrap();
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    paths.iter().map(read).collect()
+}
+
+/// Numbers that shapes, counts and indices had better not be, as pickles and arrays have them.
+const NUMBERS: [u64; 8] = [
+    0,
+    u64::MAX,
+    1 << 40,
+    i64::MAX as u64,
+    0x7ff8_0000_0000_0000, // NaN
+    0x7ff0_0000_0000_0000, // infinity
+    0x7fef_ffff_ffff_ffff, // the greatest double
+    0xc008_0000_0000_0000, // -3.0
+];
+
+/// Places of small integers and of short names in a pickle (`BININT1`, `SHORT_BINUNICODE`), as far as one can tell.
+fn places(bytes: &[u8], opcode: u8) -> Vec<usize> {
+    let fits = |at: &usize| match opcode {
+        b'K' => bytes.len() > at + 1,
+        _ => bytes.len() > at + 1 + usize::from(bytes.get(at + 1).copied().unwrap_or(255)),
+    };
+    (0..bytes.len()).filter(|at| bytes[*at] == opcode).filter(fits).collect()
+}
+
+/// A few changes, some of bytes and some that know pickles.
+fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut below = |limit: usize| random.below(limit.max(1) as u64) as usize;
+    let mut bytes = corpus[below(corpus.len())].clone();
+    for _ in 0..=below(3) {
+        let at = below(bytes.len());
+        match below(8) {
+            0 if below(4) == 0 => bytes.truncate(at),
+            0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << below(8),
+            2 if bytes.len() >= at + 8 => bytes[at..at + 8].copy_from_slice(&NUMBERS[below(8)].to_le_bytes()),
+            3 | 4 => {
+                let integers = places(&bytes, b'K');
+                if let Some(at) = integers.get(below(integers.len())) {
+                    bytes[at + 1] = [0, 1, 2, 3, 255, below(256) as u8][below(6)];
+                }
+            }
+            5 => {
+                // An integer of four bytes, instead of one.
+                let integers = places(&bytes, b'K');
+                if let Some(at) = integers.get(below(integers.len())) {
+                    let number = [-1_i32, i32::MAX, 1 << 24, -(1 << 30)][below(4)].to_le_bytes();
+                    bytes.splice(*at..at + 2, std::iter::once(b'J').chain(number));
+                }
+            }
+            6 => {
+                // One name for another: attributes, classes and options trade places.
+                let names = places(&bytes, 0x8c);
+                let piece = |at: usize| at..at + 2 + usize::from(bytes[at + 1]);
+                if let (Some(one), Some(other)) = (names.get(below(names.len())), names.get(below(names.len()))) {
+                    let other = bytes[piece(*other)].to_vec();
+                    bytes.splice(piece(*one), other);
+                }
+            }
+            _ => {
+                let other = &corpus[below(corpus.len())];
+                let from = below(other.len());
+                let length = below(400).min(other.len() - from);
+                let end = bytes.len().min(at + length);
+                bytes.splice(at.min(end)..end, other[from..from + length].iter().copied());
+            }
+        }
+    }
+    bytes
+}
+
+/// A few rows of what the model takes; `None` when that is more than anyone sends.
+fn rows(model: &dyn Estimator, random: &mut Random) -> Option<Data> {
+    let columns = model.features().unwrap_or(random.below(6) as usize);
+    if columns > 10_000 {
+        return None;
+    }
+    let numbers = [0.0, 1.0, -2.5, 0.3, 1e300, f64::NAN, 7.0];
+    if (0..columns).any(|column| model.takes_text(column)) {
+        let cell = |random: &mut Random| match random.below(4) {
+            0 => Cell::None,
+            1 => Cell::Text("Ulm".into()),
+            _ => Cell::Number(numbers[random.below(7) as usize]),
+        };
+        let column = |_| Column { name: None, cells: Cells::Mixed((0..3).map(|_| cell(&mut *random)).collect()) };
+        let columns: Vec<Column> = (0..columns).map(column).collect();
+        return Some(Data::Table(Table { rows: 3, columns }));
+    }
+    // Mostly rows that are not refused for NaN at once.
+    let kinds = if random.below(3) == 0 { 7 } else { 4 };
+    let values = (0..3 * columns).map(|_| numbers[random.below(kinds) as usize]).collect();
+    Some(Data::Dense(Matrix::new(3, columns, values)))
+}
+
+/// Loads the file and asks the model all that it can; whether it was loaded.
+fn try_model(bytes: Vec<u8>, random: &mut Random) -> bool {
+    let Ok(model) = sklearn::load(bytes.into()) else { return false };
+    let Some(rows) = rows(&*model, random) else { return true };
+    for method in Method::ALL {
+        if model.can(method) {
+            let _ = match method {
+                Method::Predict => model.predict(&rows).map(drop),
+                Method::PredictProba => model.predict_proba(&rows).map(drop),
+                Method::DecisionFunction => model.decision_function(&rows).map(drop),
+                Method::Transform => model.transform(&rows).map(drop),
+                Method::Contributions => model.contributions(&rows).map(drop),
+            };
+        }
+    }
+    true
+}
+
+/// `FUZZ_CASES` asks for more, `FUZZ_FIRST` for others.
+#[test]
+fn mutated_models_are_refused_or_answer() {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |count| count.parse().unwrap());
+    let (first, count) = (number("FUZZ_FIRST", 0_u64), number("FUZZ_CASES", 1000_u64));
+    let corpus = corpus();
+    let (mut failures, mut loaded) = (Vec::new(), 0);
+    for seed in first..first + count {
+        let begun = Instant::now();
+        let mut random = Random(seed);
+        let bytes = mutate(&mut random, &corpus);
+        match catch_unwind(AssertUnwindSafe(|| try_model(bytes, &mut random))) {
+            Ok(whether) => loaded += u64::from(whether),
+            Err(_) => failures.push(format!("seed {seed} panics")),
+        }
+        if begun.elapsed() > Duration::from_secs(10) {
+            failures.push(format!("seed {seed} takes {:?}", begun.elapsed()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    println!("{loaded} of {count} load");
+    assert!(loaded > count / 20, "only {loaded} of {count} models still load: the mutations are too coarse");
+}
