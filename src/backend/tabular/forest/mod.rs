@@ -222,20 +222,24 @@ impl Forest {
                 self.slots.encode(rows, self.features, block);
             }
             let count = rows.len() / self.features;
-            let used = count.div_ceil(LANES).next_multiple_of(self.kernel.blocks());
+            let used = count.div_ceil(LANES);
+            // What does not fill a group of the kernel's is walked the portable way.
+            let grouped = used - used % self.kernel.blocks();
             for span in &self.layout.spans {
                 let tree = &nodes[span.root..][..span.nodes];
+                let (blocks, rest) = blocks[..used * block_size].split_at(grouped * block_size);
+                let (keys_of_blocks, keys_of_rest) = keys[..used].split_at_mut(grouped);
                 // SAFETY: the tree and the slots are one layout's, and blocks have that layout's size; the processor
                 // was asked when the kernel was chosen.
                 unsafe {
-                    let (blocks, keys) = (&blocks[..used * block_size], &mut keys[..used]);
                     match self.kernel {
-                        Kernel::Portable => walk::leaves(tree, span.depth, blocks, block_size, keys),
+                        Kernel::Portable => walk::leaves(tree, span.depth, blocks, block_size, keys_of_blocks),
                         #[cfg(target_arch = "x86_64")]
-                        Kernel::Avx2 => head::avx2::leaves(tree, span.depth, blocks, block_size, keys),
+                        Kernel::Avx2 => head::avx2::leaves(tree, span.depth, blocks, block_size, keys_of_blocks),
                         #[cfg(target_arch = "x86_64")]
-                        Kernel::Avx512 => head::avx512::leaves(tree, span.depth, blocks, block_size, keys),
+                        Kernel::Avx512 => head::avx512::leaves(tree, span.depth, blocks, block_size, keys_of_blocks),
                     }
+                    walk::leaves(tree, span.depth, rest, block_size, keys_of_rest);
                 }
                 self.add(span, &keys.as_flattened()[..count], rows, sums);
             }
