@@ -236,6 +236,10 @@ impl Estimator for FeatureUnion {
     fn takes_text(&self, column: usize) -> bool {
         self.estimators().any(|estimator| estimator.takes_text(column))
     }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.estimators().find_map(|estimator| estimator.example(column))
+    }
 }
 
 /// Results side by side, as one of what they are.
