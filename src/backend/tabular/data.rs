@@ -65,10 +65,15 @@ impl Matrix {
         Matrix { rows, columns, values, single: !parts.is_empty() && parts.iter().all(|part| part.single) }
     }
 
+    /// For `inverse_transform`, before which nobody checks.
+    ///
     /// # Errors
-    /// In scikit-learn's words, when these are not as many columns.
+    /// When these are not as many columns.
     pub fn check_columns(&self, expected: usize) -> Result<()> {
-        check_columns(self.columns, expected)
+        if self.columns == expected {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("X has {} features, but {expected} are expected as input.", self.columns)))
     }
 
     /// Rounds every number to `f32` when the matrix is of singles. numpy computes `x -= mean` on an `f32` array in
@@ -101,14 +106,6 @@ impl Matrix {
         }
         Ok(())
     }
-}
-
-/// scikit-learn's check of a width.
-fn check_columns(given: usize, expected: usize) -> Result<()> {
-    if given == expected {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("X has {given} features, but the model is expecting {expected} features as input.")))
 }
 
 /// Rows of numbers that are mostly zero (scipy's CSR): what text vectorizers give.
@@ -179,6 +176,17 @@ impl Sparse {
             self.row(row).for_each(|(column, value)| target[column] = value);
         }
         Ok(dense)
+    }
+}
+
+impl From<&Matrix> for Sparse {
+    fn from(matrix: &Matrix) -> Sparse {
+        let mut sparse = Sparse::with_columns(matrix.columns);
+        for row in matrix.iter_rows() {
+            row.iter().enumerate().for_each(|(column, value)| sparse.push(column, *value));
+            sparse.end_row();
+        }
+        sparse
     }
 }
 
@@ -284,12 +292,6 @@ impl Data {
             Data::Sparse(sparse) => sparse.columns,
             Data::Table(table) => table.columns.len(),
         }
-    }
-
-    /// # Errors
-    /// In scikit-learn's words, when these are not as many columns.
-    pub fn check_columns(&self, expected: usize) -> Result<()> {
-        check_columns(self.columns(), expected)
     }
 
     /// The numbers, whatever they lie in.

@@ -39,7 +39,15 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Scaling", package: "sklearn", classes: sklearn::scale::CLASSES },
     Family { title: "Missing values", package: "sklearn", classes: sklearn::impute::CLASSES },
     Family { title: "Missing values by neighbours", package: "sklearn", classes: sklearn::impute_knn::CLASSES },
+    Family { title: "Missing values by rounds", package: "sklearn", classes: sklearn::impute_iterative::CLASSES },
     Family { title: "Encoders of categories", package: "sklearn", classes: sklearn::encode::CLASSES },
+    Family { title: "Bins", package: "sklearn", classes: sklearn::discretize::CLASSES },
+    Family { title: "Powers and quantiles", package: "sklearn", classes: sklearn::power::CLASSES },
+    Family { title: "Polynomials and splines", package: "sklearn", classes: sklearn::polynomial::CLASSES },
+    Family { title: "Selection of columns", package: "sklearn", classes: sklearn::select::CLASSES },
+    Family { title: "Projections", package: "sklearn", classes: sklearn::decompose::CLASSES },
+    Family { title: "Kernel maps", package: "sklearn", classes: sklearn::kernel_maps::CLASSES },
+    Family { title: "Text", package: "sklearn", classes: sklearn::text::CLASSES },
     Family { title: "Functions", package: "sklearn", classes: sklearn::function::CLASSES },
 ];
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import sklearn
 from sklearn import impute
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -74,7 +75,7 @@ def cases(random):
         for number in range(5 if random.wide else 1):
             columns = random.rng.integers(2, 7)
             x = random.rows(rows=30, columns=columns, missing=0.2)
-            rows = random.rows(rows=10, columns=columns, missing=0.4)
+            rows = random.rows(rows=10 if random.wide else 5, columns=columns, missing=0.4)
             rows[0] = np.nan
             rows[1:3] = x[1:3]
             options = {"n_neighbors": int(random.rng.integers(1, 6)), "weights": weights}
@@ -89,6 +90,19 @@ def cases(random):
     x = np.nan_to_num(random.rows(rows=20, missing=0.2), nan=-9)
     rows = np.nan_to_num(random.rows(rows=5, missing=0.3), nan=-9)
     yield Case("knn_number", impute.KNNImputer(missing_values=-9, n_neighbors=2).fit(x), rows)
+
+    for number in range(6 if random.wide else 1):
+        x, rows = random.rows(rows=40, columns=4, missing=0.2), random.rows(columns=4, missing=0.4)
+        options = {"max_iter": int(random.rng.integers(1, 5)) if random.wide else 2, "random_state": random.seed32()}
+        if number > 0:
+            x[:, 1] = np.nan
+            options |= supported(impute.IterativeImputer, keep_empty_features=number > 2)
+            options["imputation_order"] = ["ascending", "roman", "random"][number % 3]
+        if number > 3:
+            options |= {"estimator": RandomForestRegressor(2, max_depth=3, random_state=0), "min_value": -1}
+        options |= {"n_nearest_features": 2} if number == 5 else {"add_indicator": number == 2}
+        model = impute.IterativeImputer(**options).fit(x)
+        yield Case(f"iterative_{number}", model, rows, tolerance=1e-10)  # each round takes the last one's errors on
 
     # What people make of their frames.
     for number in range(4 if random.wide else 1):

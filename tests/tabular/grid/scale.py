@@ -27,12 +27,12 @@ def scalers(random):
 def cases(random):
     for number, scaler in enumerate(scalers(random)):
         x = random.rows(rows=30, missing=0.1)
-        yield Case(f"{number}", scaler.fit(x), random.rows(missing=0.2))
+        yield Case(f"{number}", scaler.fit(x), random.rows(rows=5, missing=0.2))
         if random.wide or number == 0:
             # The scale of singles is single too.
             x = random.rows(rows=30, missing=0.1).astype(np.float32)
             scaler = type(scaler)(**scaler.get_params()).fit(x if random.rng.random() < 0.5 else x.astype(float))
-            yield Case(f"{number}_single", scaler, random.rows(missing=0.1).astype(np.float32))
+            yield Case(f"{number}_single", scaler, random.rows(rows=5, missing=0.1).astype(np.float32))
     for norm in ["l1", "l2", "max"]:
         rows = random.rows(rows=4)
         rows[1] = 0

@@ -42,6 +42,8 @@ pub fn cells(node: Node<'_>) -> Result<Vec<Cell>> {
 /// and None there is.
 pub struct Categories {
     pub count: usize,
+    /// One of them, which is not missing if there is one.
+    pub example: Option<Cell>,
     texts: HashMap<Arc<str>, usize>,
     numbers: HashMap<u64, usize>,
     none: Option<usize>,
@@ -55,8 +57,14 @@ impl Categories {
     /// When it holds something that is no category.
     pub fn read(node: Node<'_>) -> Result<Categories> {
         let cells = cells(node)?;
-        let mut categories =
-            Categories { count: cells.len(), texts: HashMap::new(), numbers: HashMap::new(), none: None, nan: None };
+        let mut categories = Categories {
+            count: cells.len(),
+            example: cells.iter().find(|cell| !cell.is_missing()).or(cells.first()).cloned(),
+            texts: HashMap::new(),
+            numbers: HashMap::new(),
+            none: None,
+            nan: None,
+        };
         for (place, cell) in cells.into_iter().enumerate() {
             match cell {
                 Cell::None => categories.none = Some(place),

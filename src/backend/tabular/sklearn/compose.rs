@@ -86,7 +86,8 @@ impl Estimator for Pipeline {
     }
 
     fn example(&self, column: usize) -> Option<Cell> {
-        self.steps.first()?.example(column)
+        // Steps before an encoder mostly leave columns in their places.
+        self.steps.iter().find_map(|step| step.example(column))
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -229,13 +230,15 @@ impl Estimator for FeatureUnion {
     }
 
     fn features(&self) -> Option<usize> {
-        // Vectorizers do not say: they take one column of text.
-        let vectorizers = self.0.iter().all(|part| part.estimator.is_some()).then_some(1);
-        self.estimators().find_map(Estimator::features).or(vectorizers)
+        self.estimators().find_map(Estimator::features)
     }
 
     fn takes_text(&self, column: usize) -> bool {
         self.estimators().any(|estimator| estimator.takes_text(column))
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.estimators().find_map(|estimator| estimator.example(column))
     }
 }
 

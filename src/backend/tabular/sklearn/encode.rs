@@ -2,10 +2,11 @@
 //! looked up once.
 
 use super::cells::{Categories, cells, repr};
-use crate::backend::tabular::data::{Data, Matrix, Sparse};
+use super::read;
+use crate::backend::tabular::data::{Cell, Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
-use crate::formats::graph::{Node, Value};
+use crate::formats::graph::Node;
 
 pub const CLASSES: &[(&str, Build)] =
     &[("OneHotEncoder", one_hot), ("OrdinalEncoder", ordinal), ("TargetEncoder", target)];
@@ -146,7 +147,7 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         Some(_) => node.read("sparse_output", Node::bool)?,
         None => node.read("sparse", Node::bool)?,
     };
-    Ok(Box::new(OneHot { codings, columns, sparse, single: is_single(node)? }))
+    Ok(Box::new(OneHot { codings, columns, sparse, single: read::is_single(node)? }))
 }
 
 /// Places, of which some may be None.
@@ -158,24 +159,12 @@ fn places(node: Node<'_>) -> Result<Vec<Option<usize>>> {
     }
 }
 
-/// Whether the option `dtype` says `float32`.
-fn is_single(node: Node<'_>) -> Result<bool> {
-    let Some(dtype) = node.some("dtype") else { return Ok(false) };
-    match dtype.value() {
-        Value::Name(name) => Ok(&*name.name == "float32"),
-        Value::ElementType(element) => Ok(element.kind == b'f' && element.size == 4),
-        Value::Text(text) => Ok(matches!(&**text, "float32" | "f4" | "<f4" | "f" | "single")),
-        _ => Err(dtype.expected("a dtype")),
-    }
-}
-
 impl Estimator for OneHot {
     fn can(&self, method: Method) -> bool {
         method == Method::Transform
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.codings.len())?;
         let codings = self.codings.iter().enumerate();
         let codes = codings.map(|(column, coding)| coding.of(rows, column)).collect::<Result<Vec<_>>>()?;
         let ones = |row: usize| codes.iter().filter_map(move |codes| *codes[row]);
@@ -200,6 +189,10 @@ impl Estimator for OneHot {
 
     fn takes_text(&self, column: usize) -> bool {
         self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.codings.get(column)?.categories.example.clone()
     }
 }
 
@@ -236,7 +229,7 @@ fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         };
         Ok(((0..grouped.categories[column].count).map(code).collect(), unknown.clone()))
     })?;
-    Ok(Box::new(Numbered { codings, width: 1, single: is_single(node)? }))
+    Ok(Box::new(Numbered { codings, width: 1, single: read::is_single(node)? }))
 }
 
 /// A category's mean target, drawn towards the mean of all; one for each class when there are more than two.
@@ -274,7 +267,6 @@ impl Estimator for Numbered {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.codings.len())?;
         let mut out = Matrix::zeros(rows.rows(), self.codings.len() * self.width);
         for (column, coding) in self.codings.iter().enumerate() {
             for (row, code) in coding.of(rows, column)?.into_iter().enumerate() {
@@ -292,5 +284,9 @@ impl Estimator for Numbered {
 
     fn takes_text(&self, column: usize) -> bool {
         self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    }
+
+    fn example(&self, column: usize) -> Option<Cell> {
+        self.codings.get(column)?.categories.example.clone()
     }
 }

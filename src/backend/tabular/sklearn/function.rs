@@ -13,7 +13,8 @@ pub const CLASSES: &[(&str, Build)] = &[("FunctionTransformer", function_transfo
 type Function = fn(f64) -> f64;
 
 /// Each number by itself, or everything as it is when there is no function. That is also what a fitted
-/// `ColumnTransformer` has for "passthrough", so it lets text through.
+/// `ColumnTransformer` has for "passthrough", so it lets text through; but it does not ask for text, as what is passed
+/// through is mostly numbers for a model.
 struct FunctionTransformer {
     features: Option<usize>,
     function: Option<Function>,
@@ -127,9 +128,5 @@ impl Estimator for FunctionTransformer {
 
     fn features(&self) -> Option<usize> {
         self.features
-    }
-
-    fn takes_text(&self, _column: usize) -> bool {
-        self.function.is_none() && !self.validate
     }
 }

@@ -92,7 +92,7 @@ impl MissingIndicator {
             columns: columns.ok_or_else(|| Error::load("features_ are not of the columns"))?,
             sparse,
             error_on_new: error_on_new && node.read("features", Node::text)? == "missing-only",
-            takes_text: true,
+            takes_text: node.read("missing_values", |node| Ok(matches!(node.value(), Value::None | Value::Text(_))))?,
         })
     }
 
@@ -147,7 +147,6 @@ impl Estimator for MissingIndicator {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.features)?;
         if let Data::Dense(matrix) = rows {
             self.missing.check(matrix)?;
         }
@@ -250,7 +249,6 @@ impl Estimator for SimpleImputer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.features)?;
         let filled = match rows {
             Data::Sparse(sparse) => self.sparse(sparse)?,
             rows if self.objects.unwrap_or(compose::has_text(rows)) => self.table(rows)?,

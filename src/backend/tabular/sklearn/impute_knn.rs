@@ -134,7 +134,6 @@ impl Estimator for KnnImputer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.fitted.columns)?;
         if let Data::Sparse(_) = rows {
             return Err(super::read::sparse());
         }

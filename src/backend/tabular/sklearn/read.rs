@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Labels, Matrix, Target};
+use crate::backend::tabular::data::{Labels, Matrix, Sparse, Target};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Array, Elements, Node, Value};
 use crate::tensor::DType;
@@ -99,6 +99,53 @@ pub fn holds_shares(node: Node<'_>) -> bool {
 /// When it says something that is not a count.
 pub fn features(node: Node<'_>) -> Result<Option<usize>> {
     node.read_some("n_features_in_", Node::usize)
+}
+
+/// Whether the option `dtype` says `float32`.
+///
+/// # Errors
+/// When it says nothing that is known.
+pub fn is_single(node: Node<'_>) -> Result<bool> {
+    let Some(dtype) = node.some("dtype") else { return Ok(false) };
+    match dtype.value() {
+        Value::Name(name) => Ok(&*name.name == "float32"),
+        Value::ElementType(element) => Ok(element.kind == b'f' && element.size == 4),
+        Value::Text(text) => Ok(matches!(&**text, "float32" | "f4" | "<f4" | "f" | "single")),
+        _ => Err(dtype.expected("a dtype")),
+    }
+}
+
+/// A matrix of `scipy.sparse`, by rows.
+///
+/// # Errors
+/// When it is of another format, or its parts do not fit each other.
+pub fn sparse_matrix(node: Node<'_>) -> Result<Sparse> {
+    let class = node.class().map_or("", |class| &*class.name);
+    if !matches!(class, "csr_matrix" | "csr_array") {
+        return Err(node.expected("a csr_matrix"));
+    }
+    let shape = if node.find("_shape").is_some() { "_shape" } else { "shape" };
+    let [rows, columns] = node.read(shape, Node::tuple)?;
+    let (rows, columns) = (rows.usize()?, columns.usize()?);
+    let starts = node.read("indptr", |node| node.array()?.integers())?;
+    let indices = node.read("indices", |node| node.array()?.integers())?;
+    let values = node.read("data", |node| node.numbers()?.vector(Some(indices.len())))?;
+    let in_order = starts.first() == Some(&0) && starts.is_sorted() && starts.last() == Some(&(indices.len() as i64));
+    let within =
+        u32::try_from(columns).is_ok() && indices.iter().all(|at| usize::try_from(*at).is_ok_and(|at| at < columns));
+    if rows.checked_add(1) != Some(starts.len()) || !in_order || !within {
+        return Err(Error::load(format!("a sparse matrix of {rows} rows and {columns} columns does not fit together")));
+    }
+    let mut sparse = Sparse::with_columns(columns);
+    for row in starts.windows(2) {
+        let range = row[0] as usize..row[1] as usize;
+        let mut entries: Vec<(usize, f64)> =
+            indices[range.clone()].iter().map(|at| *at as usize).zip(values[range].iter().copied()).collect();
+        entries.sort_by_key(|(column, _)| *column);
+        entries.into_iter().for_each(|(column, value)| sparse.push(column, value));
+        sparse.end_row();
+    }
+    Ok(sparse)
 }
 
 /// For steps that do not take a sparse matrix.

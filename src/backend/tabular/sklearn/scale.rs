@@ -152,7 +152,6 @@ impl Estimator for Scaler {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        rows.check_columns(self.features)?;
         if let Data::Sparse(sparse) = rows {
             if !self.takes_sparse {
                 return Err(read::sparse());
