@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use stoker::backend::tabular::registry::{FAMILIES, Family};
+use stoker::formats::Format;
+use stoker::formats::mlmodel::FLAVORS;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -153,4 +157,42 @@ fn the_generated_grpc_code_is_fresh() {
         fs::write(root().join(GENERATED), &fresh).unwrap();
     }
     assert!(read(GENERATED) == fresh, "{GENERATED} is stale: run UPDATE=1 cargo test --test tidy");
+}
+
+/// What a README says is supported is what the code says. `UPDATE=1 cargo test --test tidy` rewrites both.
+#[test]
+fn the_tables_of_what_is_supported_are_fresh() {
+    let formats = Format::ALL.map(|format| {
+        let endings: Vec<String> = format.endings().iter().map(|ending| format!("`.{ending}`")).collect();
+        let classes = FAMILIES.iter().filter(|family| family.package == format.name());
+        let what = match classes.map(|family| family.classes.len()).sum::<usize>() {
+            0 => "every operator that ONNX Runtime has".to_owned(),
+            count => format!("{count} classes, computed natively"),
+        };
+        format!("| {} | {} | {what} |", format.name(), endings.join(", "))
+    });
+    let mlflow: Vec<&str> = FLAVORS.iter().map(|(name, ..)| *name).collect();
+    let mlflow = format!("| mlflow | `MLmodel` | flavors {} |", mlflow.join(", "));
+    let head = "| modelFormat | files | what |\n|---|---|---|";
+    assert_block("README.md", &[&[head.to_owned()][..], &formats, &[mlflow]].concat());
+
+    let family = |family: &Family| {
+        let classes: Vec<&str> = family.classes.iter().map(|(name, _)| *name).collect();
+        format!("| {} | {} | {} |", family.package, family.title, classes.join(", "))
+    };
+    let head = "| library | family | classes |\n|---|---|---|".to_owned();
+    let families: Vec<String> = std::iter::once(head).chain(FAMILIES.iter().map(family)).collect();
+    assert_block("src/backend/tabular/README.md", &families);
+}
+
+fn assert_block(path: &str, lines: &[String]) {
+    const MARKS: [&str; 2] = ["<!-- supported -->\n", "<!-- /supported -->"];
+    let text = read(path);
+    let (before, rest) = text.split_once(MARKS[0]).unwrap();
+    let (_, after) = rest.split_once(MARKS[1]).unwrap();
+    let fresh = format!("{before}{}{}\n{}{after}", MARKS[0], lines.join("\n"), MARKS[1]);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(root().join(path), &fresh).unwrap();
+    }
+    assert!(read(path) == fresh, "{path} is stale: run UPDATE=1 cargo test --test tidy");
 }

@@ -94,13 +94,11 @@ pub fn format(path: &str, head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Opti
 }
 
 fn supported() -> String {
-    [
-        "*.onnx",
-        "*.joblib, *.pkl, *.pickle, *.skops (scikit-learn)",
-        "*.json, *.ubj, *.bst, *.model (xgboost)",
-        "*.txt, *.bst (lightgbm)",
-    ]
-    .join(", ")
+    let files = |format: Format| {
+        let endings: Vec<String> = format.endings().iter().map(|ending| format!("*.{ending}")).collect();
+        format!("{} ({})", endings.join(", "), format.name())
+    };
+    Format::ALL.map(files).join(", ")
 }
 
 /// A model file and what its folders say.

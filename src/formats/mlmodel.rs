@@ -38,7 +38,7 @@ pub struct Column {
 pub const MAX_BYTES: u64 = 4 << 20;
 
 /// Flavors that are served, the most telling first, and the key that holds the file's name.
-const FLAVORS: &[(&str, Format, &str)] = &[
+pub const FLAVORS: &[(&str, Format, &str)] = &[
     ("sklearn", Format::Sklearn, "pickled_model"),
     ("xgboost", Format::Xgboost, "data"),
     ("lightgbm", Format::Lightgbm, "data"),

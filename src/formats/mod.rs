@@ -32,6 +32,18 @@ pub enum Format {
 }
 
 impl Format {
+    pub const ALL: [Format; 4] = [Format::Onnx, Format::Sklearn, Format::Xgboost, Format::Lightgbm];
+
+    /// Endings of its files. Some are shared; how a file begins decides then.
+    pub const fn endings(self) -> &'static [&'static str] {
+        match self {
+            Format::Onnx => &["onnx"],
+            Format::Sklearn => &["joblib", "pkl", "pickle", "skops"],
+            Format::Xgboost => &["json", "ubj", "bst", "model"],
+            Format::Lightgbm => &["txt", "bst"],
+        }
+    }
+
     /// KServe's `modelFormat` name.
     pub const fn name(self) -> &'static str {
         match self {
