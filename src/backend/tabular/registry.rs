@@ -41,6 +41,7 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Missing values by neighbours", package: "sklearn", classes: sklearn::impute_knn::CLASSES },
     Family { title: "Missing values by rounds", package: "sklearn", classes: sklearn::impute_iterative::CLASSES },
     Family { title: "Encoders of categories", package: "sklearn", classes: sklearn::encode::CLASSES },
+    Family { title: "Encoders of labels", package: "sklearn", classes: sklearn::label::CLASSES },
     Family { title: "Bins", package: "sklearn", classes: sklearn::discretize::CLASSES },
     Family { title: "Powers and quantiles", package: "sklearn", classes: sklearn::power::CLASSES },
     Family { title: "Polynomials and splines", package: "sklearn", classes: sklearn::polynomial::CLASSES },

@@ -250,29 +250,35 @@ impl Forest {
     /// Adds the values of one tree's leaves to the sums of some rows.
     #[inline(always)]
     fn add<S: Number>(&self, span: &Span, keys: &[u32], rows: &[f64], sums: &mut [S]) {
-        let sums = sums[span.output..].chunks_mut(self.outputs);
         match &self.values {
-            Values::InKeys => {
-                for (sums, key) in sums.zip(keys) {
-                    sums[0] += S::from_key(*key);
-                }
+            Values::InKeys => self.add_one(span, keys, sums, S::from_key),
+            Values::Table(table) if self.linear.is_empty() && self.width == 1 => {
+                self.add_one(span, keys, sums, |key| S::from_f64(table[key as usize]));
             }
-            Values::Table(_) if !self.linear.is_empty() => {
-                for ((sums, key), row) in sums.zip(keys).zip(rows.chunks_exact(self.features)) {
-                    sums[0] += S::from_f64(linear(&self.linear[*key as usize], row));
-                }
-            }
-            Values::Table(table) if self.width == 1 => {
-                for (sums, key) in sums.zip(keys) {
-                    sums[0] += S::from_f64(table[*key as usize]);
-                }
-            }
-            Values::Table(table) => {
-                for (sums, key) in sums.zip(keys) {
+            Values::Table(table) if self.linear.is_empty() => {
+                for (sums, key) in sums[span.output..].chunks_mut(self.outputs).zip(keys) {
                     let values = &table[*key as usize * self.width..][..self.width];
                     sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += S::from_f64(*value));
                 }
             }
+            Values::Table(_) => {
+                let rows = keys.iter().zip(rows.chunks_exact(self.features));
+                for (sums, (key, row)) in sums[span.output..].chunks_mut(self.outputs).zip(rows) {
+                    sums[0] += S::from_f64(linear(&self.linear[*key as usize], row));
+                }
+            }
+        }
+    }
+
+    /// Adds one value for each row.
+    #[inline(always)]
+    fn add_one<S: Number>(&self, span: &Span, keys: &[u32], sums: &mut [S], value: impl Fn(u32) -> S) {
+        // A loop of its own for one output: it is most models', and a step of one is what compilers vectorise.
+        if self.outputs == 1 {
+            sums.iter_mut().zip(keys).for_each(|(sum, key)| *sum += value(*key));
+        } else {
+            let sums = sums[span.output..].iter_mut().step_by(self.outputs);
+            sums.zip(keys).for_each(|(sum, key)| *sum += value(*key));
         }
     }
 }

@@ -151,7 +151,7 @@ impl Slots {
     /// left as they are. `rows` are row-major, `columns` values each.
     pub fn encode(&self, rows: &[f64], columns: usize, block: &mut [u32]) {
         for (slot, lanes) in self.tested.iter().zip(block[LANES..].as_chunks_mut::<LANES>().0) {
-            let values = rows.chunks_exact(columns).map(|row| row[slot.feature]);
+            let values = rows[slot.feature..].iter().step_by(columns).copied();
             match &slot.code {
                 Code::Ordered { missing, missing_left } => {
                     for (value, lane) in values.zip(lanes) {

@@ -19,7 +19,7 @@ pub unsafe fn walk<N: Node>(tree: &[N], block: &[u32], places: &mut [u32; LANES]
     let lanes = block.as_ptr();
     let mut at = *places;
     let mut left = steps;
-    while left > 0 {
+    loop {
         let before = at;
         for _ in 0..left.min(BURST) {
             for (lane, at) in at.iter_mut().enumerate() {
@@ -28,11 +28,25 @@ pub unsafe fn walk<N: Node>(tree: &[N], block: &[u32], places: &mut [u32; LANES]
             }
         }
         left = left.saturating_sub(BURST);
-        if at == before {
+        if left == 0 || have_arrived(&before, &at) {
             break;
         }
     }
     *places = at;
+}
+
+/// Whether nobody moved. Written out, since comparing arrays calls memcmp, which costs as much as a step.
+#[inline(always)]
+fn have_arrived(before: &[u32; LANES], at: &[u32; LANES]) -> bool {
+    before.iter().zip(at).fold(0, |moved, (before, at)| moved | (before ^ at)) == 0
+}
+
+/// Turns places of a tree into the keys that stand there.
+#[inline(always)]
+pub fn take_keys<N: Node>(tree: &[N], places: &mut [u32; LANES]) {
+    for place in places {
+        *place = tree[*place as usize].key();
+    }
 }
 
 /// The keys of the leaves that the rows of each block fall into; `keys[b]` are those of block `b`.
@@ -41,10 +55,10 @@ pub unsafe fn walk<N: Node>(tree: &[N], block: &[u32], places: &mut [u32; LANES]
 /// As [`walk`], for every `block_size` long piece of `blocks`.
 pub unsafe fn leaves<N: Node>(tree: &[N], depth: u32, blocks: &[u32], block_size: usize, keys: &mut [[u32; LANES]]) {
     for (block, keys) in blocks.chunks_exact(block_size).zip(keys) {
-        let mut places = [0; LANES];
-        // SAFETY: the caller's.
-        unsafe { walk(tree, block, &mut places, depth) };
-        *keys = places.map(|place| tree[place as usize].key());
+        *keys = [0; LANES];
+        // SAFETY: the caller's; place 0 is the root.
+        unsafe { walk(tree, block, keys, depth) };
+        take_keys(tree, keys);
     }
 }
 
@@ -54,7 +68,7 @@ pub unsafe fn leaves<N: Node>(tree: &[N], depth: u32, blocks: &[u32], block_size
 /// # Safety
 /// As [`walk`], for every tree of `spans` in `nodes`.
 pub unsafe fn leaves_of_row<N: Node>(nodes: &[N], spans: &[Span], block: &[u32], keys: &mut [u32]) {
-    const TREES: usize = 16;
+    const TREES: usize = LANES;
     for (spans, keys) in spans.chunks(TREES).zip(keys.chunks_mut(TREES)) {
         // Where there are fewer trees than lanes, the rest walk the first one again: cheaper than asking.
         let mut roots = [nodes[spans[0].root..].as_ptr(); TREES];
@@ -63,7 +77,7 @@ pub unsafe fn leaves_of_row<N: Node>(nodes: &[N], spans: &[Span], block: &[u32],
         }
         let mut left = spans.iter().map(|span| span.depth).max().unwrap_or(0);
         let mut at = [0; TREES];
-        while left > 0 {
+        loop {
             let before = at;
             for _ in 0..left.min(BURST) {
                 for (at, root) in at.iter_mut().zip(&roots) {
@@ -72,7 +86,7 @@ pub unsafe fn leaves_of_row<N: Node>(nodes: &[N], spans: &[Span], block: &[u32],
                 }
             }
             left = left.saturating_sub(BURST);
-            if at == before {
+            if left == 0 || have_arrived(&before, &at) {
                 break;
             }
         }

@@ -33,6 +33,7 @@ pub mod input;
 pub mod isolation;
 pub mod kernel_maps;
 pub mod kernels;
+pub mod label;
 pub mod linear;
 pub mod members;
 pub mod mixture;

@@ -66,8 +66,10 @@ unsafe fn struck_exits(head: &Head, blocks: &[u32], block_size: usize) -> [[u32;
 /// As [`walk::walk`].
 #[inline(never)]
 unsafe fn finish<N: Node>(tree: &[N], head: &Head, block: &[u32], places: &mut [u32; LANES], steps: u32) {
-    *places = places.map(|struck| head.exits[(!struck).leading_zeros() as usize % EXITS]);
+    for struck in &mut *places {
+        *struck = head.exits[(!*struck).leading_zeros() as usize % EXITS];
+    }
     // SAFETY: the caller's.
     unsafe { walk::walk(tree, block, places, steps) };
-    *places = places.map(|place| tree[place as usize].key());
+    walk::take_keys(tree, places);
 }

@@ -66,5 +66,5 @@ unsafe fn exits(head: &Head, blocks: &[u32], block_size: usize) -> [[u32; LANES]
 unsafe fn finish<N: Node>(tree: &[N], block: &[u32], places: &mut [u32; LANES], steps: u32) {
     // SAFETY: the caller's.
     unsafe { walk::walk(tree, block, places, steps) };
-    *places = places.map(|place| tree[place as usize].key());
+    walk::take_keys(tree, places);
 }

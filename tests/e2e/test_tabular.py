@@ -1,0 +1,134 @@
+"""Many fitted models of the newest libraries, served by the release binary, answer as their libraries do.
+
+The models are made anew for each run: GRID_SEED chooses which, and a failure says it.
+"""
+
+import json
+import math
+import os
+import random
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import servers
+from servers import ROOT
+
+PYTHON = ROOT / "target/tools/tabular-venv/bin/python"
+GRID = ROOT / "tests/tabular"
+
+# What the issue of native models promises.
+LEAST_ESTIMATORS = 60
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    seed = os.environ.get("GRID_SEED", str(random.randrange(1_000_000)))
+    command = [PYTHON, "-m", "grid", folder, "--seed", seed, "--wide", "--most", "4"]
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, cwd=GRID, env=env, capture_output=True, text=True, timeout=230)
+    assert done.returncode == 0, done.stderr[-4000:]
+    print(done.stdout)
+    return sorted(path for path in folder.iterdir() if path.is_dir()), seed
+
+
+def test_answers_are_the_libraries(cases):
+    folders, seed = cases
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(check, folders))
+    classes = {name for name, _, _ in outcomes}
+    failures = [failure for _, _, failure in outcomes if failure]
+    compared = sum(count for _, count, _ in outcomes)
+    print(f"{len(folders)} models of {len(classes)} classes, {compared} answers compared, GRID_SEED={seed}")
+    assert not failures, f"GRID_SEED={seed}\n" + "\n".join(failures)
+    assert len(classes) >= LEAST_ESTIMATORS, f"only {len(classes)} classes"
+
+
+def check(folder):
+    """The class, how many answers were compared, and what was wrong."""
+    case = json.loads((folder / "case.json").read_text())
+    compared = 0
+    try:
+        with servers.stoker("--model_name=m", f"--model_dir={folder}", "--threads=1", "--listen_when_ready") as server:
+            for method, answer in case["answers"].items():
+                if method == "inverse_transform":
+                    continue  # no request asks for it
+                for body in requests(case["rows"], method):
+                    compare(server, body, method, answer, case)
+                    compared += 1
+    except AssertionError as error:
+        return case["class"], compared, f"{folder.name}: {str(error)[:500]}"
+    return case["class"], compared, None
+
+
+def requests(rows, method):
+    """The rows in every form that carries them."""
+    outputs = {"outputs": [{"name": method}]}
+    if "text" in rows:
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(rows["text"])], "data": rows["text"]}
+        return [{"inputs": [tensor], **outputs}]
+    if "columns" in rows:
+        if rows["columns"][0]["name"] is None:
+            lists = [list(values) for values in zip(*(each["values"] for each in rows["columns"]))]
+            return [{"instances": lists}] if method == "predict" else []
+        columns = [column(each["name"], each["values"]) for each in rows["columns"]]
+        # Over V2, only V1's JSON tells null from text.
+        has_null = any(value is None for each in rows["columns"] for value in each["values"])
+        mixed = any(len({type(value) for value in each["values"]} - {type(None)}) > 1 for each in rows["columns"])
+        records = [
+            dict(zip((each["name"] for each in rows["columns"]), values))
+            for values in zip(*(each["values"] for each in rows["columns"]))
+        ]
+        bodies = [{"instances": records}] if method == "predict" else []
+        return bodies + ([] if has_null or mixed else [{"inputs": columns, **outputs}])
+    if "matrix" not in rows or not rows["matrix"] or not isinstance(rows["matrix"][0], list):
+        return []
+    flat = [value for row in rows["matrix"] for value in row]
+    if any(isinstance(value, (str, bool)) for value in flat):
+        return [{"instances": rows["matrix"]}] if method == "predict" else []
+    shape = [len(rows["matrix"]), len(rows["matrix"][0])]
+    datatype = "FP32" if rows.get("single") else "FP64"
+    bodies = [{"inputs": [{"name": "x", "datatype": datatype, "shape": shape, "data": flat}], **outputs}]
+    if method == "predict" and datatype == "FP64":
+        bodies.append({"instances": rows["matrix"]})
+    return bodies
+
+
+def column(name, values):
+    if isinstance(values[0], str):
+        datatype = "BYTES"
+    elif isinstance(values[0], bool):
+        datatype = "BOOL"
+    elif all(isinstance(value, int) for value in values):
+        datatype = "INT64"
+    else:
+        datatype = "FP64"
+    return {"name": name, "datatype": datatype, "shape": [len(values)], "data": values}
+
+
+def compare(server, body, method, expected, case):
+    is_v1 = "instances" in body
+    path = "/v1/models/m:predict" if is_v1 else "/v2/models/m/infer"
+    answer = server.post(path, body)
+    assert answer.status == 200, f"{method}: {answer.body.decode()}"
+    values = answer.json()["predictions"] if is_v1 else answer.json()["outputs"][0]["data"]
+    wanted = leaves(expected["values"])
+    got = leaves(values)
+    if method == "predict_proba" and isinstance(expected["values"][0][0], list) and len(expected["values"]) > 1:
+        # A list of matrices in the library, one tensor [rows, outputs, classes] here.
+        wanted = leaves(list(zip(*expected["values"])))
+    assert len(got) == len(wanted), f"{method}: {len(got)} values, expected {len(wanted)}"
+    greatest = max((abs(value) for value in wanted if isinstance(value, (int, float))), default=0)
+    for place, (one, other) in enumerate(zip(got, wanted)):
+        same = one == other or (one is None and other in (None, "inf", "-inf"))
+        if not same and isinstance(one, (int, float)) and isinstance(other, (int, float)):
+            same = math.isclose(one, other, rel_tol=0, abs_tol=case["tolerance"] * greatest)
+        assert same, f"{method}[{place}]: {one}, expected {other} ({'v1' if is_v1 else 'v2'})"
+
+
+def leaves(values):
+    if not isinstance(values, (list, tuple)):
+        return [values]
+    return [leaf for value in values for leaf in leaves(value)]
