@@ -8,7 +8,7 @@ mod report;
 
 use std::env;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::process::{self, Server};
 use crate::provenance::Provenance;
 
 const READY_PATH: &str = "/v2/health/ready";
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const PREDICT_PATH: &str = "/v1/models/iris:predict";
 const PREDICT_BODY: &str = r#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#;
 
@@ -32,6 +32,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 pub struct Options {
     server_bin: PathBuf,
     model_dir: PathBuf,
+    peer: Option<PathBuf>,
     connections: Vec<usize>,
     measured: Duration,
     rounds: usize,
@@ -43,6 +44,7 @@ impl Options {
         let mut options = Self {
             server_bin: "target/release/stoker".into(),
             model_dir: "tests/models/iris".into(),
+            peer: None,
             connections: vec![64],
             measured: Duration::from_secs(10),
             rounds: 5,
@@ -52,6 +54,7 @@ impl Options {
             match arg {
                 Long("server-bin") => options.server_bin = args.value()?.into(),
                 Long("model-dir") => options.model_dir = args.value()?.into(),
+                Long("peer") => options.peer = Some(args.value()?.into()),
                 Long("connections") => {
                     let counts = args.value()?;
                     options.connections = counts.parse_with(|counts| counts.split(',').map(str::parse).collect())?;
@@ -106,6 +109,8 @@ struct Experiment<'a> {
     stoker: Server,
     bare: Server,
     answer: Vec<u8>,
+    /// Another server of the same model, and its one right answer.
+    peer: Option<(Server, Vec<u8>)>,
 }
 
 /// CPU time used up to some moment.
@@ -123,28 +128,38 @@ impl<'a> Experiment<'a> {
         let answer = predict(stoker.address).context("a prediction by stoker")?;
         let bare = start_bare(&answer, server_core).context("starting the bare server")?;
         ensure!(predict(bare.address)? == answer, "the bare server does not answer with the body it was given");
-        Ok(Self { options, cores, stoker, bare, answer })
+        let peer = options.peer.as_ref().map(|program| {
+            let peer = start_peer(program, server_core).context("starting the peer")?;
+            let answer = predict(peer.address).context("a prediction by the peer")?;
+            anyhow::Ok((peer, answer))
+        });
+        Ok(Self { options, cores, stoker, bare, answer, peer: peer.transpose()? })
     }
 
     fn compare(&self, connections: usize) -> Result<Comparison> {
-        let (mut stoker, mut bare) = (Vec::new(), Vec::new());
+        let mut sides = vec![("stoker", &self.stoker, &self.answer), ("bare", &self.bare, &self.answer)];
+        sides.extend(self.peer.as_ref().map(|(peer, answer)| ("peer", peer, answer)));
+        let mut rounds: Vec<Vec<Measurement>> = sides.iter().map(|_| Vec::new()).collect();
         for number in 1..=self.options.rounds {
-            for (name, server, rounds) in [("stoker", &self.stoker, &mut stoker), ("bare", &self.bare, &mut bare)] {
+            for ((name, server, answer), rounds) in sides.iter().zip(&mut rounds) {
                 let title = format!("{name}, {connections} connections, round {number}");
-                let round = self.measure(server, connections).with_context(|| title.clone())?;
+                let round = self.measure(server, answer, connections).with_context(|| title.clone())?;
                 eprintln!("{title}: {:.0} requests/s", round.requests_per_second);
                 rounds.push(round);
             }
         }
-        Ok(Comparison::new(connections, stoker, bare))
+        let peer = if self.peer.is_some() { rounds.pop() } else { None };
+        let bare = rounds.pop().context("the bare server was not measured")?;
+        let stoker = rounds.pop().context("stoker was not measured")?;
+        Ok(Comparison::new(connections, stoker, bare, peer))
     }
 
-    fn measure(&self, server: &Server, connections: usize) -> Result<Measurement> {
+    fn measure(&self, server: &Server, answer: &[u8], connections: usize) -> Result<Measurement> {
         let request = http::request(server.address, PREDICT_PATH, Some(PREDICT_BODY));
         let mut load = ClosedLoop::connect(Load {
             server: server.address,
             request: &request,
-            expected_body: &self.answer,
+            expected_body: answer,
             connections,
         })?;
         load.drive(WARM_UP)?;
@@ -209,6 +224,16 @@ fn start_bare(body: &[u8], core: usize) -> Result<Server> {
         .stdin(Stdio::piped());
     let mut server = Server::spawn(command, address, core)?;
     server.feed(body)?;
+    server.wait_ready(READY_PATH, READY_TIMEOUT)?;
+    Ok(server)
+}
+
+/// Starts a program that serves the same model on the `--port` it is given.
+fn start_peer(program: &Path, core: usize) -> Result<Server> {
+    let address = process::free_address()?;
+    let mut command = Command::new(program);
+    command.args(["--port", &address.port().to_string()]).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut server = Server::spawn(command, address, core)?;
     server.wait_ready(READY_PATH, READY_TIMEOUT)?;
     Ok(server)
 }

@@ -25,6 +25,7 @@ Usage: loadtest COMMAND [OPTIONS]
   http-floor   compare stoker's requests per second with a bare hyper server's
       --server-bin FILE      stoker [default: target/release/stoker]
       --model-dir DIR        the iris model [default: tests/models/iris]
+      --peer PROGRAM         another server of the model, started with --port N (see kserve/)
       --connections N[,N..]  keep-alive connections, one comparison for each N [default: 64]
       --seconds S            measured seconds of a round [default: 10]
       --rounds N             rounds of each server [default: 5]

@@ -30,6 +30,8 @@ pub struct ColumnSpec {
     pub text: bool,
     /// Whether a request may leave it out.
     pub optional: bool,
+    /// Whether it makes no difference, as a column that is dropped: whatever it holds, and whether it is there at all.
+    pub unused: bool,
     /// The type that clients are told, where a signature declares one.
     pub declared: Option<DType>,
 }
@@ -121,7 +123,8 @@ impl TableSpec {
             return Err(self.wrong_width(width));
         }
         let place = |error: Error| error.context(format_args!("input \"{}\"", Excerpt(matrix.name())));
-        if self.is_matrix() {
+        let is_text = matrix.dtype().size().is_none();
+        if self.is_matrix() && !(is_text && self.columns.iter().any(|column| column.unused)) {
             let (dtype, data) = match matrix.dtype() {
                 DType::Fp64 | DType::Fp32 => (matrix.dtype(), matrix.data().clone()),
                 _ => (DType::Fp64, numbers(matrix).map_err(place)?.into()),
@@ -130,11 +133,23 @@ impl TableSpec {
             return Ok(vec![Tensor::new(self.form[0].name.clone(), dtype, shape, data)?]);
         }
         let cells: Vec<Bytes> = cells(matrix).map_err(place)?;
-        let column = |(place, spec): (usize, &TensorSpec)| {
-            let cells = cells.iter().skip(place).step_by(width);
-            column(spec, rows, cells.map(|cell| &**cell))
-        };
-        self.form.iter().enumerate().map(column).collect()
+        let columns = self.each_column_form().into_iter().enumerate().map(|(place, spec)| {
+            if self.columns[place].unused {
+                return nothing(&spec, rows);
+            }
+            column(&spec, rows, cells.iter().skip(place).step_by(width).map(|cell| &**cell))
+        });
+        self.joined(columns.collect::<Result<_>>()?)
+    }
+
+    /// Columns in the form that reaches the model.
+    fn joined(&self, columns: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        if self.is_matrix() { Ok(vec![beside(&self.form[0], &columns)?]) } else { Ok(columns) }
+    }
+
+    /// One spec for each column, also where they travel as a matrix.
+    fn each_column_form(&self) -> Vec<TensorSpec> {
+        self.each_column(|column| if column.text { DType::Json } else { DType::Fp64 })
     }
 
     fn arrange_columns(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -167,28 +182,28 @@ impl TableSpec {
         let missing: Vec<&str> = self.missing(|place| given[place].is_some());
         self.check_names(&missing, &unknown)?;
         let rows = inputs.first().map_or(0, Tensor::rows);
-        let filled = given
-            .iter()
-            .zip(self.each_column(|column| if column.text { DType::Json } else { DType::Fp64 }))
-            .map(|(given, spec)| match given {
-                Some(tensor) if spec.dtype == DType::Json => {
-                    let cells = cells(tensor)?;
-                    column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
-                }
-                Some(tensor) => {
-                    let data =
-                        numbers(tensor).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
-                    Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
-                }
-                None => column(&spec, rows, std::iter::repeat_n(&b"null"[..], rows)),
-            });
-        let columns = filled.collect::<Result<Vec<_>>>()?;
-        if self.is_matrix() { Ok(vec![beside(&self.form[0], &columns)?]) } else { Ok(columns) }
+        let columns = self.each_column_form().into_iter().enumerate().map(|(place, spec)| match given[place] {
+            Some(tensor) if self.columns[place].unused => nothing(&spec, tensor.rows()),
+            Some(tensor) if spec.dtype == DType::Json => {
+                let cells = cells(tensor)?;
+                column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
+            }
+            Some(tensor) => {
+                let data = numbers(tensor).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
+                Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
+            }
+            None => nothing(&spec, rows),
+        });
+        self.joined(columns.collect::<Result<_>>()?)
     }
 
     /// Names of required columns that are not given.
     pub fn missing(&self, is_given: impl Fn(usize) -> bool) -> Vec<&str> {
-        let missing = self.columns.iter().enumerate().filter(|(place, column)| !column.optional && !is_given(*place));
+        let missing = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(place, column)| !column.optional && !column.unused && !is_given(*place));
         missing.map(|(_, column)| column.name.as_deref().unwrap_or("?")).collect()
     }
 
@@ -254,6 +269,11 @@ pub fn column<'a>(spec: &TensorSpec, rows: usize, cells: impl Iterator<Item = &'
         }
     }
     Tensor::new(spec.name.clone(), spec.dtype, Shape::new(vec![rows])?, data.into())
+}
+
+/// A column of missing values.
+fn nothing(spec: &TensorSpec, rows: usize) -> Result<Tensor> {
+    column(spec, rows, std::iter::repeat_n(&b"null"[..], rows))
 }
 
 /// A JSON scalar as a number, as Python's `float()` sees it; null is NaN.

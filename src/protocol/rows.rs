@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
 
     fn put(&mut self, place: usize, cell: &str) -> Result<()> {
         let rows = self.rows;
-        let is_known = self.table.columns.is_empty() || place < self.table.columns.len();
+        let is_read = self.table.columns.get(place).map_or(self.table.columns.is_empty(), |column| !column.unused);
         let Some(column) = self.columns.get_mut(place) else {
             if !self.table.columns.is_empty() || rows > 0 {
                 return Err(self.table.wrong_width(place + 1));
@@ -123,8 +123,8 @@ impl<'a> Reader<'a> {
             return Err(Error::invalid(format!("\"{}\": expected a value, got a list or an object", column.name)));
         }
         column.fill(rows)?;
-        // What the model does not know is only counted.
-        column.push(if is_known { cell } else { "null" })
+        // What makes no difference is only counted.
+        column.push(if is_read { cell } else { "null" })
     }
 
     fn finish(mut self, read: Result<(), serde_json::Error>) -> Result<Vec<Tensor>> {

@@ -32,6 +32,9 @@ pub struct Comparison {
     ratio: f64,
     stoker: Side,
     bare: Side,
+    /// Another server of the same model, when there was one, and stoker's median rate over its.
+    peer: Option<Side>,
+    times_peer: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -70,9 +73,19 @@ enum Bottleneck {
 }
 
 impl Comparison {
-    pub fn new(connections: usize, stoker: Vec<Measurement>, bare: Vec<Measurement>) -> Self {
-        let (stoker, bare) = (Side::new(stoker), Side::new(bare));
-        Self { connections, ratio: stoker.median.requests_per_second / bare.median.requests_per_second, stoker, bare }
+    pub fn new(
+        connections: usize,
+        stoker: Vec<Measurement>,
+        bare: Vec<Measurement>,
+        peer: Option<Vec<Measurement>>,
+    ) -> Self {
+        let (stoker, bare, peer) = (Side::new(stoker), Side::new(bare), peer.map(Side::new));
+        let over = |side: &Side| stoker.median.requests_per_second / side.median.requests_per_second;
+        Self { connections, ratio: over(&bare), times_peer: peer.as_ref().map(over), stoker, bare, peer }
+    }
+
+    fn sides(&self) -> impl Iterator<Item = (&'static str, &Side)> {
+        [("stoker", &self.stoker), ("bare", &self.bare)].into_iter().chain(self.peer.iter().map(|side| ("peer", side)))
     }
 }
 
@@ -106,7 +119,7 @@ impl Bottleneck {
 
 impl Report {
     pub fn wrong(&self) -> u64 {
-        self.comparisons.iter().map(|comparison| comparison.stoker.median.wrong + comparison.bare.median.wrong).sum()
+        self.comparisons.iter().flat_map(Comparison::sides).map(|(_, side)| side.median.wrong).sum()
     }
 
     /// Writes the report to a file named after the experiment and the time.
@@ -144,23 +157,24 @@ impl Report {
 
 impl Comparison {
     fn write_markdown(&self, text: &mut String) {
-        let sides = [("stoker", &self.stoker), ("bare", &self.bare)];
+        let times_peer =
+            self.times_peer.map(|times| format!(", and **{times:.0}** times the peer's")).unwrap_or_default();
         *text += &format!(
-            "\n{} connections: stoker answers **{:.3}** of the bare server's requests per second\n\n\
+            "\n{} connections: stoker answers **{:.3}** of the bare server's requests per second{times_peer}\n\n\
              | server | round | requests/s | p50 µs | p99 µs | server CPU | generator CPU \
              | other CPU | server CPU µs/request | wrong |\n\
              |---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
             self.connections, self.ratio
         );
-        for (name, side) in sides {
+        for (name, side) in self.sides() {
             for (number, round) in (1..).zip(&side.rounds) {
                 round.write_row(text, name, &number.to_string());
             }
         }
-        for (name, side) in sides {
+        for (name, side) in self.sides() {
             side.median.write_row(text, name, "**median**");
         }
-        for (name, side) in sides {
+        for (name, side) in self.sides() {
             let _ = write!(text, "\nThe bottleneck of {name}: {:?}.", side.bottleneck);
             if side.median.server_cpu < SATURATED {
                 let _ = write!(
@@ -227,7 +241,7 @@ mod tests {
     fn the_ratio_is_of_medians_and_every_wrong_answer_counts() {
         let stoker = [30.0, 50.0, 1000.0].map(|rate| measurement(rate, 1.0));
         let bare = [100.0, 1.0, 110.0].map(|rate| measurement(rate, 1.0));
-        let comparison = Comparison::new(64, stoker.into(), bare.into());
+        let comparison = Comparison::new(64, stoker.into(), bare.into(), None);
         assert_eq!(comparison.ratio, 0.5);
         assert_eq!(comparison.stoker.median.wrong, 3);
     }
@@ -235,7 +249,7 @@ mod tests {
     #[test]
     fn a_rate_that_is_not_the_server_s_capacity_is_marked() {
         let [stoker, bare] = [0.95, 0.85].map(|core| vec![measurement(10.0, core)]);
-        let comparison = Comparison::new(64, stoker, bare);
+        let comparison = Comparison::new(64, stoker, bare, None);
         assert_eq!(comparison.stoker.bottleneck, Bottleneck::Server);
         assert_eq!(comparison.bare.bottleneck, Bottleneck::Neither);
 

@@ -7,7 +7,7 @@ use bytes::BufMut;
 use super::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
 use super::estimator::{Estimator, Method};
 use crate::backend::Model;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::infer::table::{self, TableSpec, column};
 use crate::infer::{Signature, TensorSpec};
 use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
@@ -17,7 +17,15 @@ pub struct TabularModel {
     estimator: Box<dyn Estimator>,
     signature: Signature,
     /// What each output of the signature is.
-    methods: Vec<Method>,
+    outputs: Vec<Output>,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Output {
+    method: Method,
+    /// Of a classifier of several outputs, whose probabilities do not fit one tensor: which one's.
+    part: Option<usize>,
 }
 
 /// KServe's name for the output that is given when none is asked for.
@@ -28,7 +36,7 @@ impl TabularModel {
     /// estimator can.
     ///
     /// # Errors
-    /// [`Kind::Load`] when the estimator cannot answer so.
+    /// [`Kind::Load`](crate::error::Kind::Load) when the estimator cannot answer so.
     pub fn new(
         estimator: Box<dyn Estimator>,
         table: TableSpec,
@@ -40,25 +48,53 @@ impl TabularModel {
         if !estimator.can(answer) {
             return Err(Error::load(format!("the model has no {}", answer.name())));
         }
-        let can: Vec<Method> = Method::ALL.into_iter().filter(|method| estimator.can(*method)).collect();
-        let methods: Vec<Method> = std::iter::once(answer).chain(can).collect();
         let mut model =
-            TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), methods: methods.clone() };
+            TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), outputs: Vec::new() };
         model.signature.table = Some(table);
-        model.signature.default_outputs = 1;
+        let parts = model.probability_parts();
+        let outputs_of = |method: Method| match method {
+            Method::PredictProba if parts > 1 => (0..parts).map(|part| Output { method, part: Some(part) }).collect(),
+            _ => vec![Output { method, part: None }],
+        };
         let default = output.unwrap_or_else(|| DEFAULT_OUTPUT.into());
-        let names = std::iter::once(&*default).chain(methods.iter().skip(1).map(|method| method.name()));
-        let unknown = |name: &str| TensorSpec { name: name.into(), dtype: DType::Fp64, dims: vec![None] };
-        model.signature.outputs = names.map(unknown).collect();
+        for (place, output) in outputs_of(answer).into_iter().enumerate() {
+            // KServe's names for unnamed tensors: output-0, output-1.
+            model.add(if place == 0 { default.to_string() } else { format!("output-{place}") }, output);
+        }
+        model.signature.default_outputs = model.outputs.len();
+        for method in Method::ALL {
+            if model.estimator.can(method) {
+                for output in outputs_of(method) {
+                    let part = output.part.map(|part| format!("_{part}")).unwrap_or_default();
+                    model.add(format!("{}{part}", method.name()), output);
+                }
+            }
+        }
         model.learn_outputs();
         Ok(model)
     }
 
+    fn add(&mut self, name: String, output: Output) {
+        self.outputs.push(output);
+        self.signature.outputs.push(TensorSpec { name: name.into(), dtype: DType::Fp64, dims: vec![None] });
+    }
+
+    /// Made-up rows to find things out with.
+    fn probes(&self) -> impl Iterator<Item = Data> {
+        [1.0, 0.0].into_iter().filter_map(|number| self.rows(&self.example_of(1, number).ok()?).ok())
+    }
+
+    /// How many matrices `predict_proba` gives.
+    fn probability_parts(&self) -> usize {
+        let given = self.probes().find_map(|row| self.estimator.predict_proba(&row).ok());
+        given.map_or(1, |matrices| matrices.len())
+    }
+
     /// Finds out the outputs' types and shapes by asking about a made-up row.
     fn learn_outputs(&mut self) {
-        let rows = [self.example_of(1, 1.0), self.example_of(1, 0.0)].map(|row| row.and_then(|row| self.rows(&row)));
-        for output in 0..self.methods.len() {
-            let learnt = rows.iter().flatten().find_map(|row| self.answer(row, output).ok());
+        let rows: Vec<Data> = self.probes().collect();
+        for output in 0..self.outputs.len() {
+            let learnt = rows.iter().find_map(|row| self.answer(row, output).ok());
             let Some(tensor) = learnt else { continue };
             let inner = tensor.shape().dims().iter().skip(1).map(|size| Some(*size));
             let dims = std::iter::once(None).chain(inner).collect();
@@ -107,13 +143,18 @@ impl TabularModel {
 
     fn answer(&self, rows: &Data, output: usize) -> Result<Tensor> {
         let name = self.signature.outputs[output].name.clone();
-        match self.methods[output] {
+        let Output { method, part } = self.outputs[output];
+        match method {
             Method::Predict => {
                 let target = self.estimator.predict(rows)?;
                 let dims = std::iter::once(rows.rows()).chain(target.columns).collect();
                 from_labels(name, dims, &target.values)
             }
-            Method::PredictProba => from_probabilities(name, &self.estimator.predict_proba(rows)?),
+            Method::PredictProba => {
+                let matrices = self.estimator.predict_proba(rows)?;
+                let matrix = matrices.get(part.unwrap_or(0)).ok_or_else(|| Error::internal("too few outputs"))?;
+                from_matrix(name, vec![matrix.rows, matrix.columns], matrix)
+            }
             Method::DecisionFunction => {
                 let scores = self.estimator.decision_function(rows)?;
                 let flat = scores.columns == 1;
@@ -200,21 +241,6 @@ fn from_floats(name: Arc<str>, dims: Vec<usize>, values: &[f64]) -> Result<Tenso
     let mut data = Vec::with_capacity(values.len() * 8);
     values.iter().for_each(|value| data.put_f64_le(*value));
     Tensor::new(name, DType::Fp64, Shape::new(dims)?, data.into())
-}
-
-/// `[rows, classes]`, or `[rows, outputs, classes]` for classifiers of several outputs.
-fn from_probabilities(name: Arc<str>, outputs: &[Matrix]) -> Result<Tensor> {
-    let [first, others @ ..] = outputs else { return Err(Error::internal("a classifier without outputs")) };
-    if others.is_empty() {
-        return from_matrix(name, vec![first.rows, first.columns], first);
-    }
-    if others.iter().any(|output| output.columns != first.columns) {
-        let text = "predict_proba of outputs with different numbers of classes does not fit one tensor";
-        return Err(Error::new(Kind::Unsupported, text));
-    }
-    let rows = (0..first.rows).flat_map(|row| outputs.iter().flat_map(move |output| output.row(row)));
-    let values: Vec<f64> = rows.copied().collect();
-    from_floats(name, vec![first.rows, outputs.len(), first.columns], &values)
 }
 
 fn from_labels(name: Arc<str>, dims: Vec<usize>, labels: &Labels) -> Result<Tensor> {

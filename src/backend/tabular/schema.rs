@@ -34,8 +34,8 @@ pub fn columns(estimator: &dyn Estimator, names: &[String], ignores_unknown: boo
     let columns = (0..count).map(|place| ColumnSpec {
         name: names.get(place).filter(|_| names.len() == count).map(|name| Arc::from(&**name)),
         text: estimator.takes_text(place),
-        optional: !estimator.uses(place),
-        declared: None,
+        unused: !estimator.uses(place),
+        ..ColumnSpec::default()
     });
     TableSpec::new(columns.collect(), ignores_unknown)
 }

@@ -50,7 +50,9 @@ class Random:
         x = self.rng.normal(size=(rows, columns))
         score = x @ self.rng.normal(size=(columns, classes)) + self.rng.normal(size=(rows, classes)) * 0.3
         y = score.argmax(axis=1)
-        y[:classes] = np.arange(classes)  # every class occurs
+        # Every class occurs; where seeds are many, often enough to be cut into folds.
+        often = np.tile(np.arange(classes), 6 if self.wide else 1)[: len(y)]
+        y[: len(often)] = often
         return x, y
 
     def rows(self, columns=5, rows=10, missing=0.0):
