@@ -5,7 +5,7 @@ use super::members::Member;
 use super::read;
 use super::trees::{ReadTree, check, read_tree};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -90,7 +90,18 @@ impl Isolation {
 
 impl Estimator for Isolation {
     fn can(&self, method: Method) -> bool {
-        matches!(method, Method::Predict | Method::DecisionFunction)
+        matches!(method, Method::Predict | Method::DecisionFunction | Method::Contributions)
+    }
+
+    /// Of the mean depth: the less, the more of an outlier.
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        let rows = rows.dense()?;
+        if !self.any_number {
+            check(&rows, false)?;
+        }
+        let mut parts = self.forest.explain(&rows, &[0.0])?;
+        parts.values.iter_mut().for_each(|value| *value /= self.forest.trees().max(1) as f64);
+        Ok(parts)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

@@ -1,0 +1,61 @@
+"""Shapley values of trees, as the shap library has them: `[rows, features + 1]`, or with a row of them for each output;
+the base value comes last."""
+
+import lightgbm
+import numpy as np
+import shap
+import xgboost
+from sklearn import ensemble, tree
+
+from . import Case
+
+# shap computes in f64 on thresholds and values that it has rounded.
+TOLERANCE = 1e-6
+
+
+def explained(model, rows):
+    explainer = shap.TreeExplainer(model)
+    values = np.asarray(explainer.shap_values(rows, check_additivity=False))
+    base = np.atleast_1d(explainer.expected_value)
+    if values.ndim == 2:
+        return np.column_stack([values, np.full(len(values), base[0])])
+    values = np.moveaxis(values, 2, 1)  # [rows, outputs, features]
+    return np.concatenate([values, np.broadcast_to(base[None, :, None], (*values.shape[:2], 1))], axis=2)
+
+
+def cases(random):
+    size = {"n_estimators": 10 if random.wide else 3, "random_state": random.seed32()}
+    depth = {"max_depth": 5 if random.wide else 3}
+    x, y = random.regression()
+    regressors = {
+        "tree": tree.DecisionTreeRegressor(**depth),
+        "forest": ensemble.RandomForestRegressor(**size, **depth),
+        "extra": ensemble.ExtraTreesRegressor(**size, **depth),
+        "boosting": ensemble.GradientBoostingRegressor(**size, **depth),
+        "histogram": ensemble.HistGradientBoostingRegressor(max_iter=size["n_estimators"], **depth),
+        "xgboost": xgboost.XGBRegressor(**size, **depth),
+        "lightgbm": lightgbm.LGBMRegressor(**size, **depth, verbose=-1),
+    }
+    for name, model in regressors.items():
+        yield case(name, model.fit(x, y), random)
+    outliers = ensemble.IsolationForest(**size, max_features=0.7)
+    yield case("isolation", outliers.fit(x), random)
+    for classes in [2, 3]:
+        x, y = random.classification(classes=classes)
+        classifiers = {
+            "tree": tree.DecisionTreeClassifier(**depth),
+            "forest": ensemble.RandomForestClassifier(**size, **depth),
+            "extra": ensemble.ExtraTreesClassifier(**size, **depth),
+            "histogram": ensemble.HistGradientBoostingClassifier(max_iter=size["n_estimators"], **depth),
+            "xgboost": xgboost.XGBClassifier(**size, **depth),
+        }
+        if classes == 2:
+            # shap knows boosting of two classes only, and turns lightgbm's two into two outputs.
+            classifiers["boosting"] = ensemble.GradientBoostingClassifier(**size, **depth)
+        for name, model in classifiers.items():
+            yield case(f"{name}_{classes}", model.fit(x, y), random)
+
+
+def case(name, model, random):
+    rows = random.few().astype(np.float32).astype(float)
+    return Case(name, model, rows, ["shap_values"], TOLERANCE, {"shap_values": explained(model, rows)})
