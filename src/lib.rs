@@ -21,6 +21,11 @@
 //!   -> formats::detect -> Backend::load -> warm-up batches -> catalog -> Ready
 //! ```
 //!
+//! ONNX models are run by ONNX Runtime (`backend::onnx`). Models of scikit-learn, xgboost and lightgbm are read as
+//! inert data and computed here ([`backend::tabular`]): `formats::{pickle, skops, xgboost, lightgbm}` ->
+//! `backend::tabular::registry` (which class is built how) -> estimators, whose trees share one engine
+//! (`backend::tabular::forest`).
+//!
 //! [`model::loader`] drives it; each step is a [`model::state::State`], a timed metric and part of one log line.
 //!
 //! # The rooms

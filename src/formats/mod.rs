@@ -1,5 +1,8 @@
-//! Bytes of model files to typed descriptions. So far it is the recognition of what lies in a directory; readers
-//! for the formats we compute ourselves come beside it.
+//! Bytes of model files to typed descriptions, and the recognition of what lies in a directory.
+//!
+//! Python's files ([`pickle`], [`skops`]) become inert values ([`graph`]); boosters' files ([`xgboost`], [`lightgbm`])
+//! become trees ([`trees`]) and what surrounds them; MLflow's [`mlmodel`] says which file of a directory is the model.
+//! Nothing here computes, and nothing here calls what a file names.
 
 pub mod budget;
 pub mod compression;
