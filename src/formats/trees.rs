@@ -76,6 +76,18 @@ pub struct LinearLeaf {
     pub fallback: f64,
 }
 
+/// More features than any model has that is served row by row; a bound on what a number in a file can ask for.
+pub const MAX_FEATURES: usize = 1 << 20;
+
+/// # Errors
+/// When a file claims more than [`MAX_FEATURES`].
+pub fn check_features(features: usize) -> Result<()> {
+    if features > MAX_FEATURES {
+        return Err(Error::load(format!("the model has {features} features, at most {MAX_FEATURES} are supported")));
+    }
+    Ok(())
+}
+
 /// Deeper trees than any library grows; a bound on the steps of a walk.
 pub const MAX_DEPTH: usize = 8192;
 

@@ -18,6 +18,8 @@ pub struct TableSpec {
     pub columns: Vec<ColumnSpec>,
     /// Whether columns that the model does not know may come along, as a column transformer lets them.
     pub ignores_unknown: bool,
+    /// Whether explanations are of these columns, and not of what a pipeline makes of them.
+    pub explained: bool,
     /// The form in which requests reach the model: one matrix, or a tensor for each column.
     form: Vec<TensorSpec>,
 }
@@ -41,7 +43,7 @@ pub const MATRIX: &str = "input-0";
 
 impl TableSpec {
     pub fn new(columns: Vec<ColumnSpec>, ignores_unknown: bool) -> TableSpec {
-        let mut table = TableSpec { columns, ignores_unknown, form: Vec::new() };
+        let mut table = TableSpec { columns, ignores_unknown, explained: true, form: Vec::new() };
         table.form = if table.is_matrix() {
             let width = (!table.columns.is_empty()).then_some(table.columns.len());
             vec![TensorSpec { name: MATRIX.into(), dtype: DType::Fp64, dims: vec![None, width] }]

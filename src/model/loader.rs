@@ -115,7 +115,9 @@ pub fn open_model(
     device: DeviceId,
 ) -> Result<(Box<dyn Model>, &'static str)> {
     let backend = backend::for_files(files, options)?;
-    Ok((backend.load(files, &device)?, backend.platform()))
+    let model = backend.load(files, &device)?;
+    host::give_back_memory();
+    Ok((model, backend.platform()))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -34,7 +34,8 @@ pub fn list(field: &str, text: &str, table: &TableSpec) -> Result<Vec<Tensor>> {
     }
     let mut reader = Reader::new(table);
     let read = serde_json::Deserializer::from_str(text).deserialize_seq(&mut reader);
-    let place = format!("{field}[{}]", reader.rows);
+    // What is wrong with the columns is wrong with all rows.
+    let place = if read.is_ok() { field.to_owned() } else { format!("{field}[{}]", reader.rows) };
     reader.finish(read).map_err(|error| error.context(place))
 }
 
@@ -390,7 +391,7 @@ mod tests {
             (r#"[{"a": [1], "b": 2}]"#, r#"instances[0]: "a": expected a value, got a list or an object"#),
             (
                 r#"[{"a": 1, "c": 2}]"#,
-                r#"instances[1]: The feature names should match those that were passed during fit. Feature names unseen at fit time: "c". Feature names seen at fit time, yet now missing: "b"."#,
+                r#"instances: The feature names should match those that were passed during fit. Feature names unseen at fit time: "c". Feature names seen at fit time, yet now missing: "b"."#,
             ),
             (r#"{"a": [1], "b": [1, 2]}"#, r#"inputs: "b" has 2 values, others have 1"#),
             (

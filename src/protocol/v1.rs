@@ -120,7 +120,12 @@ pub fn encode_explanations(response: &InferResponse, signature: &Signature) -> R
         out.push(b'}');
     }
     out.push(b']');
-    let names = signature.table.iter().flat_map(|table| &table.columns).filter_map(|column| column.name.as_deref());
+    let names = signature
+        .table
+        .iter()
+        .filter(|table| table.explained)
+        .flat_map(|table| &table.columns)
+        .filter_map(|column| column.name.as_deref());
     let names: Vec<&str> = names.collect();
     if names.len() + 1 == columns {
         out.extend_from_slice(br#","feature_names":"#);

@@ -111,6 +111,16 @@ pub trait Estimator: Send + Sync {
         false
     }
 
+    /// Names of the columns that only the estimator's own file knows, as boosters do; empty when it knows none.
+    fn names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether contributions are of the columns that come in, not of what earlier steps made of them.
+    fn explains_input(&self) -> bool {
+        true
+    }
+
     /// A value that this column took when the estimator was fitted, for encoders that take no others.
     fn example(&self, _column: usize) -> Option<Cell> {
         None
@@ -239,6 +249,14 @@ impl Estimator for Checked {
 
     fn takes_text(&self, column: usize) -> bool {
         self.inner.takes_text(column)
+    }
+
+    fn names(&self) -> &[String] {
+        self.inner.names()
+    }
+
+    fn explains_input(&self) -> bool {
+        self.inner.explains_input()
     }
 
     fn example(&self, column: usize) -> Option<Cell> {

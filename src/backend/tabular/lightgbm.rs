@@ -37,7 +37,7 @@ impl Booster {
     pub fn new(mut model: Model) -> Result<Booster> {
         let (features, outputs, iterations) = (model.features, model.trees_per_iteration.max(1), model.iterations());
         model.keep_iterations(iterations);
-        let categories = categories(&model);
+        let categories = categories(&model)?;
         let trees = std::mem::take(&mut model.trees);
         let trees = trees.into_iter().enumerate().map(|(number, tree)| (tree, number % outputs)).collect();
         let grown = forest::Grown { features, outputs, width: 1, input: InputPrecision::Double, trees };
@@ -86,22 +86,41 @@ impl Booster {
     }
 }
 
-/// pandas' categories belong to the categorical columns in order, which `feature_infos` tells by their form: numeric
-/// ones are ranges in brackets.
-fn categories(model: &Model) -> Vec<Option<Vec<Cell>>> {
-    let mut known = model.pandas_categorical.iter();
-    let of = |info: &String| {
-        if info.starts_with('[') || info == "none" || info.is_empty() {
-            return None;
+/// pandas' categories belong to the categorical columns in order, which `feature_infos` tells by their form: numeric ones
+/// are ranges in brackets. Where that leaves open which column a list is of (constant columns, ordered categories, columns
+/// declared categorical by hand), only codes are taken.
+///
+/// # Errors
+/// When categories are numbers other than their own codes: a request's numbers would be one or the other.
+fn categories(model: &Model) -> Result<Vec<Option<Vec<Cell>>>> {
+    let lists = &model.pandas_categorical;
+    for list in lists {
+        let is_code = |(code, value): (usize, &serde_json::Value)| value.as_f64() == Some(code as f64);
+        let is_number = list.iter().any(serde_json::Value::is_number);
+        if is_number && !list.iter().enumerate().all(is_code) {
+            let shown: Vec<String> = list.iter().take(5).map(ToString::to_string).collect();
+            return Err(Error::load(format!(
+                "a column of pandas' type category holds the numbers {}, which cannot be told from their codes in a \
+                 request: train with text, or with codes from 0, as categories",
+                shown.join(", ")
+            )));
         }
-        let cell = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => Cell::Text(text.as_str().into()),
-            serde_json::Value::Bool(value) => Cell::Bool(*value),
-            other => other.as_f64().map_or(Cell::None, Cell::Number),
-        };
-        known.next().map(|categories| categories.iter().map(cell).collect())
+    }
+    let is_categorical = |info: &&String| !(info.starts_with('[') || *info == "none" || info.is_empty());
+    if model.feature_infos.iter().filter(is_categorical).count() != lists.len() {
+        return Ok(vec![None; model.feature_infos.len()]);
+    }
+    let cell = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => Cell::Text(text.as_str().into()),
+        serde_json::Value::Bool(value) => Cell::Bool(*value),
+        other => other.as_f64().map_or(Cell::None, Cell::Number),
     };
-    model.feature_infos.iter().map(of).collect()
+    let mut known = lists.iter();
+    let of = |info: &String| {
+        let list = if is_categorical(&info) { known.next()? } else { return None };
+        Some(list.iter().map(cell).collect())
+    };
+    Ok(model.feature_infos.iter().map(of).collect())
 }
 
 impl Estimator for Booster {
@@ -120,6 +139,13 @@ impl Estimator for Booster {
 
     fn features(&self) -> Option<usize> {
         Some(self.features)
+    }
+
+    /// `Column_0` and so on are lightgbm's for data without names.
+    fn names(&self) -> &[String] {
+        let made_up = |(place, name): (usize, &String)| *name == format!("Column_{place}");
+        let names = &self.model.feature_names;
+        if names.iter().enumerate().all(made_up) { &[] } else { names }
     }
 
     fn takes_text(&self, column: usize) -> bool {
@@ -197,6 +223,10 @@ impl Estimator for Classifier {
 
     fn features(&self) -> Option<usize> {
         self.booster.features()
+    }
+
+    fn names(&self) -> &[String] {
+        self.booster.names()
     }
 
     fn takes_text(&self, column: usize) -> bool {

@@ -82,16 +82,13 @@ fn read(format: Format, class: Option<&str>, bytes: Bytes) -> Result<(Box<dyn Es
     match format {
         Format::Xgboost => {
             let model = formats::xgboost::read(&bytes)?;
-            let names = model.feature_names.clone();
             let estimator = xgboost::saved_by(class, model)?;
-            let table = schema::columns(&*estimator, &names, false);
+            let table = schema::columns(&*estimator, estimator.names(), false);
             Ok((estimator, table))
         }
         Format::Lightgbm => {
-            let model = formats::lightgbm::read(&bytes)?;
-            let names = model.feature_names.clone();
-            let booster = lightgbm::Booster::new(model)?;
-            let table = schema::columns(&booster, &names, false);
+            let booster = lightgbm::Booster::new(formats::lightgbm::read(&bytes)?)?;
+            let table = schema::columns(&booster, booster.names(), false);
             Ok((Box::new(booster), table))
         }
         _ => {

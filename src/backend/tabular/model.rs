@@ -39,7 +39,7 @@ impl TabularModel {
     /// [`Kind::Load`](crate::error::Kind::Load) when the estimator cannot answer so.
     pub fn new(
         estimator: Box<dyn Estimator>,
-        table: TableSpec,
+        mut table: TableSpec,
         answer: Method,
         output: Option<Arc<str>>,
     ) -> Result<TabularModel> {
@@ -48,6 +48,7 @@ impl TabularModel {
         if !estimator.can(answer) {
             return Err(Error::load(format!("the model has no {}", answer.name())));
         }
+        table.explained = estimator.explains_input();
         let mut model =
             TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), outputs: Vec::new() };
         model.signature.table = Some(table);

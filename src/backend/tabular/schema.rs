@@ -15,7 +15,8 @@ use crate::tensor::DType;
 /// When `feature_names_in_` holds no names.
 pub fn of_estimator(root: Node<'_>, estimator: &dyn Estimator) -> Result<TableSpec> {
     let first = first_step(root);
-    let names = first.read_some("feature_names_in_", Node::texts)?.unwrap_or_default();
+    let stored = first.read_some("feature_names_in_", Node::texts)?;
+    let names = stored.unwrap_or_else(|| estimator.names().to_vec());
     if let Some(features) = estimator.features().filter(|features| *features > MAX_COLUMNS) {
         return Err(Error::load(format!("the model takes {features} columns, at most {MAX_COLUMNS} are supported")));
     }
@@ -80,11 +81,8 @@ fn first_step(root: Node<'_>) -> Node<'_> {
     let mut node = root;
     for _ in 0..MAX_DEPTH {
         let inner = match node.class().map(|class| &*class.name) {
-            Some("Pipeline") => node.find("steps").and_then(|steps| {
-                let first = steps.items().ok()?.next()?;
-                first.tuple::<2>().ok().map(|[_, estimator]| estimator)
-            }),
-            Some("FrozenEstimator") => node.some("estimator"),
+            Some("Pipeline") => first_in(node, "steps"),
+            Some("FeatureUnion") => first_in(node, "transformer_list"),
             Some(_) => node.some("best_estimator_"),
             None => None,
         };
@@ -94,4 +92,10 @@ fn first_step(root: Node<'_>) -> Node<'_> {
         }
     }
     node
+}
+
+/// The first estimator of a list of names and estimators: what only passes columns on keeps no names either.
+fn first_in<'g>(node: Node<'g>, list: &str) -> Option<Node<'g>> {
+    let steps = node.find(list)?.items().ok()?;
+    steps.filter_map(|step| step.items().ok()?.nth(1)).find(|step| step.class().is_some())
 }

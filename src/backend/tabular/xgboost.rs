@@ -21,6 +21,7 @@ pub const CLASSES: &[(&str, Build)] = &[
 /// Margins of rows, and what becomes of them.
 pub struct Booster {
     features: usize,
+    names: Vec<String>,
     outputs: usize,
     transform: Transform,
     /// Where margins begin.
@@ -53,6 +54,7 @@ impl Booster {
         let (features, outputs, base) = (model.features, model.outputs, model.base_margins());
         let until = if front == Front::Class { model.best_iteration().map_or(0, |best| best + 1) } else { 0 };
         let transform = model.objective.transform;
+        let names = model.feature_names;
         let sums = match model.booster {
             format::Booster::Linear(linear) => Sums::Linear(linear),
             format::Booster::Forest(forest) => {
@@ -81,7 +83,7 @@ impl Booster {
                 Sums::Trees(Box::new(forest::Forest::compile(grown)?))
             }
         };
-        Ok(Booster { features, outputs, transform, base, sums })
+        Ok(Booster { features, names, outputs, transform, base, sums })
     }
 
     /// A margin for each output of each row.
@@ -147,7 +149,7 @@ impl Estimator for Booster {
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
-        let rows = rows.dense()?;
+        let rows = seen(rows)?;
         if rows.values.iter().any(|value| (*value as f32).is_infinite()) {
             return Err(Error::invalid(
                 "Input data contains `inf` or a value too large, while `missing` is not set to `inf`",
@@ -157,12 +159,28 @@ impl Estimator for Booster {
     }
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
-        self.explain(rows.dense()?.as_ref())
+        self.explain(&seen(rows)?)
     }
 
     fn features(&self) -> Option<usize> {
         Some(self.features)
     }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+/// Rows as xgboost sees them: what a sparse matrix does not hold is missing, not zero.
+fn seen(rows: &Data) -> Result<Matrix> {
+    let Data::Sparse(sparse) = rows else { return Ok(rows.dense()?.into_owned()) };
+    let mut dense = sparse.to_dense()?;
+    dense.values.fill(f64::NAN);
+    for row in 0..sparse.rows {
+        let values = dense.row_mut(row);
+        sparse.row(row).for_each(|(column, value)| values[column] = value);
+    }
+    Ok(dense)
 }
 
 /// The model inside a pickled `xgboost.core.Booster`.
@@ -207,7 +225,7 @@ impl Class {
     }
 
     fn rows(&self, rows: &Data) -> Result<Matrix> {
-        let mut rows = rows.dense()?.into_owned();
+        let mut rows = seen(rows)?;
         if let Some(missing) = self.missing {
             let is_missing = |value: f64| value as f32 == missing as f32;
             rows.values.iter_mut().filter(|value| is_missing(**value)).for_each(|value| *value = f64::NAN);
@@ -238,6 +256,10 @@ impl Estimator for Regressor {
 
     fn features(&self) -> Option<usize> {
         Some(self.0.booster.features)
+    }
+
+    fn names(&self) -> &[String] {
+        &self.0.booster.names
     }
 }
 
@@ -338,6 +360,10 @@ impl Estimator for Classifier {
 
     fn features(&self) -> Option<usize> {
         Some(self.class.booster.features)
+    }
+
+    fn names(&self) -> &[String] {
+        &self.class.booster.names
     }
 }
 

@@ -99,6 +99,7 @@ fn read_header(header: &Fields<'_>) -> Result<Model> {
         return Err(Error::load(format!("the model is of version \"{version}\", stoker reads v2, v3 and v4")));
     }
     let features = header.number::<usize>("max_feature_idx")?.saturating_add(1);
+    crate::formats::trees::check_features(features)?;
     let list = |key: &str| -> Result<Vec<String>> {
         let words: Vec<_> =
             header.required(key)?.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();

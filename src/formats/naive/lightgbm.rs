@@ -106,7 +106,7 @@ fn what_is_wrong_is_named() {
     assert_eq!(read(&good), "read");
     for (key, value, expected) in [
         ("version", "v5", "\"v5\""),
-        ("max_feature_idx", "9223372036854775807", "entries for 9223372036854775808 features"),
+        ("max_feature_idx", "9223372036854775807", "at most 1048576 are supported"),
         ("num_tree_per_iteration", "0", "num_tree_per_iteration is 0"),
         ("num_tree_per_iteration", "18446744073709551615", "an iteration has 18446744073709551615"),
         ("objective", "cox", "\"cox\""),

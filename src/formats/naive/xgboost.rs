@@ -174,7 +174,10 @@ fn what_is_wrong_is_named() {
         (tree(|tree| tree["tree_param"]["num_nodes"] = "1".into()), "num_nodes is 1"),
         (changed("reg_gamma", |learner| learner["objective"]["name"] = "reg:x".into()), "\"reg:x\""),
         (changed("reg_gamma", |learner| learner["learner_model_param"]["base_score"] = "[1,2]".into()), "base_score"),
-        (changed("linear", |learner| learner["learner_model_param"]["num_feature"] = "99999999999".into()), "weights"),
+        (
+            changed("linear", |learner| learner["learner_model_param"]["num_feature"] = "99999999999".into()),
+            "at most 1048576",
+        ),
         (changed("reg_gamma", |learner| learner["gradient_booster"]["name"] = "gbtreee".into()), "gbtreee"),
     ] {
         assert!(change.contains(expected), "{change:?} lacks {expected:?}");

@@ -96,6 +96,7 @@ impl Raw {
         }
         let outputs = classes.max(targets).max(1);
         let features = parameter("num_feature", 0)?;
+        crate::formats::trees::check_features(features)?;
         let text = self.parameters.get("base_score").map_or("0.5", String::as_str);
         let base_scores = base_scores(text, outputs)?;
         let named = self.objective.ok_or_else(|| Error::load("the model names no objective"))?;

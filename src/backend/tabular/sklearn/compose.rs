@@ -81,6 +81,14 @@ impl Estimator for Pipeline {
         self.steps.first()?.features()
     }
 
+    fn names(&self) -> &[String] {
+        self.steps.first().map_or(&[], |step| step.names())
+    }
+
+    fn explains_input(&self) -> bool {
+        matches!(self.steps.as_slice(), [only] if only.explains_input())
+    }
+
     fn takes_text(&self, column: usize) -> bool {
         self.steps.first().is_some_and(|step| step.takes_text(column))
     }

@@ -130,7 +130,7 @@ impl Trees {
                 return Ok(None);
             }
             let mut tree = read.tree;
-            if member.node.find("classes_").is_some() && !read::holds_shares(member.node) {
+            if read::classes(member.node).is_ok() && !read::holds_shares(member.node) {
                 normalise(&mut tree.leaves, width);
             }
             tree.leaves.chunks_exact_mut(width).for_each(|values| contribute(number, values));
@@ -155,7 +155,7 @@ impl Trees {
 pub fn classes(node: Node<'_>) -> Result<Labels> {
     let mut node = node;
     for _ in 0..32 {
-        if node.find("classes_").or_else(|| node.find("_label_binarizer")).is_some() {
+        if read::classes(node).is_ok() {
             return read::classes(node);
         }
         let inner = ["best_estimator_", "final_estimator_", "estimator_", "estimator"];

@@ -44,11 +44,31 @@ pub fn label(node: Node<'_>) -> Result<Labels> {
 /// # Errors
 /// As [`labels`]; also when there are none.
 pub fn classes(node: Node<'_>) -> Result<Labels> {
+    if let Some(classes) = booster_classes(node)? {
+        return Ok(classes);
+    }
     let classes = match node.some("_label_binarizer") {
         Some(binarizer) if node.find("classes_").is_none() => binarizer.read("classes_", labels)?,
         _ => node.read("classes_", labels)?,
     };
     if classes.is_empty() { Err(Error::load("classes_ is empty")) } else { Ok(classes) }
+}
+
+/// The classes of xgboost's and lightgbm's classifiers, which work them out when asked.
+fn booster_classes(node: Node<'_>) -> Result<Option<Labels>> {
+    match node.class().map(|class| &*class.name) {
+        Some("LGBMClassifier") => node.read("_classes", labels).map(Some),
+        Some("XGBClassifier" | "XGBRFClassifier") => {
+            match node.read_some("_le", |coder| coder.read("classes_", labels))? {
+                Some(classes) => Ok(Some(classes)),
+                None => {
+                    let count = node.read("n_classes_", Node::usize)?.min(1 << 16);
+                    Ok(Some(Labels::Int((0..count as i64).collect(), DType::Int64)))
+                }
+            }
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Labels of numpy's `object` type: all of one kind, as they mostly are.

@@ -147,6 +147,14 @@ impl Estimator for Threshold {
         self.inner.features()
     }
 
+    fn names(&self) -> &[String] {
+        self.inner.names()
+    }
+
+    fn explains_input(&self) -> bool {
+        self.inner.explains_input()
+    }
+
     fn takes_text(&self, column: usize) -> bool {
         self.inner.takes_text(column)
     }
@@ -196,6 +204,14 @@ impl Estimator for TransformedTarget {
 
     fn features(&self) -> Option<usize> {
         self.regressor.features()
+    }
+
+    fn names(&self) -> &[String] {
+        self.regressor.names()
+    }
+
+    fn explains_input(&self) -> bool {
+        self.regressor.explains_input()
     }
 
     fn takes_text(&self, column: usize) -> bool {
