@@ -81,10 +81,10 @@ def requests(rows, method, values):
         # Over V2, only V1's JSON tells null from text.
         has_null = any(value is None for each in rows["columns"] for value in each["values"])
         mixed = any(len({type(value) for value in each["values"]} - {type(None)}) > 1 for each in rows["columns"])
-        records = [
-            dict(zip((each["name"] for each in rows["columns"]), values))
-            for values in zip(*(each["values"] for each in rows["columns"]))
-        ]
+        # Last column first: what counts are names.
+        backwards = rows["columns"][::-1]
+        names = [each["name"] for each in backwards]
+        records = [dict(zip(names, values)) for values in zip(*(each["values"] for each in backwards))]
         bodies = [{"instances": records}] if method == "predict" else []
         return bodies + ([] if has_null or mixed else [{"inputs": columns, **outputs}])
     if "matrix" not in rows or not rows["matrix"] or not isinstance(rows["matrix"][0], list):

@@ -116,6 +116,11 @@ pub trait Estimator: Send + Sync {
         &[]
     }
 
+    /// Outputs that [`Estimator::contributions`] speaks of: asking it would cost as much as loading.
+    fn explained_outputs(&self) -> usize {
+        1
+    }
+
     /// Whether contributions are of the columns that come in, not of what earlier steps made of them.
     fn explains_input(&self) -> bool {
         true
@@ -253,6 +258,10 @@ impl Estimator for Checked {
 
     fn names(&self) -> &[String] {
         self.inner.names()
+    }
+
+    fn explained_outputs(&self) -> usize {
+        self.inner.explained_outputs()
     }
 
     fn explains_input(&self) -> bool {

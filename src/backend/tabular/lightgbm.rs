@@ -45,8 +45,7 @@ impl Booster {
     }
 
     fn predictions(&self, rows: &Data) -> Result<Vec<f64>> {
-        let rows = self.seen(rows)?;
-        let mut scores = self.forest.sums(&rows.values, &vec![0.0; self.outputs]);
+        let mut scores = self.raw(rows)?;
         for row in scores.chunks_exact_mut(self.outputs) {
             if self.model.average_output && self.iterations > 0 {
                 row.iter_mut().for_each(|score| *score /= self.iterations as f64);
@@ -56,6 +55,11 @@ impl Booster {
             }
         }
         Ok(scores)
+    }
+
+    /// Sums of the trees, which nothing was made of.
+    fn raw(&self, rows: &Data) -> Result<Vec<f64>> {
+        Ok(self.forest.sums(&self.seen(rows)?.values, &vec![0.0; self.outputs]))
     }
 
     /// Rows as the trees see them.
@@ -137,6 +141,10 @@ impl Estimator for Booster {
         self.forest.explain(&self.seen(rows)?, &vec![0.0; self.outputs])
     }
 
+    fn explained_outputs(&self) -> usize {
+        self.outputs
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.features)
     }
@@ -177,6 +185,8 @@ fn regressor(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 struct Classifier {
     booster: Booster,
     classes: Labels,
+    /// Whether it is of 4.7 or later, which have a `decision_function`; others calibrate by it where there is one.
+    decides: bool,
 }
 
 fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -190,7 +200,8 @@ fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     if booster.model.objective.is_none() {
         return Err(super::estimator::unsupported("objective", "of one's own"));
     }
-    Ok(Box::new(Classifier { booster, classes }))
+    let decides = node.find("_fitted_with_feature_names").is_some(); // since 4.7, too
+    Ok(Box::new(Classifier { booster, classes, decides }))
 }
 
 impl Classifier {
@@ -205,7 +216,11 @@ impl Classifier {
 
 impl Estimator for Classifier {
     fn can(&self, method: Method) -> bool {
-        method == Method::PredictProba || self.booster.can(method)
+        match method {
+            Method::PredictProba => true,
+            Method::DecisionFunction => self.decides,
+            _ => self.booster.can(method),
+        }
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
@@ -217,8 +232,16 @@ impl Estimator for Classifier {
         Ok(vec![self.probabilities(rows)?])
     }
 
+    fn decision_function(&self, rows: &Data) -> Result<Matrix> {
+        Ok(Matrix::new(rows.rows(), self.booster.outputs, self.booster.raw(rows)?))
+    }
+
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         self.booster.contributions(rows)
+    }
+
+    fn explained_outputs(&self) -> usize {
+        self.booster.outputs
     }
 
     fn features(&self) -> Option<usize> {

@@ -95,6 +95,12 @@ impl TabularModel {
     fn learn_outputs(&mut self) {
         let rows: Vec<Data> = self.probes().collect();
         for output in 0..self.outputs.len() {
+            if self.outputs[output].method == Method::Contributions {
+                let outputs = self.estimator.explained_outputs();
+                let inner = (outputs > 1).then_some(Some(outputs));
+                self.signature.outputs[output].dims = std::iter::once(None).chain(inner).chain([None]).collect();
+                continue;
+            }
             let learnt = rows.iter().find_map(|row| self.answer(row, output).ok());
             let Some(tensor) = learnt else { continue };
             let inner = tensor.shape().dims().iter().skip(1).map(|size| Some(*size));

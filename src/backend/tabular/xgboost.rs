@@ -162,6 +162,10 @@ impl Estimator for Booster {
         self.explain(&seen(rows)?)
     }
 
+    fn explained_outputs(&self) -> usize {
+        self.outputs
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.features)
     }
@@ -252,6 +256,10 @@ impl Estimator for Regressor {
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         self.0.booster.explain(&self.0.rows(rows)?)
+    }
+
+    fn explained_outputs(&self) -> usize {
+        self.0.booster.outputs
     }
 
     fn features(&self) -> Option<usize> {
@@ -356,6 +364,10 @@ impl Estimator for Classifier {
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         self.class.booster.explain(&self.class.rows(rows)?)
+    }
+
+    fn explained_outputs(&self) -> usize {
+        self.class.booster.outputs
     }
 
     fn features(&self) -> Option<usize> {

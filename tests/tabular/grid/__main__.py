@@ -10,7 +10,7 @@ from . import Random, write
 FAMILIES = ["trees", "linear", "svm", "bayes", "neural", "neighbors", "cluster", "discriminant", "gaussian_process"]
 FAMILIES += ["scale", "function", "impute", "encode"]
 FAMILIES += ["histogram", "ensembles", "multi", "calibrate", "wrappers"]
-FAMILIES += ["text", "discretize", "power", "polynomial", "select", "decompose", "label", "explain"]
+FAMILIES += ["text", "discretize", "power", "polynomial", "select", "decompose", "label", "explain", "boosters"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder")

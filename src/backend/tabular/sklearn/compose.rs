@@ -85,6 +85,10 @@ impl Estimator for Pipeline {
         self.steps.first().map_or(&[], |step| step.names())
     }
 
+    fn explained_outputs(&self) -> usize {
+        self.steps.last().map_or(1, |step| step.explained_outputs())
+    }
+
     fn explains_input(&self) -> bool {
         matches!(self.steps.as_slice(), [only] if only.explains_input())
     }

@@ -224,6 +224,10 @@ impl Estimator for Histogram {
         }
     }
 
+    fn explained_outputs(&self) -> usize {
+        self.forest.outputs()
+    }
+
     /// Of the raw predictions.
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         let mut parts = self.forest.explain(self.input.apply(rows)?.as_ref(), &self.baseline)?;

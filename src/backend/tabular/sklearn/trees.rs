@@ -222,6 +222,10 @@ impl Estimator for Averaging {
         }
     }
 
+    fn explained_outputs(&self) -> usize {
+        self.forest.outputs()
+    }
+
     /// Of the class shares, or of the mean.
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         let rows = rows.dense()?;
@@ -397,6 +401,10 @@ impl Estimator for Boosting {
             Method::Transform => false,
             Method::Contributions => matches!(self.start, Start::Constant(_)),
         }
+    }
+
+    fn explained_outputs(&self) -> usize {
+        self.forest.outputs()
     }
 
     /// Of the raw predictions.
