@@ -14,6 +14,7 @@ pub struct Family {
 
 pub const FAMILIES: &[Family] = &[
     Family { title: "Trees and forests", package: "sklearn", classes: sklearn::trees::CLASSES },
+    Family { title: "Gradient boosting", package: "sklearn", classes: sklearn::boosting::CLASSES },
     Family { title: "Histogram gradient boosting", package: "sklearn", classes: sklearn::histogram::CLASSES },
     Family { title: "Boosting of any estimators", package: "sklearn", classes: sklearn::adaboost::CLASSES },
     Family { title: "Bagging and voting", package: "sklearn", classes: sklearn::ensembles::CLASSES },
