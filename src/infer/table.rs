@@ -80,8 +80,10 @@ impl TableSpec {
         self.columns.iter().enumerate().map(spec).collect()
     }
 
+    /// The column of this name; lightgbm's files have `_` where names had spaces.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|column| column.name.as_deref() == Some(name))
+        let find = |name: &str| self.columns.iter().position(|column| column.name.as_deref() == Some(name));
+        find(name).or_else(|| name.contains(' ').then(|| find(&name.replace(' ', "_")))?)
     }
 
     /// Whether columns are told apart by name.

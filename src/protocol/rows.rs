@@ -89,6 +89,11 @@ impl<'a> Reader<'a> {
         if let Some(place) = self.places.get(name) {
             return Ok(*place);
         }
+        // Not as it is written, but with underscores for spaces.
+        if let Some(place) = self.table.position(name) {
+            self.places.insert(Cow::Owned(name.to_owned()), place);
+            return Ok(place);
+        }
         let known = self.columns.len();
         let place = if self.table.has_names() { known } else { self.places.len() };
         if place > self.table.columns.len() + MAX_UNKNOWN {
