@@ -6,6 +6,7 @@ use super::estimator::Estimator;
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::formats::mlmodel;
+use crate::formats::trees::check_features;
 use crate::infer::table::{ColumnSpec, TableSpec};
 use crate::tensor::DType;
 
@@ -17,15 +18,10 @@ pub fn of_estimator(root: Node<'_>, estimator: &dyn Estimator) -> Result<TableSp
     let first = first_step(root);
     let stored = first.read_some("feature_names_in_", Node::texts)?;
     let names = stored.unwrap_or_else(|| estimator.names().to_vec());
-    if let Some(features) = estimator.features().filter(|features| *features > MAX_COLUMNS) {
-        return Err(Error::load(format!("the model takes {features} columns, at most {MAX_COLUMNS} are supported")));
-    }
+    check_features(estimator.features().unwrap_or(0))?;
     let ignores_unknown = first.class().is_some_and(|class| &*class.name == "ColumnTransformer");
     Ok(columns(estimator, &names, ignores_unknown))
 }
-
-/// More than anyone sends: a file may say any number.
-const MAX_COLUMNS: usize = 1 << 20;
 
 /// The columns of an estimator whose names, if any, are known. Names that are not as many as its columns are none.
 pub fn columns(estimator: &dyn Estimator, names: &[String], ignores_unknown: bool) -> TableSpec {
