@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Table};
-use stoker::backend::tabular::estimator::{Estimator, Method};
+use stoker::backend::tabular::estimator::{Estimator, Method, Takes};
 use stoker::backend::tabular::sklearn;
 
 use crate::support::Random;
@@ -99,7 +99,7 @@ fn rows(model: &dyn Estimator, random: &mut Random) -> Option<Data> {
         return None;
     }
     let numbers = [0.0, 1.0, -2.5, 0.3, 1e300, f64::NAN, 7.0];
-    if (0..columns).any(|column| model.takes_text(column)) {
+    if (0..columns).any(|column| model.takes(column) != Takes::Numbers) {
         let cell = |random: &mut Random| match random.below(4) {
             0 => Cell::None,
             1 => Cell::Text("Ulm".into()),

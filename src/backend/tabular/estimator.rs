@@ -37,6 +37,24 @@ impl Method {
     }
 }
 
+/// What a column may hold. Of several estimators that take the same column, the one that takes most decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Takes {
+    #[default]
+    Numbers,
+    /// Text, truth values and numbers.
+    Text,
+    /// Categories that are numbers, or their codes. Boosters tell the two apart by where the rows come from: a frame's
+    /// column holds categories, an array's holds codes.
+    NumericCategories,
+}
+
+impl Takes {
+    pub const fn text_if(may_hold_text: bool) -> Takes {
+        if may_hold_text { Takes::Text } else { Takes::Numbers }
+    }
+}
+
 /// Shapley values, `[rows, outputs, features + 1]`: one for each feature, and at last the mean that they start from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contributions {
@@ -106,9 +124,8 @@ pub trait Estimator: Send + Sync {
     /// Columns that it was fitted with, where it knows.
     fn features(&self) -> Option<usize>;
 
-    /// Whether this column may hold something else than numbers.
-    fn takes_text(&self, _column: usize) -> bool {
-        false
+    fn takes(&self, _column: usize) -> Takes {
+        Takes::Numbers
     }
 
     /// Names of the columns that only the estimator's own file knows, as boosters do; empty when it knows none.
@@ -252,8 +269,8 @@ impl Estimator for Checked {
         self.inner.features()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.inner.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.inner.takes(column)
     }
 
     fn names(&self) -> &[String] {

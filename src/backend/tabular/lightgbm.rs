@@ -2,7 +2,7 @@
 //! [`crate::formats::lightgbm`].
 
 use super::data::{Cell, Cells, Data, Labels, Matrix, Target};
-use super::estimator::{Build, Builder, Contributions, Estimator, Method};
+use super::estimator::{Build, Builder, Contributions, Estimator, Method, Takes};
 use super::forest::{self, InputPrecision};
 use super::sklearn::read::{self, argmax, two_columns};
 use crate::error::{Error, Result};
@@ -156,8 +156,8 @@ impl Estimator for Booster {
         if names.iter().enumerate().all(made_up) { &[] } else { names }
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.categories.get(column).is_some_and(Option::is_some)
+    fn takes(&self, column: usize) -> Takes {
+        Takes::text_if(self.categories.get(column).is_some_and(Option::is_some))
     }
 }
 
@@ -252,8 +252,8 @@ impl Estimator for Classifier {
         self.booster.names()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.booster.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.booster.takes(column)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::estimator::Estimator;
+use super::estimator::{Estimator, Takes};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::formats::mlmodel;
@@ -27,10 +27,10 @@ pub fn of_estimator(root: Node<'_>, estimator: &dyn Estimator) -> Result<TableSp
 pub fn columns(estimator: &dyn Estimator, names: &[String], ignores_unknown: bool) -> TableSpec {
     let known = estimator.features().or((!names.is_empty()).then_some(names.len()));
     // Vectorizers take one column of text and do not count it.
-    let count = known.unwrap_or(usize::from(estimator.takes_text(0)));
+    let count = known.unwrap_or(usize::from(estimator.takes(0) != Takes::Numbers));
     let columns = (0..count).map(|place| ColumnSpec {
         name: names.get(place).filter(|_| names.len() == count).map(|name| Arc::from(&**name)),
-        text: estimator.takes_text(place),
+        text: estimator.takes(place) != Takes::Numbers,
         unused: !estimator.uses(place),
         ..ColumnSpec::default()
     });

@@ -3,7 +3,7 @@
 use super::members::{Built, Member, Places, Trees, probabilities};
 use super::read::{self, decide, softmax};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -16,10 +16,10 @@ enum Members {
 }
 
 impl Members {
-    fn takes_text(&self, column: usize) -> bool {
+    fn takes(&self, column: usize) -> Takes {
         match self {
-            Members::Trees(_) => false,
-            Members::Others(members) => members.iter().any(|member| member.takes_text(column)),
+            Members::Trees(_) => Takes::Numbers,
+            Members::Others(members) => members.iter().map(|member| member.takes(column)).max().unwrap_or_default(),
         }
     }
 }
@@ -181,8 +181,8 @@ impl Estimator for Classifier {
         self.features
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.members.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.members.takes(column)
     }
 }
 
@@ -254,7 +254,7 @@ impl Estimator for Regressor {
         self.features
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.members.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.members.takes(column)
     }
 }

@@ -3,7 +3,7 @@
 use super::members::{Places, check_shape, classes, probabilities};
 use super::read::{self, argmax, expit, softmax};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Elements, Node};
 
@@ -192,8 +192,8 @@ impl Estimator for Calibrated {
         self.pairs[0].classifier.features()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.pairs.iter().any(|pair| pair.classifier.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.pairs.iter().map(|pair| pair.classifier.takes(column)).max().unwrap_or_default()
     }
 
     fn uses(&self, column: usize) -> bool {

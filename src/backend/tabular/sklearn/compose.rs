@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -93,8 +93,8 @@ impl Estimator for Pipeline {
         matches!(self.steps.as_slice(), [only] if only.explains_input())
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.steps.first().is_some_and(|step| step.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.steps.first().map(|step| step.takes(column)).unwrap_or_default()
     }
 
     fn example(&self, column: usize) -> Option<Cell> {
@@ -186,11 +186,12 @@ impl Estimator for ColumnTransformer {
         Some(self.features)
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.parts.iter().any(|part| {
-            let place = part.columns.iter().position(|own| *own == column);
-            place.is_some_and(|place| part.estimator.as_ref().is_some_and(|estimator| estimator.takes_text(place)))
-        })
+    fn takes(&self, column: usize) -> Takes {
+        let taken = self.parts.iter().filter_map(|part| {
+            let place = part.columns.iter().position(|own| *own == column)?;
+            Some(part.estimator.as_ref()?.takes(place))
+        });
+        taken.max().unwrap_or_default()
     }
 
     fn example(&self, column: usize) -> Option<Cell> {
@@ -245,8 +246,8 @@ impl Estimator for FeatureUnion {
         self.estimators().find_map(Estimator::features)
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.estimators().any(|estimator| estimator.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.estimators().map(|estimator| estimator.takes(column)).max().unwrap_or_default()
     }
 
     fn example(&self, column: usize) -> Option<Cell> {

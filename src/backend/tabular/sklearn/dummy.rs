@@ -4,7 +4,7 @@ use super::members::Places;
 use super::read;
 use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -105,7 +105,7 @@ impl Estimator for Dummy {
         self.features
     }
 
-    fn takes_text(&self, _column: usize) -> bool {
-        true
+    fn takes(&self, _column: usize) -> Takes {
+        Takes::Text
     }
 }

@@ -4,7 +4,7 @@
 use super::cells::{Categories, cells, repr};
 use super::read;
 use crate::backend::tabular::data::{Cell, Data, Matrix, Sparse};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -187,8 +187,8 @@ impl Estimator for OneHot {
         Some(self.codings.len())
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    fn takes(&self, column: usize) -> Takes {
+        Takes::text_if(self.codings.get(column).is_some_and(|coding| coding.categories.has_text()))
     }
 
     fn example(&self, column: usize) -> Option<Cell> {
@@ -282,8 +282,8 @@ impl Estimator for Numbered {
         Some(self.codings.len())
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.codings.get(column).is_some_and(|coding| coding.categories.has_text())
+    fn takes(&self, column: usize) -> Takes {
+        Takes::text_if(self.codings.get(column).is_some_and(|coding| coding.categories.has_text()))
     }
 
     fn example(&self, column: usize) -> Option<Cell> {

@@ -3,7 +3,7 @@
 use super::members::{Built, Member, Trees, check_shape, classes, numbered, probabilities};
 use super::read::{self, argmax};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -137,10 +137,10 @@ impl Estimator for BaggingClassifier {
         Some(self.features)
     }
 
-    fn takes_text(&self, column: usize) -> bool {
+    fn takes(&self, column: usize) -> Takes {
         match &self.members {
-            Bag::Trees(_) => false,
-            Bag::Others(members) => members.iter().any(|member| member.member.takes_text(column)),
+            Bag::Trees(_) => Takes::Numbers,
+            Bag::Others(members) => members.iter().map(|member| member.member.takes(column)).max().unwrap_or_default(),
         }
     }
 }
@@ -192,10 +192,12 @@ impl Estimator for BaggingRegressor {
         }
     }
 
-    fn takes_text(&self, column: usize) -> bool {
+    fn takes(&self, column: usize) -> Takes {
         match self {
-            BaggingRegressor::Trees { .. } => false,
-            BaggingRegressor::Others { members, .. } => members.iter().any(|member| member.takes_text(column)),
+            BaggingRegressor::Trees { .. } => Takes::Numbers,
+            BaggingRegressor::Others { members, .. } => {
+                members.iter().map(|member| member.takes(column)).max().unwrap_or_default()
+            }
         }
     }
 }
@@ -268,8 +270,8 @@ impl Voters {
         self.members[0].features()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.members.iter().any(|member| member.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.members.iter().map(|member| member.takes(column)).max().unwrap_or_default()
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -342,8 +344,8 @@ impl Estimator for VotingClassifier {
         self.voters.features()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.voters.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.voters.takes(column)
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -374,8 +376,8 @@ impl Estimator for VotingRegressor {
         self.0.features()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.0.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.0.takes(column)
     }
 
     fn uses(&self, column: usize) -> bool {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::read::{self, decide, expit, softmax, two_columns};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Takes, unsupported};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -267,12 +267,12 @@ impl Estimator for Histogram {
         Some(self.forest.features())
     }
 
-    fn takes_text(&self, column: usize) -> bool {
+    fn takes(&self, column: usize) -> Takes {
         match &self.input {
             Input::Encoded { encoder, categorical, .. } => {
-                categorical.binary_search(&column).is_ok_and(|place| encoder.takes_text(place))
+                categorical.binary_search(&column).map(|place| encoder.takes(place)).unwrap_or_default()
             }
-            _ => false,
+            _ => Takes::Numbers,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::cells::{cell, cells};
 use super::{compose, read};
 use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
 
@@ -157,8 +157,8 @@ impl Estimator for MissingIndicator {
         Some(self.features)
     }
 
-    fn takes_text(&self, _column: usize) -> bool {
-        self.takes_text
+    fn takes(&self, _column: usize) -> Takes {
+        Takes::text_if(self.takes_text)
     }
 }
 
@@ -272,7 +272,8 @@ impl Estimator for SimpleImputer {
         Some(self.features)
     }
 
-    fn takes_text(&self, _column: usize) -> bool {
-        self.objects.unwrap_or_else(|| self.fills.iter().any(|(_, fill)| matches!(fill, Cell::Text(_))))
+    fn takes(&self, _column: usize) -> Takes {
+        let any_text = || self.fills.iter().any(|(_, fill)| matches!(fill, Cell::Text(_)));
+        Takes::text_if(self.objects.unwrap_or_else(any_text))
     }
 }

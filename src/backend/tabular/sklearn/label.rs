@@ -2,7 +2,7 @@
 
 use super::cells::{Categories, repr};
 use crate::backend::tabular::data::{Cell, Data, Matrix};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -56,8 +56,8 @@ impl Estimator for Encoder {
         Some(1)
     }
 
-    fn takes_text(&self, _: usize) -> bool {
-        self.classes.has_text()
+    fn takes(&self, _: usize) -> Takes {
+        Takes::text_if(self.classes.has_text())
     }
 
     fn example(&self, _: usize) -> Option<Cell> {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::read;
 use super::trees::{check, normalise, read_tree};
 use crate::backend::tabular::data::{Data, Labels, Matrix};
-use crate::backend::tabular::estimator::{Builder, Estimator, Method};
+use crate::backend::tabular::estimator::{Builder, Estimator, Method, Takes};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -91,12 +91,14 @@ impl Built {
         }
     }
 
-    pub fn takes_text(&self, column: usize) -> bool {
+    pub fn takes(&self, column: usize) -> Takes {
         match &self.columns {
-            None => self.estimator.takes_text(column),
-            Some(columns) => {
-                columns.iter().position(|own| *own == column).is_some_and(|place| self.estimator.takes_text(place))
-            }
+            None => self.estimator.takes(column),
+            Some(columns) => columns
+                .iter()
+                .position(|own| *own == column)
+                .map(|place| self.estimator.takes(place))
+                .unwrap_or_default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::members::{check_shape, classes, probabilities};
 use super::read::{self, argmax, two_columns};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::DType;
@@ -184,8 +184,8 @@ impl Estimator for OneVsRest {
         self.estimators.iter().find_map(|binary| binary.estimator.features())
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.estimators.iter().any(|binary| binary.estimator.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.estimators.iter().map(|binary| binary.estimator.takes(column)).max().unwrap_or_default()
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -302,8 +302,8 @@ impl Estimator for OutputCode {
         self.estimators.iter().find_map(|binary| binary.estimator.features())
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.estimators.iter().any(|binary| binary.estimator.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.estimators.iter().map(|binary| binary.estimator.takes(column)).max().unwrap_or_default()
     }
 
     fn uses(&self, column: usize) -> bool {

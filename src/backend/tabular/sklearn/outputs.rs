@@ -4,7 +4,7 @@ use super::compose::beside;
 use super::members::check_shape;
 use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -52,8 +52,8 @@ impl Estimator for SideBySide {
         self.0[0].features()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.0.iter().any(|estimator| estimator.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.0.iter().map(|estimator| estimator.takes(column)).max().unwrap_or_default()
     }
 
     fn uses(&self, column: usize) -> bool {

@@ -5,7 +5,7 @@ use super::members::numbered;
 use super::read;
 use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -127,8 +127,8 @@ impl Estimator for Stacking {
         self.members[0].0.features()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.members.iter().any(|(member, _)| member.takes_text(column))
+    fn takes(&self, column: usize) -> Takes {
+        self.members.iter().map(|(member, _)| member.takes(column)).max().unwrap_or_default()
     }
 
     fn uses(&self, column: usize) -> bool {

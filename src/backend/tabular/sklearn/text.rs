@@ -14,7 +14,7 @@ use super::scale::Norm;
 use super::stop_words;
 use super::tokens::Tokens;
 use crate::backend::tabular::data::{Cell, Cells, Data, Sparse};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
 
@@ -341,8 +341,8 @@ impl Estimator for Vectorizer {
         Some(1)
     }
 
-    fn takes_text(&self, _column: usize) -> bool {
-        true
+    fn takes(&self, _column: usize) -> Takes {
+        Takes::Text
     }
 }
 

@@ -3,7 +3,7 @@
 use super::members::{Places, check_shape, classes, probabilities};
 use super::read;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
 
@@ -155,8 +155,8 @@ impl Estimator for Threshold {
         self.inner.explains_input()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.inner.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.inner.takes(column)
     }
 
     fn uses(&self, column: usize) -> bool {
@@ -214,8 +214,8 @@ impl Estimator for TransformedTarget {
         self.regressor.explains_input()
     }
 
-    fn takes_text(&self, column: usize) -> bool {
-        self.regressor.takes_text(column)
+    fn takes(&self, column: usize) -> Takes {
+        self.regressor.takes(column)
     }
 
     fn uses(&self, column: usize) -> bool {
