@@ -58,7 +58,8 @@ impl TensorSpec {
     fn check(&self, tensor: &Tensor) -> Result<()> {
         let name = &self.name;
         if tensor.dtype() != self.dtype {
-            return Err(Error::invalid(format!("input \"{name}\": expected {}, got {}", self.dtype, tensor.dtype())));
+            let got = if tensor.dtype() == DType::Json { "null among text" } else { tensor.dtype().name() };
+            return Err(Error::invalid(format!("input \"{name}\": expected {}, got {got}", self.dtype)));
         }
         let dims = tensor.shape().dims();
         let fits = dims.len() == self.dims.len()

@@ -2,6 +2,7 @@
 //! Whatever form they come in, they leave in the one form that the model's signature lists, so that requests of
 //! different forms still share a batch.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -16,20 +17,53 @@ use crate::tensor::{DType, Excerpt, Shape, Tensor, push_bytes_element};
 pub struct TableSpec {
     /// Empty when any number of columns will do.
     pub columns: Vec<ColumnSpec>,
-    /// Whether columns that the model does not know may come along, as a column transformer lets them.
-    pub ignores_unknown: bool,
+    pub matching: Matching,
     /// Whether explanations are of these columns, and not of what a pipeline makes of them.
     pub explained: bool,
     /// The form in which requests reach the model: one matrix, or a tensor for each column.
     form: Vec<TensorSpec>,
 }
 
+/// What a column may hold. Of several estimators that take the same column, the one that takes most decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Takes {
+    #[default]
+    Numbers,
+    /// Text, truth values and numbers.
+    Text,
+    /// Categories that are numbers, or their codes. A column given by name holds categories, as that of a frame; they
+    /// travel as text, for the numbers of a matrix are codes, as those of an array.
+    NumericCategories,
+}
+
+impl Takes {
+    pub const fn text_if(may_hold_text: bool) -> Takes {
+        if may_hold_text { Takes::Text } else { Takes::Numbers }
+    }
+
+    /// What the column travels as.
+    pub const fn dtype(self) -> DType {
+        match self {
+            Takes::Numbers => DType::Fp64,
+            Takes::Text | Takes::NumericCategories => DType::Json,
+        }
+    }
+}
+
+/// How the names of a request find the model's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// Whether columns that the model does not know may come along, as a column transformer lets them.
+    pub ignores_unknown: bool,
+    /// Whether the model's names have `_` where there were spaces, as lightgbm writes them.
+    pub underscored: bool,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnSpec {
     /// `None` when the model was fitted without names.
     pub name: Option<Arc<str>>,
-    /// Whether values may be other than numbers.
-    pub text: bool,
+    pub takes: Takes,
     /// Whether a request may leave it out.
     pub optional: bool,
     /// Whether it makes no difference, as a column that is dropped: whatever it holds, and whether it is there at all.
@@ -38,24 +72,34 @@ pub struct ColumnSpec {
     pub declared: Option<DType>,
 }
 
+impl ColumnSpec {
+    /// A JSON scalar of the column when that is given by name.
+    pub fn named_cell<'a>(&self, cell: &'a [u8]) -> Cow<'a, [u8]> {
+        match cell {
+            [b'-' | b'0'..=b'9', ..] if self.takes == Takes::NumericCategories => [b"\"", cell, b"\""].concat().into(),
+            _ => cell.into(),
+        }
+    }
+}
+
 /// The name of the one input that is the whole matrix, KServe's for an unnamed tensor.
 pub const MATRIX: &str = "input-0";
 
 impl TableSpec {
-    pub fn new(columns: Vec<ColumnSpec>, ignores_unknown: bool) -> TableSpec {
-        let mut table = TableSpec { columns, ignores_unknown, explained: true, form: Vec::new() };
+    pub fn new(columns: Vec<ColumnSpec>, matching: Matching) -> TableSpec {
+        let mut table = TableSpec { columns, matching, explained: true, form: Vec::new() };
         table.form = if table.is_matrix() {
             let width = (!table.columns.is_empty()).then_some(table.columns.len());
             vec![TensorSpec { name: MATRIX.into(), dtype: DType::Fp64, dims: vec![None, width] }]
         } else {
-            table.each_column(|column| if column.text { DType::Json } else { DType::Fp64 })
+            table.each_column_form()
         };
         table
     }
 
     /// Whether all columns travel as one matrix.
     pub fn is_matrix(&self) -> bool {
-        self.columns.iter().all(|column| !column.text)
+        self.columns.iter().all(|column| column.takes == Takes::Numbers)
     }
 
     /// What reaches the model.
@@ -68,7 +112,7 @@ impl TableSpec {
         if self.columns.iter().all(|column| column.declared.is_none()) {
             return self.form.clone();
         }
-        self.each_column(|column| column.declared.unwrap_or(if column.text { DType::Json } else { DType::Fp64 }))
+        self.each_column(|column| column.declared.unwrap_or(column.takes.dtype()))
     }
 
     fn each_column(&self, dtype: impl Fn(&ColumnSpec) -> DType) -> Vec<TensorSpec> {
@@ -80,10 +124,11 @@ impl TableSpec {
         self.columns.iter().enumerate().map(spec).collect()
     }
 
-    /// The column of this name; lightgbm's files have `_` where names had spaces.
+    /// The column of this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         let find = |name: &str| self.columns.iter().position(|column| column.name.as_deref() == Some(name));
-        find(name).or_else(|| name.contains(' ').then(|| find(&name.replace(' ', "_")))?)
+        find(name)
+            .or_else(|| (self.matching.underscored && name.contains(' ')).then(|| find(&name.replace(' ', "_")))?)
     }
 
     /// Whether columns are told apart by name.
@@ -153,7 +198,7 @@ impl TableSpec {
 
     /// One spec for each column, also where they travel as a matrix.
     fn each_column_form(&self) -> Vec<TensorSpec> {
-        self.each_column(|column| if column.text { DType::Json } else { DType::Fp64 })
+        self.each_column(|column| column.takes.dtype())
     }
 
     fn arrange_columns(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -190,6 +235,8 @@ impl TableSpec {
             Some(tensor) if self.columns[place].unused => nothing(&spec, tensor.rows()),
             Some(tensor) if spec.dtype == DType::Json => {
                 let cells = cells(tensor)?;
+                let cells = cells.iter().map(|cell| self.columns[place].named_cell(cell));
+                let cells: Vec<Cow<'_, [u8]>> = cells.collect();
                 column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
             }
             Some(tensor) => {
@@ -214,7 +261,7 @@ impl TableSpec {
     /// # Errors
     /// When columns are missing, or unknown and not to be ignored.
     pub fn check_names(&self, missing: &[&str], unknown: &[&str]) -> Result<()> {
-        if self.ignores_unknown {
+        if self.matching.ignores_unknown {
             return if missing.is_empty() {
                 Ok(())
             } else {
@@ -397,10 +444,10 @@ mod tests {
     fn spec(columns: &[(&str, bool)]) -> TableSpec {
         let column = |(name, text): &(&str, bool)| ColumnSpec {
             name: (!name.is_empty()).then(|| (*name).into()),
-            text: *text,
+            takes: Takes::text_if(*text),
             ..ColumnSpec::default()
         };
-        TableSpec::new(columns.iter().map(column).collect(), false)
+        TableSpec::new(columns.iter().map(column).collect(), Matching::default())
     }
 
     fn tensor(name: &str, dims: &[usize], values: &[f32]) -> Tensor {

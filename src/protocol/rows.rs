@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         let mut reader = Reader { table, places: HashMap::new(), columns: Vec::new(), rows: 0, failure: None };
         for (place, column) in table.columns.iter().enumerate() {
             let name = column.name.clone().unwrap_or_else(|| place.to_string().into());
-            let dtype = if column.text { DType::Json } else { DType::Fp64 };
+            let dtype = column.takes.dtype();
             reader.columns.push(Building { name, dtype, data: Vec::new(), rows: 0 });
             if let Some(name) = &column.name {
                 reader.places.insert(Cow::Borrowed(name), place);
@@ -106,12 +106,16 @@ impl<'a> Reader<'a> {
         Ok(place)
     }
 
-    fn put_named(&mut self, name: &str, cell: &str) -> Result<()> {
+    fn put_named(&mut self, name: &str, cell: &[u8]) -> Result<()> {
         let place = self.place(name)?;
-        self.put(place, cell)
+        let cell = match self.table.columns.get(place) {
+            Some(column) => column.named_cell(cell),
+            None => cell.into(),
+        };
+        self.put(place, &cell)
     }
 
-    fn put(&mut self, place: usize, cell: &str) -> Result<()> {
+    fn put(&mut self, place: usize, cell: &[u8]) -> Result<()> {
         let rows = self.rows;
         let is_read = self.table.columns.get(place).map_or(self.table.columns.is_empty(), |column| !column.unused);
         let Some(column) = self.columns.get_mut(place) else {
@@ -125,12 +129,12 @@ impl<'a> Reader<'a> {
         if column.rows > rows {
             return Err(Error::invalid(format!("\"{}\": is given more than once", column.name)));
         }
-        if matches!(cell.as_bytes().first(), Some(b'[' | b'{')) {
+        if matches!(cell.first(), Some(b'[' | b'{')) {
             return Err(Error::invalid(format!("\"{}\": expected a value, got a list or an object", column.name)));
         }
         column.fill(rows)?;
         // What makes no difference is only counted.
-        column.push(if is_read { cell } else { "null" })
+        column.push(if is_read { cell } else { b"null" })
     }
 
     fn finish(mut self, read: Result<(), serde_json::Error>) -> Result<Vec<Tensor>> {
@@ -166,16 +170,16 @@ impl Building {
     /// Values that rows before this one did not bring are missing, as in a pandas frame made of such rows.
     fn fill(&mut self, rows: usize) -> Result<()> {
         while self.rows < rows {
-            self.push("null")?;
+            self.push(b"null")?;
         }
         Ok(())
     }
 
-    fn push(&mut self, cell: &str) -> Result<()> {
+    fn push(&mut self, cell: &[u8]) -> Result<()> {
         match self.dtype {
-            DType::Json => push_bytes_element(&mut self.data, cell.as_bytes())?,
+            DType::Json => push_bytes_element(&mut self.data, cell)?,
             _ => {
-                let value = number(cell.as_bytes());
+                let value = number(cell);
                 self.data.put_f64_le(value.map_err(|error| error.context(format_args!("\"{}\"", self.name)))?);
             }
         }
@@ -216,7 +220,7 @@ impl<'de> DeserializeSeed<'de> for Row<'_, '_> {
             b'[' => inner.deserialize_seq(Cells(self.0)),
             b'{' => inner.deserialize_map(Cells(self.0)),
             // One value is a row where rows have one.
-            _ if self.0.table.columns.len() == 1 => self.0.put(0, text).map_err(serde_json::Error::custom),
+            _ if self.0.table.columns.len() == 1 => self.0.put(0, text.as_bytes()).map_err(serde_json::Error::custom),
             _ => Err(serde_json::Error::custom(
                 "Expected 2D array, got 1D array instead: each instance is a list of values or an object by column name",
             )),
@@ -246,7 +250,7 @@ impl<'de> Visitor<'de> for Cells<'_, '_> {
         let is_first = self.0.rows == 0 && self.0.table.columns.is_empty();
         let mut width = 0;
         while let Some(cell) = cells.next_element::<&RawValue>()? {
-            self.0.put(width, cell.get()).map_err(|error| self.0.fail::<A::Error>(error))?;
+            self.0.put(width, cell.get().as_bytes()).map_err(|error| self.0.fail::<A::Error>(error))?;
             width += 1;
         }
         if is_first || width == self.0.columns.len() {
@@ -259,7 +263,7 @@ impl<'de> Visitor<'de> for Cells<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
         while let Some(Key(name)) = cells.next_key()? {
             let cell: &RawValue = cells.next_value()?;
-            self.0.put_named(&name, cell.get()).map_err(|error| self.0.fail::<A::Error>(error))?;
+            self.0.put_named(&name, cell.get().as_bytes()).map_err(|error| self.0.fail::<A::Error>(error))?;
         }
         Ok(())
     }
@@ -310,7 +314,7 @@ impl<'de> Visitor<'de> for WholeColumn<'_, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
         while let Some(cell) = cells.next_element::<&RawValue>()? {
-            self.0.put_named(self.1, cell.get()).map_err(|error| self.0.fail::<A::Error>(error))?;
+            self.0.put_named(self.1, cell.get().as_bytes()).map_err(|error| self.0.fail::<A::Error>(error))?;
             self.0.rows += 1;
         }
         Ok(())
@@ -320,15 +324,15 @@ impl<'de> Visitor<'de> for WholeColumn<'_, '_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::table::ColumnSpec;
+    use crate::infer::table::{ColumnSpec, Matching, Takes};
 
     fn table(columns: &[(&str, bool)]) -> TableSpec {
         let column = |(name, text): &(&str, bool)| ColumnSpec {
             name: (!name.is_empty()).then(|| (*name).into()),
-            text: *text,
+            takes: Takes::text_if(*text),
             ..ColumnSpec::default()
         };
-        TableSpec::new(columns.iter().map(column).collect(), false)
+        TableSpec::new(columns.iter().map(column).collect(), Matching::default())
     }
 
     /// What arrives at the model, as text.

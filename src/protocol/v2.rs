@@ -140,6 +140,10 @@ impl Input<'_> {
         let data = match (self.data, size) {
             (Some(_), Some(_)) => return Err(Error::invalid("both \"data\" and \"binary_data_size\" are given")),
             (None, None) => return Err(Error::invalid("neither \"data\" nor \"binary_data_size\" is given")),
+            (Some(text), None) if dtype == DType::Bytes => match parse_data(text.get(), dtype, &shape) {
+                Ok(data) => data,
+                Err(error) => return self.nullable(text.get(), shape).ok_or(error),
+            },
             (Some(text), None) => parse_data(text.get(), dtype, &shape)?,
             (None, Some(size)) if size > blobs.len() => {
                 return Err(Error::invalid(format!("binary_data_size is {size}, but {} bytes are left", blobs.len())));
@@ -147,6 +151,14 @@ impl Input<'_> {
             (None, Some(size)) => blobs.split_to(size),
         };
         Tensor::new(&*self.name, dtype, shape, data)
+    }
+
+    /// Text of which some is missing: the specification has no word for that, a table's column does.
+    fn nullable(&self, text: &str, shape: Shape) -> Option<Tensor> {
+        let data = parse_data(text, DType::Json, &shape).ok()?;
+        let tensor = Tensor::new(&*self.name, DType::Json, shape, data).ok()?;
+        let is_text_or_null = tensor.bytes_elements().all(|scalar| matches!(scalar[0], b'"' | b'n'));
+        is_text_or_null.then_some(tensor)
     }
 }
 

@@ -6,6 +6,7 @@ use super::data::{Cell, Data, Matrix, Target};
 use crate::error::{Error, Kind, Result};
 use crate::formats::graph::Node;
 use crate::infer::EXPLANATION;
+pub use crate::infer::table::Takes;
 
 /// scikit-learn's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,22 +38,13 @@ impl Method {
     }
 }
 
-/// What a column may hold. Of several estimators that take the same column, the one that takes most decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Takes {
-    #[default]
-    Numbers,
-    /// Text, truth values and numbers.
-    Text,
-    /// Categories that are numbers, or their codes. Boosters tell the two apart by where the rows come from: a frame's
-    /// column holds categories, an array's holds codes.
-    NumericCategories,
-}
-
-impl Takes {
-    pub const fn text_if(may_hold_text: bool) -> Takes {
-        if may_hold_text { Takes::Text } else { Takes::Numbers }
-    }
+/// Names of columns that only the estimator's own file knows, as boosters do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'a> {
+    /// One for each column, or none.
+    pub list: &'a [String],
+    /// Whether `_` stands for the spaces that were in them.
+    pub underscored: bool,
 }
 
 /// Shapley values, `[rows, outputs, features + 1]`: one for each feature, and at last the mean that they start from.
@@ -128,9 +120,8 @@ pub trait Estimator: Send + Sync {
         Takes::Numbers
     }
 
-    /// Names of the columns that only the estimator's own file knows, as boosters do; empty when it knows none.
-    fn names(&self) -> &[String] {
-        &[]
+    fn names(&self) -> Names<'_> {
+        Names::default()
     }
 
     /// Outputs that [`Estimator::contributions`] speaks of: asking it would cost as much as loading.
@@ -273,7 +264,7 @@ impl Estimator for Checked {
         self.inner.takes(column)
     }
 
-    fn names(&self) -> &[String] {
+    fn names(&self) -> Names<'_> {
         self.inner.names()
     }
 

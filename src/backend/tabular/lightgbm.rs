@@ -1,8 +1,9 @@
 //! lightgbm's boosters, and the scikit-learn classes around them. How lightgbm computes is said in
 //! [`crate::formats::lightgbm`].
 
-use super::data::{Cell, Cells, Data, Labels, Matrix, Target};
-use super::estimator::{Build, Builder, Contributions, Estimator, Method, Takes};
+use super::categories::{Categories, Category, Coding, Unseen};
+use super::data::{Data, Labels, Matrix, Target};
+use super::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes};
 use super::forest::{self, InputPrecision};
 use super::sklearn::read::{self, argmax, two_columns};
 use crate::error::{Error, Result};
@@ -25,8 +26,7 @@ pub struct Booster {
     /// Without its trees: what becomes of the sums.
     model: Model,
     iterations: usize,
-    /// For each column, the categories that pandas' codes stand for; none where it is no such column.
-    categories: Vec<Option<Vec<Cell>>>,
+    coding: Coding,
 }
 
 impl Booster {
@@ -37,11 +37,11 @@ impl Booster {
     pub fn new(mut model: Model) -> Result<Booster> {
         let (features, outputs, iterations) = (model.features, model.trees_per_iteration.max(1), model.iterations());
         model.keep_iterations(iterations);
-        let categories = categories(&model)?;
+        let coding = coding(&model)?;
         let trees = std::mem::take(&mut model.trees);
         let trees = trees.into_iter().enumerate().map(|(number, tree)| (tree, number % outputs)).collect();
         let grown = forest::Grown { features, outputs, width: 1, input: InputPrecision::Double, trees };
-        Ok(Booster { features, outputs, forest: forest::Forest::compile(grown)?, model, iterations, categories })
+        Ok(Booster { features, outputs, forest: forest::Forest::compile(grown)?, model, iterations, coding })
     }
 
     fn predictions(&self, rows: &Data) -> Result<Vec<f64>> {
@@ -64,25 +64,9 @@ impl Booster {
 
     /// Rows as the trees see them.
     fn seen(&self, rows: &Data) -> Result<Matrix> {
-        let mut rows = self.coded(rows)?;
+        let mut rows = self.coding.coded(rows)?.into_owned();
         rows.values.iter_mut().filter(|value| value.abs() <= ZERO).for_each(|value| *value = 0.0);
         Ok(rows)
-    }
-
-    /// Categories as text become the codes that pandas gave them in training; what pandas does not know is missing.
-    fn coded(&self, rows: &Data) -> Result<Matrix> {
-        let Data::Table(table) = rows else { return Ok(rows.dense()?.into_owned()) };
-        let mut table = table.clone();
-        for (column, categories) in table.columns.iter_mut().zip(&self.categories) {
-            let (Some(categories), Cells::Mixed(cells)) = (categories, &mut column.cells) else { continue };
-            for cell in cells {
-                if let Cell::Text(_) | Cell::Bool(_) = cell {
-                    let code = categories.iter().position(|category| category == cell);
-                    *cell = code.map_or(Cell::None, |code| Cell::Number(code as f64));
-                }
-            }
-        }
-        Ok(Data::Table(table).dense()?.into_owned())
     }
 
     fn target(&self, predictions: Vec<f64>) -> Target {
@@ -90,41 +74,31 @@ impl Booster {
     }
 }
 
-/// pandas' categories belong to the categorical columns in order, which `feature_infos` tells by their form: numeric ones
-/// are ranges in brackets. Where that leaves open which column a list is of (constant columns, ordered categories, columns
-/// declared categorical by hand), only codes are taken.
-///
 /// # Errors
-/// When categories are numbers other than their own codes: a request's numbers would be one or the other.
-fn categories(model: &Model) -> Result<Vec<Option<Vec<Cell>>>> {
-    let lists = &model.pandas_categorical;
-    for list in lists {
-        let is_code = |(code, value): (usize, &serde_json::Value)| value.as_f64() == Some(code as f64);
-        let is_number = list.iter().any(serde_json::Value::is_number);
-        if is_number && !list.iter().enumerate().all(is_code) {
-            let shown: Vec<String> = list.iter().take(5).map(ToString::to_string).collect();
-            return Err(Error::load(format!(
-                "a column of pandas' type category holds the numbers {}, which cannot be told from their codes in a \
-                 request: train with text, or with codes from 0, as categories",
-                shown.join(", ")
-            )));
+/// When categories are numbers, and other than their codes, and may be of several columns.
+fn coding(model: &Model) -> Result<Coding> {
+    let mut columns = vec![None; model.features];
+    for (list, column) in model.pandas_categorical.iter().zip(model.pandas_columns()) {
+        let category = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => Ok(Category::Text(text.as_str().into())),
+            serde_json::Value::Bool(value) => Ok(Category::Bool(*value)),
+            serde_json::Value::Number(number) => Ok(Category::number(number.as_f64().unwrap_or(f64::NAN))),
+            other => Err(Error::load(format!("pandas_categorical has {other} for a category"))),
+        };
+        let categories = list.iter().map(category).collect::<Result<Vec<_>>>()?;
+        let categories = Categories::new(categories, Unseen::Missing)?;
+        match column {
+            Some(column) => columns[column] = Some(categories),
+            None if categories.takes() == Takes::NumericCategories => {
+                return Err(Error::load(
+                    "a column of pandas' type category holds numbers, and the file leaves open which column it is: \
+                     train with text, or with codes from 0, as categories",
+                ));
+            }
+            None => {}
         }
     }
-    let is_categorical = |info: &&String| !(info.starts_with('[') || *info == "none" || info.is_empty());
-    if model.feature_infos.iter().filter(is_categorical).count() != lists.len() {
-        return Ok(vec![None; model.feature_infos.len()]);
-    }
-    let cell = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => Cell::Text(text.as_str().into()),
-        serde_json::Value::Bool(value) => Cell::Bool(*value),
-        other => other.as_f64().map_or(Cell::None, Cell::Number),
-    };
-    let mut known = lists.iter();
-    let of = |info: &String| {
-        let list = if is_categorical(&info) { known.next()? } else { return None };
-        Some(list.iter().map(cell).collect())
-    };
-    Ok(model.feature_infos.iter().map(of).collect())
+    Ok(Coding::new(columns))
 }
 
 impl Estimator for Booster {
@@ -150,14 +124,14 @@ impl Estimator for Booster {
     }
 
     /// `Column_0` and so on are lightgbm's for data without names.
-    fn names(&self) -> &[String] {
+    fn names(&self) -> Names<'_> {
         let made_up = |(place, name): (usize, &String)| *name == format!("Column_{place}");
         let names = &self.model.feature_names;
-        if names.iter().enumerate().all(made_up) { &[] } else { names }
+        if names.iter().enumerate().all(made_up) { Names::default() } else { Names { list: names, underscored: true } }
     }
 
     fn takes(&self, column: usize) -> Takes {
-        Takes::text_if(self.categories.get(column).is_some_and(Option::is_some))
+        self.coding.takes(column)
     }
 }
 
@@ -248,7 +222,7 @@ impl Estimator for Classifier {
         self.booster.features()
     }
 
-    fn names(&self) -> &[String] {
+    fn names(&self) -> Names<'_> {
         self.booster.names()
     }
 

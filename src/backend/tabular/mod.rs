@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::formats::{self, Format, ModelFiles, pickle, skops};
 use crate::infer::table::TableSpec;
 
+pub mod categories;
 pub mod data;
 pub mod estimator;
 pub mod forest;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BufMut;
 
 use super::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
-use super::estimator::{Estimator, Method};
+use super::estimator::{Estimator, Method, Takes};
 use crate::backend::Model;
 use crate::error::{Error, Result};
 use crate::infer::table::{self, TableSpec, column};
@@ -118,7 +118,7 @@ impl TabularModel {
             Some(Cell::Number(value)) if value.is_finite() => value.to_string(),
             Some(Cell::Bool(value)) => value.to_string(),
             Some(_) => "null".to_owned(),
-            None if table.columns.get(place).is_some_and(|column| column.text) => "\"\"".to_owned(),
+            None if table.columns.get(place).is_some_and(|column| column.takes == Takes::Text) => "\"\"".to_owned(),
             None => number.to_string(),
         };
         let cells: Vec<String> = (0..table.columns.len().max(1)).map(cell).collect();

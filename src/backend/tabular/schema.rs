@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::estimator::{Estimator, Takes};
+use super::estimator::{Estimator, Names, Takes};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::formats::mlmodel;
 use crate::formats::trees::check_features;
-use crate::infer::table::{ColumnSpec, TableSpec};
+use crate::infer::table::{ColumnSpec, Matching, TableSpec};
 use crate::tensor::DType;
 
 /// The columns of a fitted scikit-learn estimator.
@@ -17,24 +17,25 @@ use crate::tensor::DType;
 pub fn of_estimator(root: Node<'_>, estimator: &dyn Estimator) -> Result<TableSpec> {
     let first = first_step(root);
     let stored = first.read_some("feature_names_in_", Node::texts)?;
-    let names = stored.unwrap_or_else(|| estimator.names().to_vec());
+    let names = stored.as_ref().map_or_else(|| estimator.names(), |list| Names { list, underscored: false });
     check_features(estimator.features().unwrap_or(0))?;
     let ignores_unknown = first.class().is_some_and(|class| &*class.name == "ColumnTransformer");
-    Ok(columns(estimator, &names, ignores_unknown))
+    Ok(columns(estimator, names, ignores_unknown))
 }
 
 /// The columns of an estimator whose names, if any, are known. Names that are not as many as its columns are none.
-pub fn columns(estimator: &dyn Estimator, names: &[String], ignores_unknown: bool) -> TableSpec {
+pub fn columns(estimator: &dyn Estimator, names: Names<'_>, ignores_unknown: bool) -> TableSpec {
+    let Names { list: names, underscored } = names;
     let known = estimator.features().or((!names.is_empty()).then_some(names.len()));
     // Vectorizers take one column of text and do not count it.
     let count = known.unwrap_or(usize::from(estimator.takes(0) != Takes::Numbers));
     let columns = (0..count).map(|place| ColumnSpec {
         name: names.get(place).filter(|_| names.len() == count).map(|name| Arc::from(&**name)),
-        text: estimator.takes(place) != Takes::Numbers,
+        takes: estimator.takes(place),
         unused: !estimator.uses(place),
         ..ColumnSpec::default()
     });
-    TableSpec::new(columns.collect(), ignores_unknown)
+    TableSpec::new(columns.collect(), Matching { ignores_unknown, underscored })
 }
 
 /// With what MLflow's signature says of the columns: names where the model has none, types that clients are told.
@@ -66,9 +67,9 @@ pub fn with_signature(table: TableSpec, signature: &[mlmodel::Column]) -> Result
         };
         column.name = Some(declared.name.clone());
         column.optional |= !declared.required;
-        column.declared = Some(if column.text { DType::Bytes } else { declared.dtype });
+        column.declared = Some(if column.takes == Takes::Text { DType::Bytes } else { declared.dtype });
     }
-    Ok(TableSpec::new(columns, table.ignores_unknown))
+    Ok(TableSpec::new(columns, table.matching))
 }
 
 /// The object that a request reaches first: down through pipelines and searches, which keep no names of their own.

@@ -1,8 +1,9 @@
 //! xgboost's boosters, and the scikit-learn classes around them. How xgboost computes, and how the classes differ from
 //! the booster, is said in [`crate::formats::xgboost`]; sums here are its own to the bit.
 
+use super::categories::{self, Category, Coding, Unseen};
 use super::data::{Data, Labels, Matrix, Target};
-use super::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
+use super::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes, unsupported};
 use super::forest::{self, InputPrecision};
 use super::sklearn::read::{self, argmax};
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ pub const CLASSES: &[(&str, Build)] = &[
 pub struct Booster {
     features: usize,
     names: Vec<String>,
+    coding: Coding,
     outputs: usize,
     transform: Transform,
     /// Where margins begin.
@@ -55,6 +57,7 @@ impl Booster {
         let until = if front == Front::Class { model.best_iteration().map_or(0, |best| best + 1) } else { 0 };
         let transform = model.objective.transform;
         let names = model.feature_names;
+        let coding = coding(model.categories)?;
         let sums = match model.booster {
             format::Booster::Linear(linear) => Sums::Linear(linear),
             format::Booster::Forest(forest) => {
@@ -83,7 +86,19 @@ impl Booster {
                 Sums::Trees(Box::new(forest::Forest::compile(grown)?))
             }
         };
-        Ok(Booster { features, names, outputs, transform, base, sums })
+        Ok(Booster { features, names, coding, outputs, transform, base, sums })
+    }
+
+    /// Rows as the trees see them: what a sparse matrix does not hold is missing, not zero.
+    fn seen(&self, rows: &Data) -> Result<Matrix> {
+        let Data::Sparse(sparse) = rows else { return Ok(self.coding.coded(rows)?.into_owned()) };
+        let mut dense = sparse.to_dense()?;
+        dense.values.fill(f64::NAN);
+        for row in 0..sparse.rows {
+            let values = dense.row_mut(row);
+            sparse.row(row).for_each(|(column, value)| values[column] = value);
+        }
+        Ok(dense)
     }
 
     /// A margin for each output of each row.
@@ -149,7 +164,7 @@ impl Estimator for Booster {
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
-        let rows = seen(rows)?;
+        let rows = self.seen(rows)?;
         if rows.values.iter().any(|value| (*value as f32).is_infinite()) {
             return Err(Error::invalid(
                 "Input data contains `inf` or a value too large, while `missing` is not set to `inf`",
@@ -159,7 +174,7 @@ impl Estimator for Booster {
     }
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
-        self.explain(&seen(rows)?)
+        self.explain(&self.seen(rows)?)
     }
 
     fn explained_outputs(&self) -> usize {
@@ -170,21 +185,29 @@ impl Estimator for Booster {
         Some(self.features)
     }
 
-    fn names(&self) -> &[String] {
-        &self.names
+    fn names(&self) -> Names<'_> {
+        Names { list: &self.names, underscored: false }
+    }
+
+    fn takes(&self, column: usize) -> Takes {
+        self.coding.takes(column)
     }
 }
 
-/// Rows as xgboost sees them: what a sparse matrix does not hold is missing, not zero.
-fn seen(rows: &Data) -> Result<Matrix> {
-    let Data::Sparse(sparse) = rows else { return Ok(rows.dense()?.into_owned()) };
-    let mut dense = sparse.to_dense()?;
-    dense.values.fill(f64::NAN);
-    for row in 0..sparse.rows {
-        let values = dense.row_mut(row);
-        sparse.row(row).for_each(|(column, value)| values[column] = value);
-    }
-    Ok(dense)
+fn coding(features: Vec<Option<format::Categories>>) -> Result<Coding> {
+    let columns = features.into_iter().map(|categories| {
+        let categories: Vec<Category> = match categories {
+            None => return Ok(None),
+            Some(format::Categories::Text(texts)) => {
+                texts.into_iter().map(|text| Category::Text(text.into())).collect()
+            }
+            Some(format::Categories::Numbers(numbers)) => {
+                numbers.into_iter().map(|number| Category::number(number as f64)).collect()
+            }
+        };
+        categories::Categories::new(categories, Unseen::Refused).map(Some)
+    });
+    Ok(Coding::new(columns.collect::<Result<_>>()?))
 }
 
 /// The model inside a pickled `xgboost.core.Booster`.
@@ -229,7 +252,7 @@ impl Class {
     }
 
     fn rows(&self, rows: &Data) -> Result<Matrix> {
-        let mut rows = seen(rows)?;
+        let mut rows = self.booster.seen(rows)?;
         if let Some(missing) = self.missing {
             let is_missing = |value: f64| value as f32 == missing as f32;
             rows.values.iter_mut().filter(|value| is_missing(**value)).for_each(|value| *value = f64::NAN);
@@ -266,8 +289,12 @@ impl Estimator for Regressor {
         Some(self.0.booster.features)
     }
 
-    fn names(&self) -> &[String] {
-        &self.0.booster.names
+    fn names(&self) -> Names<'_> {
+        self.0.booster.names()
+    }
+
+    fn takes(&self, column: usize) -> Takes {
+        self.0.booster.coding.takes(column)
     }
 }
 
@@ -374,8 +401,12 @@ impl Estimator for Classifier {
         Some(self.class.booster.features)
     }
 
-    fn names(&self) -> &[String] {
-        &self.class.booster.names
+    fn names(&self) -> Names<'_> {
+        self.class.booster.names()
+    }
+
+    fn takes(&self, column: usize) -> Takes {
+        self.class.booster.coding.takes(column)
     }
 }
 

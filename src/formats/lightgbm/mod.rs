@@ -32,6 +32,7 @@
 //! `[rows, 2]` of `1 - p, p` for `binary`, its `predict` the class of the greatest probability (`p > 0.5` for binary).
 
 mod objective;
+mod pandas;
 mod text;
 mod tree;
 
@@ -81,6 +82,13 @@ impl Model {
         let trees = iterations.saturating_mul(self.trees_per_iteration);
         self.trees.truncate(trees);
         self.shrinkage.truncate(trees);
+    }
+
+    /// For each list of [`Model::pandas_categorical`] the column that it must be of; `None` where the file leaves that
+    /// open: several constant columns, ordered categories beside whole numbers, columns declared categorical by hand.
+    pub fn pandas_columns(&self) -> Vec<Option<usize>> {
+        let lists: Vec<usize> = self.pandas_categorical.iter().map(Vec::len).collect();
+        pandas::columns(&lists, &self.feature_infos)
     }
 
     /// Turns the scores of one row into predictions in place.

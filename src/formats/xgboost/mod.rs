@@ -39,6 +39,7 @@
 //! Predictions are `f32`, classes are integers, but for multi-label (`f64` zeros and ones).
 
 mod binary;
+mod categories;
 mod document;
 mod json;
 mod model;
@@ -48,6 +49,7 @@ mod ubj;
 
 use std::collections::BTreeMap;
 
+pub use categories::Categories;
 pub use objective::{Objective, Transform};
 
 use crate::error::{Error, Result};
@@ -64,6 +66,8 @@ pub struct Model {
     pub feature_names: Vec<String>,
     /// Empty, or one for each feature: `float`, `int`, `i` (indicator), `q` (quantity), `c` (category).
     pub feature_types: Vec<String>,
+    /// What a frame's categories were called, for each feature that has some; empty before 3.1 and without a frame.
+    pub categories: Vec<Option<Categories>>,
     /// Margins per row: the number of classes or of targets, at least 1.
     pub outputs: usize,
     /// `num_class`, 0 unless the objective is one of many classes.

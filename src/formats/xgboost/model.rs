@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::document::Input;
 use super::objective::Objective;
 use super::tree::{self, Arrays, MAX_CATEGORY_WORDS};
-use super::{Booster, Forest, Grown, Linear, Model, Target};
+use super::{Booster, Categories, Forest, Grown, Linear, Model, Target};
 use crate::error::{Error, Result};
 use crate::tensor::Excerpt;
 
@@ -37,6 +37,7 @@ pub(super) struct RawBooster {
     pub iterations: Option<Vec<i64>>,
     pub tree_weights: Option<Vec<f32>>,
     pub linear_weights: Option<Vec<f32>>,
+    pub categories: Vec<Option<Categories>>,
 }
 
 /// A parameter that counts something.
@@ -87,7 +88,7 @@ impl Raw {
 
     /// # Errors
     /// When something is missing or does not fit the rest.
-    pub fn finish(self) -> Result<Model> {
+    pub fn finish(mut self) -> Result<Model> {
         let parameter =
             |name: &str, default: usize| self.parameters.get(name).map_or(Ok(default), |text| count(name, text));
         let (classes, targets) = (parameter("num_class", 0)?, parameter("num_target", 1)?);
@@ -106,12 +107,17 @@ impl Raw {
                 return Err(Error::load(format!("{what} has {} entries for {features} features", names.len())));
             }
         }
+        let categories = std::mem::take(&mut self.booster.categories);
+        if !categories.is_empty() && categories.len() != features {
+            return Err(Error::load(format!("cats has {} entries for {features} features", categories.len())));
+        }
         let booster = self.booster.finish(features, outputs)?;
         Ok(Model {
             version: self.version,
             features,
             feature_names: self.feature_names,
             feature_types: self.feature_types,
+            categories,
             outputs,
             classes,
             objective,
@@ -167,6 +173,7 @@ impl RawBooster {
             }),
             "tree_info" => input.numbers().map(|groups| self.groups = Some(groups)),
             "iteration_indptr" => input.numbers().map(|iterations| self.iterations = Some(iterations)),
+            "cats" => super::categories::parse(input).map(|categories| self.categories = categories),
             "weights" => input.numbers().map(|weights| self.linear_weights = Some(weights)),
             _ => input.skip(),
         }

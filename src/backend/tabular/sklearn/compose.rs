@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Takes, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -81,8 +81,8 @@ impl Estimator for Pipeline {
         self.steps.first()?.features()
     }
 
-    fn names(&self) -> &[String] {
-        self.steps.first().map_or(&[], |step| step.names())
+    fn names(&self) -> Names<'_> {
+        self.steps.first().map(|step| step.names()).unwrap_or_default()
     }
 
     fn explained_outputs(&self) -> usize {

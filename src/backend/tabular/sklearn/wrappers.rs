@@ -3,7 +3,7 @@
 use super::members::{Places, check_shape, classes, probabilities};
 use super::read;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Names, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
 
@@ -147,7 +147,7 @@ impl Estimator for Threshold {
         self.inner.features()
     }
 
-    fn names(&self) -> &[String] {
+    fn names(&self) -> Names<'_> {
         self.inner.names()
     }
 
@@ -206,7 +206,7 @@ impl Estimator for TransformedTarget {
         self.regressor.features()
     }
 
-    fn names(&self) -> &[String] {
+    fn names(&self) -> Names<'_> {
         self.regressor.names()
     }
 
