@@ -233,6 +233,10 @@ impl TableSpec {
         let rows = inputs.first().map_or(0, Tensor::rows);
         let columns = self.each_column_form().into_iter().enumerate().map(|(place, spec)| match given[place] {
             Some(tensor) if self.columns[place].unused => nothing(&spec, tensor.rows()),
+            // V1's rows are cells already.
+            Some(tensor) if spec.dtype == DType::Json && tensor.dtype() == DType::Json => {
+                column(&spec, tensor.rows(), tensor.bytes_elements())
+            }
             Some(tensor) if spec.dtype == DType::Json => {
                 let cells = cells(tensor)?;
                 let cells = cells.iter().map(|cell| self.columns[place].named_cell(cell));
@@ -491,6 +495,30 @@ mod tests {
         assert!(doubles(&arranged[1])[1].is_nan());
         let arranged = arrange(&mixed, &[text("m", &[1, 2], &["Ulm", "7"])]).unwrap();
         assert_eq!(doubles(&arranged[1]), [7.0]);
+    }
+
+    #[test]
+    fn numbers_are_categories_by_name_and_codes_by_place() {
+        let mut stores = spec(&[("store", false), ("age", false)]).columns;
+        stores[0].takes = Takes::NumericCategories;
+        let stores = TableSpec::new(stores, Matching::default());
+        let cells = |inputs: &[Tensor]| {
+            let arranged = arrange(&stores, inputs).unwrap();
+            arranged[0].bytes_elements().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect::<Vec<_>>()
+        };
+        let columns = [tensor("age", &[2], &[1.0, 2.0]), tensor("store", &[2], &[30.0, f32::NAN])];
+        assert_eq!(cells(&columns), ["\"30.0\"", "null"]);
+        assert_eq!(cells(&[tensor("x", &[1, 2], &[0.0, 1.0])]), ["0.0"]);
+    }
+
+    #[test]
+    fn names_with_spaces_match_underscores_only_where_these_were_lost() {
+        let columns = spec(&[("a_b", false)]).columns;
+        let [kept, lost] = [false, true].map(|underscored| {
+            let matching = Matching { underscored, ..Matching::default() };
+            TableSpec::new(columns.clone(), matching).position("a b")
+        });
+        assert_eq!((kept, lost), (None, Some(0)));
     }
 
     #[test]

@@ -390,6 +390,20 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_categories_by_name_and_codes_by_place() {
+        let column = |name: &str, takes| ColumnSpec { name: Some(name.into()), takes, ..ColumnSpec::default() };
+        let columns = vec![column("store", Takes::NumericCategories), column("age", Takes::Numbers)];
+        let stores = TableSpec::new(columns, Matching::default());
+        for (text, expected) in [
+            (r#"[{"store": 30, "age": 7}, {"age": 8, "store": null}]"#, r#"store "30" null"#),
+            (r#"{"age": [7, 8], "store": [-1.5, "30"]}"#, r#"store "-1.5" "30""#),
+            ("[[0, 7], [null, 8]]", "store 0 null"),
+        ] {
+            assert_eq!(read(&stores, text).unwrap(), [expected, "age [7.0, 8.0]"], "{text}");
+        }
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         let named = table(&[("a", false), ("b", false)]);
         let cases = [

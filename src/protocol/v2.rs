@@ -342,6 +342,16 @@ mod tests {
     }
 
     #[test]
+    fn text_may_be_missing() {
+        let text = input(r#""datatype":"BYTES","shape":[2],"data":["a",null]"#);
+        let (request, _) = decode(&Bytes::from(text), None).unwrap();
+        assert_eq!(request.inputs[0].dtype(), DType::Json);
+        assert_eq!(request.inputs[0].bytes_elements().collect::<Vec<_>>(), [&b"\"a\""[..], b"null"]);
+        let number = input(r#""datatype":"BYTES","shape":[2],"data":["a",7]"#);
+        assert_eq!(fails(&number), "input \"x\": element [1]: expected BYTES, got number 7");
+    }
+
+    #[test]
     fn binary_inputs_share_the_body_and_must_fit_it() {
         let json = input(r#""shape":[2],"datatype":"INT16","parameters":{"binary_data_size":4}"#);
         let decode = |blob: &[u8]| decode(&[json.as_bytes(), blob].concat().into(), Some(json.len()));

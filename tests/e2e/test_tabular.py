@@ -78,15 +78,12 @@ def requests(rows, method, values):
             lists = [list(values) for values in zip(*(each["values"] for each in rows["columns"]))]
             return [{"instances": lists}] if method == "predict" else []
         columns = [column(each["name"], each["values"]) for each in rows["columns"]]
-        # Over V2, only V1's JSON tells null from text.
-        has_null = any(value is None for each in rows["columns"] for value in each["values"])
-        mixed = any(len({type(value) for value in each["values"]} - {type(None)}) > 1 for each in rows["columns"])
         # Last column first: what counts are names.
         backwards = rows["columns"][::-1]
         names = [each["name"] for each in backwards]
         records = [dict(zip(names, values)) for values in zip(*(each["values"] for each in backwards))]
         bodies = [{"instances": records}] if method == "predict" else []
-        return bodies + ([] if has_null or mixed else [{"inputs": columns, **outputs}])
+        return bodies + ([{"inputs": columns, **outputs}] if all(columns) else [])
     if "matrix" not in rows or not rows["matrix"] or not isinstance(rows["matrix"][0], list):
         return []
     flat = [value for row in rows["matrix"] for value in row]
@@ -101,14 +98,16 @@ def requests(rows, method, values):
 
 
 def column(name, values):
-    if isinstance(values[0], str):
+    """A tensor, unless no datatype of V2 holds the values: only text and floating numbers may be missing."""
+    kinds = {type(value) for value in values}
+    if kinds <= {str, type(None)}:
         datatype = "BYTES"
-    elif isinstance(values[0], bool):
-        datatype = "BOOL"
-    elif all(isinstance(value, int) for value in values):
-        datatype = "INT64"
-    else:
+    elif kinds <= {float, int, type(None)} and (float in kinds or type(None) in kinds):
         datatype = "FP64"
+    elif kinds in ({bool}, {int}):
+        datatype = {bool: "BOOL", int: "INT64"}[kinds.pop()]
+    else:
+        return None
     return {"name": name, "datatype": datatype, "shape": [len(values)], "data": values}
 
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Labels, Matrix, Sparse, Table};
-use stoker::backend::tabular::estimator::{Estimator, Method};
+use stoker::backend::tabular::estimator::{Estimator, Method, Takes};
 use stoker::backend::tabular::sklearn;
 
 #[test]
@@ -38,7 +38,7 @@ fn compare(folder: &Path) -> Result<(), String> {
     let case: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
     let bytes = std::fs::read(folder.join("model.joblib")).unwrap();
     let model = sklearn::load(bytes.into()).map_err(|error| error.to_string())?;
-    let rows = rows(&case["rows"]);
+    let rows = rows(&case["rows"], &*model);
     let tolerance = case["tolerance"].as_f64().unwrap();
     for (method, answer) in case["answers"].as_object().unwrap() {
         if method == "inverse_transform" {
@@ -65,7 +65,7 @@ fn compare(folder: &Path) -> Result<(), String> {
 }
 
 /// The rows in the form that a request would bring them in.
-fn rows(value: &Value) -> Data {
+fn rows(value: &Value, model: &dyn Estimator) -> Data {
     if let Some(matrix) = value["matrix"].as_array() {
         let rows: Vec<Vec<f64>> =
             matrix.iter().map(|row| row.as_array().unwrap().iter().map(number).collect()).collect();
@@ -76,20 +76,24 @@ fn rows(value: &Value) -> Data {
         }
         return Data::Dense(Matrix { rows: rows.len(), columns, values: rows.concat(), single });
     }
-    let column = |name: Option<&str>, values: &[Value]| {
-        let numeric = values.iter().all(|value| value.is_number() || value.is_null());
+    let column = |place: usize, name: Option<&str>, values: &[Value]| {
+        let is_text = name.is_some() && model.takes(place) == Takes::NumericCategories;
+        let numeric = !is_text && values.iter().all(|value| value.is_number() || value.is_null());
         let cells = if numeric && !values.iter().all(Value::is_null) {
             Cells::Numbers(values.iter().map(number).collect())
         } else {
-            Cells::Mixed(values.iter().map(cell).collect())
+            Cells::Mixed(values.iter().map(|value| cell(value, is_text)).collect())
         };
         Column { name: name.map(Into::into), cells }
     };
     let columns: Vec<Column> = match value["text"].as_array() {
-        Some(texts) => vec![column(None, texts)],
+        Some(texts) => vec![column(0, None, texts)],
         None => {
-            let columns = value["columns"].as_array().unwrap().iter();
-            columns.map(|each| column(each["name"].as_str(), each["values"].as_array().unwrap())).collect()
+            let columns = value["columns"].as_array().unwrap().iter().enumerate();
+            let column = |(place, each): (usize, &Value)| {
+                column(place, each["name"].as_str(), each["values"].as_array().unwrap())
+            };
+            columns.map(column).collect()
         }
     };
     Data::Table(Table { rows: columns[0].cells.len(), columns })
@@ -116,8 +120,9 @@ fn number(value: &Value) -> f64 {
     }
 }
 
-fn cell(value: &Value) -> Cell {
+fn cell(value: &Value, is_text: bool) -> Cell {
     match value {
+        Value::Number(number) if is_text => Cell::Text(number.to_string().into()),
         Value::String(text) => Cell::Text(text.as_str().into()),
         Value::Bool(value) => Cell::Bool(*value),
         Value::Number(value) => Cell::Number(value.as_f64().unwrap()),

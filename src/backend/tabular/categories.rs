@@ -43,6 +43,8 @@ pub enum Unseen {
     Missing,
     /// It is refused: xgboost's way.
     Refused,
+    /// All are, since the file does not tell the categories.
+    Untold,
 }
 
 /// The categories of one column.
@@ -100,6 +102,10 @@ impl Categories {
         match (self.codes.get(&category), self.unseen) {
             (Some(code), _) => Ok(*code as f64),
             (None, Unseen::Missing) => Ok(f64::NAN),
+            (None, Unseen::Untold) => Err(Error::invalid(
+                "the model's file does not tell what its categories were called (xgboost garbles names that are not \
+                 ASCII): give their codes",
+            )),
             (None, Unseen::Refused) => Err(Error::invalid(format!("{category} is no category of the training set"))),
         }
     }
@@ -144,5 +150,56 @@ impl Coding {
             }
         }
         Ok(Cow::Owned(Data::Table(table).dense()?.into_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::tabular::data::{Column, Table};
+
+    fn coding(categories: Vec<Category>, unseen: Unseen) -> Coding {
+        Coding::new(vec![Some(Categories::new(categories, unseen).unwrap())])
+    }
+
+    fn code(coding: &Coding, cell: Cell) -> Result<f64> {
+        let column = Column { name: None, cells: Cells::Mixed(vec![cell]) };
+        Ok(coding.coded(&Data::Table(Table { rows: 1, columns: vec![column] }))?.values[0])
+    }
+
+    fn text(text: &str) -> Cell {
+        Cell::Text(text.into())
+    }
+
+    #[test]
+    fn text_is_a_category_and_a_number_its_code() {
+        let words = coding(vec![Category::Text("a".into()), Category::Text("7".into())], Unseen::Missing);
+        assert_eq!(words.takes(0), Takes::Text);
+        assert_eq!([text("7"), Cell::Number(1.0), text("a")].map(|cell| code(&words, cell).unwrap()), [1.0, 1.0, 0.0]);
+        assert!(code(&words, text("b")).unwrap().is_nan() && code(&words, Cell::None).unwrap().is_nan());
+        let numbers = coding([30.0, 7.5].map(Category::number).to_vec(), Unseen::Refused);
+        assert_eq!(numbers.takes(0), Takes::NumericCategories);
+        assert_eq!([text("7.50"), Cell::Number(0.0)].map(|cell| code(&numbers, cell).unwrap()), [1.0, 0.0]);
+        assert_eq!(
+            code(&numbers, text("8")).unwrap_err().message(),
+            "column \"0\": 8 is no category of the training set"
+        );
+        let told = "column \"0\": 30 is no code from 0 to 1: to give categories, name the columns";
+        assert_eq!(code(&numbers, Cell::Number(30.0)).unwrap_err().message(), told);
+        let codes = coding([0.0, 1.0].map(Category::number).to_vec(), Unseen::Missing);
+        assert_eq!(codes.takes(0), Takes::Numbers);
+        let garbled = coding(Vec::new(), Unseen::Untold);
+        assert_eq!((garbled.takes(0), code(&garbled, Cell::Number(4.0)).unwrap()), (Takes::Text, 4.0));
+        assert!(code(&garbled, text("K")).unwrap_err().message().contains("give their codes"));
+    }
+
+    #[test]
+    fn categories_that_cannot_be_told_apart_are_refused() {
+        for (categories, told) in [
+            (vec![Category::number(0.0), Category::number(-0.0)], "categories 0 and 1 are both 0"),
+            (vec![Category::number(1.0), Category::Text("1".into())], "numbers and others"),
+        ] {
+            assert!(Categories::new(categories, Unseen::Missing).unwrap_err().message().contains(told), "{told}");
+        }
     }
 }

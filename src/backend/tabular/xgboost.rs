@@ -1,7 +1,7 @@
 //! xgboost's boosters, and the scikit-learn classes around them. How xgboost computes, and how the classes differ from
 //! the booster, is said in [`crate::formats::xgboost`]; sums here are its own to the bit.
 
-use super::categories::{self, Category, Coding, Unseen};
+use super::categories::{Categories, Category, Coding, Unseen};
 use super::data::{Data, Labels, Matrix, Target};
 use super::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes, unsupported};
 use super::forest::{self, InputPrecision};
@@ -196,16 +196,17 @@ impl Estimator for Booster {
 
 fn coding(features: Vec<Option<format::Categories>>) -> Result<Coding> {
     let columns = features.into_iter().map(|categories| {
-        let categories: Vec<Category> = match categories {
+        let (categories, unseen): (Vec<Category>, _) = match categories {
             None => return Ok(None),
+            Some(format::Categories::Garbled) => (Vec::new(), Unseen::Untold),
             Some(format::Categories::Text(texts)) => {
-                texts.into_iter().map(|text| Category::Text(text.into())).collect()
+                (texts.into_iter().map(|text| Category::Text(text.into())).collect(), Unseen::Refused)
             }
             Some(format::Categories::Numbers(numbers)) => {
-                numbers.into_iter().map(|number| Category::number(number as f64)).collect()
+                (numbers.into_iter().map(|number| Category::number(number as f64)).collect(), Unseen::Refused)
             }
         };
-        categories::Categories::new(categories, Unseen::Refused).map(Some)
+        Categories::new(categories, unseen).map(Some)
     });
     Ok(Coding::new(columns.collect::<Result<_>>()?))
 }

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Categories {
     Text(Vec<String>),
+    /// Text that is not ASCII. The Python package counts characters where bytes are meant, so that names end in wrong
+    /// places and the last are cut: nobody can tell what they were.
+    Garbled,
     Numbers(Vec<i64>),
 }
 
@@ -37,14 +40,15 @@ fn parse_feature<I: Input>(input: &mut I) -> Result<Option<Categories>> {
     if offsets.is_empty() && values.is_empty() {
         return Ok(None);
     }
+    if values.iter().any(|byte| !(0..128).contains(byte)) {
+        return Ok(Some(Categories::Garbled));
+    }
     texts(&offsets, &values).map(|texts| Some(Categories::Text(texts)))
 }
 
 fn texts(offsets: &[i64], values: &[i64]) -> Result<Vec<String>> {
     let wrong = || Error::load("the offsets and values of categories do not make text");
-    // Signed, as C's char.
-    let byte = |value: &i64| i8::try_from(*value).ok().map(i8::cast_unsigned).or_else(|| u8::try_from(*value).ok());
-    let bytes = values.iter().map(byte).collect::<Option<Vec<u8>>>().ok_or_else(wrong)?;
+    let bytes: Vec<u8> = values.iter().filter_map(|value| u8::try_from(*value).ok()).collect();
     let ends: Option<Vec<usize>> = offsets.iter().map(|end| usize::try_from(*end).ok()).collect();
     let text = |ends: &[usize]| {
         let text = bytes.get(ends[0]..ends[1]).and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -52,4 +56,35 @@ fn texts(offsets: &[i64], values: &[i64]) -> Result<Vec<String>> {
     };
     let ends = ends.filter(|ends| ends.is_sorted()).ok_or_else(wrong)?;
     ends.windows(2).map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json::Json;
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Option<Categories>>> {
+        parse(&mut Json::new(text.as_bytes()))
+    }
+
+    #[test]
+    fn text_and_numbers_are_told_apart() {
+        let text = r#"{"enc": [{"offsets": [0, 3, 5], "values": [85, 108, 109, 97, 98]}, {"offsets": [], "values": []},
+            {"type": 15, "values": [10, -2]}, {"offsets": [0, 4], "values": [75, -61, -74, 108]}], "sorted_idx": [0, 1]}"#;
+        let expected = [
+            Some(Categories::Text(vec!["Ulm".into(), "ab".into()])),
+            None,
+            Some(Categories::Numbers(vec![10, -2])),
+            Some(Categories::Garbled),
+        ];
+        assert_eq!(read(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn offsets_lie_within_the_text() {
+        for offsets in ["[0, 9]", "[2, 1]", "[-1, 1]", "[0, 9223372036854775807]"] {
+            let text = format!(r#"{{"enc": [{{"offsets": {offsets}, "values": [97, 98]}}]}}"#);
+            assert!(read(&text).unwrap_err().message().contains("offsets"), "{offsets}");
+        }
+    }
 }

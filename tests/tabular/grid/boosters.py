@@ -42,3 +42,37 @@ def cases(random):
         y = [int("red" in text) + int("old" in text) for text in texts]
         model = make_pipeline(TfidfVectorizer(), make()).fit(texts, y)
         yield Case(f"{name}_of_words", model, texts[:5], tolerance=TOLERANCE)
+    yield from categories(random)
+
+
+def categories(random):
+    """Columns of pandas' type category: text, numbers, an ordered and a constant one; for lightgbm also with values
+    that it did not see, which xgboost refuses."""
+    n = 80
+    choose = lambda values: random.rng.choice(values, n).tolist()
+    typed = {
+        "city": pd.CategoricalDtype(["Ulm", "Bonn", "10", "St. Ives"]),
+        "size": pd.CategoricalDtype(["small", "medium", "large"], ordered=True),
+        "store": pd.CategoricalDtype([30, 7, 1200]),
+        "country": pd.CategoricalDtype(["de"]),
+    }
+    frame = pd.DataFrame({"x": random.rng.normal(size=n), "y": random.rng.normal(size=n)})
+    for name, dtype in typed.items():
+        frame[name] = pd.Series(choose(dtype.categories.tolist())).astype(dtype)
+    score = frame["x"] + frame["city"].cat.codes * (frame["store"] == 7) - frame["size"].cat.codes
+    rows = frame.iloc[: 12 if random.wide else 4].copy()
+    rows.loc[rows.index[0], ["city", "store"]] = None
+    few = {"n_estimators": 5, "max_depth": 4}
+    boosters = {
+        "xgboost": xgboost.XGBRegressor(**few, enable_categorical=True, max_cat_to_onehot=1),
+        "lightgbm": lightgbm.LGBMRegressor(**few, min_child_samples=2, min_data_per_group=2, cat_smooth=1, verbose=-1),
+    }
+    for kind, model in boosters.items():
+        yield Case(f"{kind}_categories", model.fit(frame, score), rows.copy(), tolerance=TOLERANCE)
+    floats = frame.assign(weight=pd.Categorical(choose([0.5, 1.25, 3.0])), old=pd.Categorical(choose([True, False])))
+    floats = floats.drop(columns=["size", "country"])
+    score = score + 2 * (floats["weight"] == 1.25) - (floats["old"] == True)  # noqa: E712
+    unseen = floats.iloc[: len(rows)].copy()
+    unseen["city"] = pd.Categorical(["Köln", *floats["city"].iloc[1 : len(rows)]])
+    unseen["weight"] = pd.Categorical([9.5, *floats["weight"].iloc[1 : len(rows)]])
+    yield Case("lightgbm_unseen_categories", boosters["lightgbm"].fit(floats, score), unseen, tolerance=TOLERANCE)
