@@ -54,8 +54,25 @@ def cases(random):
             classifiers["boosting"] = ensemble.GradientBoostingClassifier(**size, **depth)
         for name, model in classifiers.items():
             yield case(f"{name}_{classes}", model.fit(x, y), random)
+    size["max_features"] = 0.6
+    bag = ensemble.BaggingClassifier(tree.DecisionTreeClassifier(**depth), **size)
+    yield bagged("bagging_3", bag.fit(x, y), random)
+    bag = ensemble.BaggingRegressor(tree.DecisionTreeRegressor(**depth), **size)
+    yield bagged("bagging", bag.fit(x, y), random)
 
 
 def case(name, model, random):
     rows = random.few().astype(np.float32).astype(float)
     return Case(name, model, rows, ["shap_values"], TOLERANCE, {"shap_values": explained(model, rows)})
+
+
+def bagged(name, model, random):
+    """shap knows no bags, but their members, of which they are the mean."""
+    rows = random.few().astype(np.float32).astype(float)
+    total = 0
+    for member, features in zip(model.estimators_, model.estimators_features_):
+        own = explained(member, rows[:, features])
+        whole = np.zeros((*own.shape[:-1], rows.shape[1] + 1))
+        whole[..., [*features, -1]] = own
+        total = total + whole / len(model.estimators_)
+    return Case(name, model, rows, ["shap_values"], TOLERANCE, {"shap_values": total})

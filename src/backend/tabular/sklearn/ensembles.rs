@@ -3,7 +3,7 @@
 use super::members::{Built, Member, Trees, check_shape, classes, numbered, probabilities};
 use super::read::{self, argmax};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Takes, lacks, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -102,7 +102,7 @@ impl BaggingClassifier {
 impl Estimator for BaggingClassifier {
     fn can(&self, method: Method) -> bool {
         match (method, &self.members) {
-            (Method::Predict | Method::PredictProba, _) => true,
+            (Method::Predict | Method::PredictProba, _) | (Method::Contributions, Bag::Trees(_)) => true,
             (Method::DecisionFunction, Bag::Others(members)) => {
                 members.iter().all(|member| member.member.can(Method::DecisionFunction))
             }
@@ -131,6 +131,17 @@ impl Estimator for BaggingClassifier {
         }
         mean.values.iter_mut().for_each(|value| *value /= self.count);
         Ok(mean)
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        match &self.members {
+            Bag::Trees(trees) => trees.explain_mean(rows),
+            Bag::Others(_) => Err(lacks(Method::Contributions)),
+        }
+    }
+
+    fn explained_outputs(&self) -> usize {
+        self.classes.len()
     }
 
     fn features(&self) -> Option<usize> {
@@ -163,7 +174,17 @@ fn bagging_regressor(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Es
 
 impl Estimator for BaggingRegressor {
     fn can(&self, method: Method) -> bool {
-        method == Method::Predict
+        match self {
+            BaggingRegressor::Trees { .. } => matches!(method, Method::Predict | Method::Contributions),
+            BaggingRegressor::Others { .. } => method == Method::Predict,
+        }
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        match self {
+            BaggingRegressor::Trees { trees, .. } => trees.explain_mean(rows),
+            BaggingRegressor::Others { .. } => Err(lacks(Method::Contributions)),
+        }
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

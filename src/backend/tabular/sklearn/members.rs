@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::read;
 use super::trees::{check, normalise, read_tree};
 use crate::backend::tabular::data::{Data, Labels, Matrix};
-use crate::backend::tabular::estimator::{Builder, Estimator, Method, Takes};
+use crate::backend::tabular::estimator::{Builder, Contributions, Estimator, Method, Takes};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -150,6 +150,15 @@ impl Trees {
         check(&dense, self.knows_missing)?;
         let outputs = self.forest.outputs();
         Ok(Matrix::new(dense.rows, outputs, self.forest.sums(&dense.values, &vec![0.0; outputs])))
+    }
+
+    /// What each feature contributes to the means of what the trees contribute.
+    pub fn explain_mean(&self, rows: &Data) -> Result<Contributions> {
+        let dense = rows.dense()?;
+        check(&dense, self.knows_missing)?;
+        let mut parts = self.forest.explain(&dense, &vec![0.0; self.forest.outputs()])?;
+        parts.values.iter_mut().for_each(|value| *value /= self.forest.trees() as f64);
+        Ok(parts)
     }
 }
 
