@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
+from botocore.config import Config
+
 ROOT = Path(__file__).resolve().parents[2]
 STOKER = ROOT / "target/release/stoker"
 MINIO = ROOT / "target/tools/bin/minio"
@@ -184,6 +187,17 @@ class Minio(Process):
             "AWS_SECRET_ACCESS_KEY": self.SECRET_KEY,
             "S3_MAX_ATTEMPTS": 1,  # repeating what must fail only costs time
         }
+
+    def client(self, verify=None):
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.ACCESS_KEY,
+            aws_secret_access_key=self.SECRET_KEY,
+            region_name="us-east-1",
+            verify=verify,
+            config=Config(proxies={}, retries={"total_max_attempts": 1}),
+        )
 
     def is_ready(self):
         assert not self.ended(), "MinIO ended before it was ready"

@@ -5,9 +5,7 @@ import subprocess
 import urllib.request
 from contextlib import contextmanager
 
-import boto3
 import pytest
-from botocore.config import Config
 
 import servers
 from servers import ROOT, Process, eventually, free_port
@@ -50,19 +48,8 @@ def mlflow(folder, s3_env):
 @pytest.fixture(scope="module")
 def minio():
     with servers.minio() as server:
-        client(server).create_bucket(Bucket=BUCKET)
+        server.client().create_bucket(Bucket=BUCKET)
         yield server
-
-
-def client(minio):
-    return boto3.client(
-        "s3",
-        endpoint_url=minio.endpoint,
-        aws_access_key_id=minio.ACCESS_KEY,
-        aws_secret_access_key=minio.SECRET_KEY,
-        region_name="us-east-1",
-        config=Config(proxies={}, retries={"total_max_attempts": 1}),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +90,7 @@ def test_the_inference_service_of_the_readme(minio, models, tmp_path, name):
     """storageUri: s3://mlflow-artifacts/models/iris-bare-metal/1, the artifact copied there byte for byte."""
     model = models[name]
     bucket, _, prefix = model["uri"].removeprefix("s3://").partition("/")
-    s3 = client(minio)
+    s3 = minio.client()
     for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
         promoted = entry["Key"].replace(prefix, "models/iris-bare-metal/1", 1)
         s3.copy_object(Bucket=BUCKET, Key=promoted, CopySource={"Bucket": bucket, "Key": entry["Key"]})

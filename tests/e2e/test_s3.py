@@ -4,9 +4,7 @@ import json
 import random
 import subprocess
 
-import boto3
 import pytest
-from botocore.config import Config
 
 import servers
 from models import MODELS
@@ -22,25 +20,13 @@ def minio():
         yield server
 
 
-def client(minio, verify=None):
-    return boto3.client(
-        "s3",
-        endpoint_url=minio.endpoint,
-        aws_access_key_id=minio.ACCESS_KEY,
-        aws_secret_access_key=minio.SECRET_KEY,
-        region_name="us-east-1",
-        verify=verify,
-        config=Config(proxies={}, retries={"total_max_attempts": 1}),
-    )
-
-
 @pytest.fixture
 def bucket(minio):
     """Gives a new bucket with these objects."""
 
     def make(objects):
         name = f"bucket-{random.getrandbits(64):016x}"
-        fill(client(minio), name, objects)
+        fill(minio.client(), name, objects)
         return name
 
     return make
@@ -140,7 +126,7 @@ def test_what_has_not_changed_is_not_pulled_again(bucket, pull, minio):
 
     assert [cached(), cached()] == [False, True]
     # The same bytes with another object beside them are another model.
-    client(minio).put_object(Bucket=name, Key="m/note.txt", Body=b"changed")
+    minio.client().put_object(Bucket=name, Key="m/note.txt", Body=b"changed")
     assert [cached(), cached()] == [False, True]
 
 
@@ -159,7 +145,7 @@ def test_a_public_bucket_needs_no_keys(minio, bucket, pull):
     everybody = {"Effect": "Allow", "Principal": "*", "Action": ["s3:ListBucket", "s3:GetObject"]}
     everything = {"Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]}
     policy = {"Version": "2012-10-17", "Statement": [everybody | everything]}
-    client(minio).put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+    minio.client().put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
     with pull(f"s3://{name}/m", env) as server:
         assert_serves_iris(server)
 
@@ -244,7 +230,7 @@ def certificates(tmp_path_factory):
 def https(certificates):
     """MinIO over HTTPS, with a model in s3://models/m."""
     with servers.minio(certs=certificates) as server:
-        fill(client(server, verify=str(certificates / "ca.pem")), "models", {"m/model.onnx": IRIS})
+        fill(server.client(verify=str(certificates / "ca.pem")), "models", {"m/model.onnx": IRIS})
         yield server
 
 

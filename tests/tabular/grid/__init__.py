@@ -88,6 +88,14 @@ class Random:
         return int(self.rng.integers(0, 2**31))
 
 
+def repeated(random, family):
+    """The cases of a family, several times over in the wide grid."""
+    for repeat in range(3 if random.wide else 1):
+        for case in family(random):
+            case.name += f"_{repeat}" if random.wide else ""
+            yield case
+
+
 def plain(value):
     """As JSON has it: NaN is null, infinities are words."""
     if isinstance(value, (list, tuple)):

@@ -9,15 +9,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from . import Case
+from . import Case, repeated
 from .ensembles import VERSION, labels, rows
 
 
 def cases(random):
-    for repeat in range(3 if random.wide else 1):
-        for case in [*calibrated(random), *isotonic(random)]:
-            case.name += f"_{repeat}" if random.wide else ""
-            yield case
+    yield from repeated(random, lambda random: [*calibrated(random), *isotonic(random)])
 
 
 def calibrated(random):

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from . import Case
+from . import Case, repeated
 
 VERSION = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
 
@@ -56,11 +56,8 @@ def rows(random, **options):
 
 
 def cases(random):
-    for repeat in range(3 if random.wide else 1):
-        for case in families(random):
-            if not random.wide and not is_small(case.name):
-                continue
-            case.name += f"_{repeat}" if random.wide else ""
+    for case in repeated(random, families):
+        if random.wide or is_small(case.name):
             yield case
 
 
