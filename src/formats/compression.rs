@@ -16,8 +16,15 @@ pub fn bound(compressed: usize) -> u64 {
     (compressed as u64).saturating_mul(PER_BYTE).saturating_add(ALWAYS)
 }
 
+/// What of an unpacked file counts where the bounds of its values go by its size: of a bomb little more than what
+/// there was before.
+pub fn counted(compressed: usize, unpacked: usize) -> usize {
+    const PER_BYTE: usize = 20;
+    unpacked.min(compressed.saturating_mul(PER_BYTE))
+}
+
 /// xz's highest level wants 65 MiB; what a file asks for is allocated before the first byte is there.
-const MAX_LZMA_KIB: u32 = 128 << 10;
+const MAX_LZMA_KIB: u32 = 66 << 10;
 
 /// The bytes as they are, or what they unpack to when they are compressed in one of joblib's ways.
 ///
@@ -67,10 +74,20 @@ fn zfile(input: &[u8]) -> &[u8] {
     data.strip_prefix(b" ").unwrap_or(data)
 }
 
-/// Reads to the end, or one byte past the limit.
-fn drain(reader: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
+/// Reads to the end, or one byte past the limit. Room is reserved in few steps, of which the last is the limit, since
+/// all that was read so far is there twice while it moves. Pages that nothing is written to take no memory.
+fn drain(mut reader: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
+    const STEPS: u32 = 5;
+    const EIGHTFOLD: u32 = 3;
+    let most = usize::try_from(limit + 1).map_err(std::io::Error::other)?;
     let mut unpacked = Vec::new();
-    reader.take(limit + 1).read_to_end(&mut unpacked)?;
+    for step in (0..STEPS).rev() {
+        let room = (most >> (step * EIGHTFOLD)) - unpacked.len();
+        unpacked.try_reserve_exact(room)?;
+        if reader.by_ref().take(room as u64).read_to_end(&mut unpacked)? < room {
+            break;
+        }
+    }
     Ok(unpacked)
 }
 
@@ -91,6 +108,11 @@ mod tests {
         assert_eq!(unpack_within(zlib(1000), 1000).unwrap().len(), 1000);
         let error = unpack_within(zlib(1 << 20), 1000).unwrap_err();
         assert!(error.message().contains("to more than 1000"), "{error}");
+        // Nor is there room for more.
+        for limit in [0, 1, 7, 4096, 1 << 20] {
+            let room = drain(std::io::repeat(1), limit).unwrap().capacity();
+            assert_eq!(room as u64, limit + 1);
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::tensor::Excerpt;
 pub const MAX_RECORD_DEPTH: usize = 8;
 /// As numpy's.
 pub const MAX_DIMENSIONS: usize = 64;
+/// numpy itself reads ten thousand bytes unless told that the file is to be trusted.
+const MAX_HEADER_BYTES: usize = 1 << 16;
 
 /// Reads `<f8`, `|b1`, `>U5`, `O`.
 ///
@@ -79,6 +81,9 @@ pub fn read(file: &Bytes) -> Result<Array> {
         }
         _ => return Err(damaged()),
     };
+    if length > MAX_HEADER_BYTES {
+        return Err(Error::load(format!("the .npy file's header has more than {MAX_HEADER_BYTES} bytes")));
+    }
     let header = file.get(start..start + length).and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(damaged)?;
     let Some(Literal::Dict(entries)) = Literal::parse(header) else { return Err(damaged()) };
     let find = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, value)| value);
@@ -270,6 +275,9 @@ mod tests {
             assert!(read(&npy(header, b"")).is_err(), "{header}");
         }
         assert!(read(&npy(&"[".repeat(60_000), b"")).is_err());
-        assert!(read(&Bytes::from_static(b"\x93NUMPY\x02\x00\xff\xff\xff\xff")).is_err());
+        let wide =
+            |length: u32| [&b"\x93NUMPY\x02\x00"[..], &length.to_le_bytes(), &vec![b' '; 1 << 17]].concat().into();
+        assert!(read(&wide(1 << 16)).unwrap_err().message().contains("damaged"));
+        assert!(read(&wide((1 << 16) + 1)).unwrap_err().message().contains("more than 65536"));
     }
 }

@@ -108,8 +108,9 @@ impl Zip {
             0 if member.packed == member.size => data,
             8 => {
                 let size = narrow(member.size).ok_or_else(|| damaged("a member's size"))?;
-                // What is there may be less than what is said: the buffer grows with it.
-                let mut content = Vec::with_capacity(size.min(data.len().saturating_mul(4)));
+                // One byte more shows that there is more; what is not written to takes no memory.
+                let mut content = Vec::new();
+                content.try_reserve_exact(size + 1).map_err(|error| damaged("a member's size").with_source(error))?;
                 let mut reader = flate2::bufread::DeflateDecoder::new(&data[..]).take(member.size + 1);
                 reader.read_to_end(&mut content).map_err(|error| damaged("a member's data").with_source(error))?;
                 if content.len() != size {

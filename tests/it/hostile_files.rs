@@ -1,5 +1,6 @@
 //! Hostile model files: nothing runs, nothing panics, and neither time nor memory goes beyond the file's own size.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use stoker::error::{Kind, Result};
@@ -116,6 +117,16 @@ fn size_in_the_file_bounds_time_and_memory() {
     let state = b"}(S'shape'\n(I0\ntS'order'\nS'C'\nS'dtype'\ncnumpy\ndtype\n(S'O8'\ntRub";
     assert!(refusal(&[&wrapper[..], state].concat().repeat(1000)).contains("nested deeper"));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// What a few bytes unpack to has no more credit than they have: a memo's entry has a byte there, and eight in memory.
+#[test]
+fn a_compressed_pickle_has_the_credit_of_its_own_size() {
+    let pickle = [&b"N"[..], &b"\x94".repeat(36 << 20), b"."].concat();
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&pickle).unwrap();
+    let message = refusal(&encoder.finish().unwrap());
+    assert!(message.contains("far more memory"), "{message}");
 }
 
 /// Whatever was read can be asked for anything.

@@ -35,7 +35,7 @@ impl Machine<'_> {
     fn step(&mut self) -> Result<bool> {
         let opcode = self.store.input.byte()?;
         if let Some(id) = literal::read(self.store, opcode)? {
-            self.stack.push(id);
+            self.push(id)?;
             return Ok(true);
         }
         match opcode {
@@ -53,7 +53,7 @@ impl Machine<'_> {
             b'0' if self.marks.last() == Some(&self.stack.len()) => _ = self.marks.pop(),
             b'0' => _ = self.pop()?,
             b'1' => _ = self.pop_to_mark()?,
-            b'2' => self.stack.push(self.top()?),
+            b'2' => self.push(self.top()?)?,
             // PUT, GET and MEMOIZE
             b'p' | b'q' | b'r' => {
                 let index = self.memo_index(opcode == b'p', opcode == b'q')?;
@@ -63,7 +63,7 @@ impl Machine<'_> {
             b'g' | b'h' | b'j' => {
                 let index = self.memo_index(opcode == b'g', opcode == b'h')?;
                 let id = self.memo.get(index).copied().flatten();
-                self.stack.push(id.ok_or_else(|| Error::load(format!("memo entry {index} is not set")))?);
+                self.push(id.ok_or_else(|| Error::load(format!("memo entry {index} is not set")))?)?;
             }
             b't' | 0x85 | 0x86 | 0x87 | b'l' | b'd' | 0x91 => self.gather(opcode)?,
             b'a' | b'e' | b's' | b'u' | 0x90 => self.extend(opcode)?,
@@ -104,6 +104,13 @@ impl Machine<'_> {
         self.stack[self.floor()..].last().copied().ok_or_else(underflow)
     }
 
+    /// Paid for by the value that will have it as an element, too.
+    fn push(&mut self, id: Id) -> Result<()> {
+        self.store.charge(size_of::<Id>())?;
+        self.stack.push(id);
+        Ok(())
+    }
+
     fn pop(&mut self) -> Result<Id> {
         let top = self.top()?;
         self.stack.pop();
@@ -133,6 +140,7 @@ impl Machine<'_> {
             return Err(Error::load(format!("memo index {index} is out of place")));
         }
         if index >= self.memo.len() {
+            self.store.charge((index + 1 - self.memo.len()) * size_of::<Option<Id>>())?;
             self.memo.resize(index + 1, None);
         }
         self.memo[index] = Some(top);
@@ -155,7 +163,7 @@ impl Machine<'_> {
             0x91 => self.store.push(Value::Set(items))?,
             _ => self.store.tuple(items)?,
         };
-        Ok(self.stack.push(id))
+        self.push(id)
     }
 
     /// APPEND, APPENDS, SETITEM, SETITEMS, ADDITEMS: more for a value that is there.
@@ -217,7 +225,7 @@ impl Machine<'_> {
                 construct::call(self.store, class, args)?
             }
         };
-        Ok(self.stack.push(id))
+        self.push(id)
     }
 
     fn global(&mut self) -> Result<Id> {

@@ -23,7 +23,10 @@ mod store;
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when it is damaged, or names a class that no model has.
 pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
-    let mut store = store::Store::new(compression::unpack(bytes)?)?;
+    let compressed = bytes.len();
+    let bytes = compression::unpack(bytes)?;
+    let counted = compression::counted(compressed, bytes.len());
+    let mut store = store::Store::new(bytes, counted)?;
     let root = machine::run(&mut store, 0).map_err(|error| {
         let at = store.input.position();
         error.context(format_args!("byte {at}"))

@@ -23,10 +23,11 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn new(bytes: Bytes) -> Result<Store> {
-        let budget = Budget::of(bytes.len());
+    /// For a pickle of whose bytes so many [count](crate::formats::compression::counted).
+    pub fn new(bytes: Bytes, counted: usize) -> Result<Store> {
+        let budget = Budget::of(counted);
         let mut graph = Graph::default();
-        graph.limit_reading(bytes.len());
+        graph.limit_reading(counted);
         let none = graph.push(Value::None)?;
         let bools = [graph.push(Value::Bool(false))?, graph.push(Value::Bool(true))?];
         let empty = graph.push(Value::Tuple(Vec::new()))?;
@@ -52,6 +53,7 @@ impl Store {
         let behind = match &value {
             Value::Object(_) => 128,
             Value::Array(_) => 160,
+            Value::Text(text) => text.len(),
             Value::ElementType(element) => weight(element),
             _ => 0,
         };

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::formats::budget::Budget;
+use crate::formats::compression;
 use crate::formats::graph::{Graph, Id, Name, Value};
 use crate::formats::zip::Zip;
 
@@ -30,10 +31,11 @@ pub fn recognise(bytes: &[u8]) -> bool {
 /// [`Kind::Load`](crate::error::Kind::Load) when it is damaged, or names a class that no model has.
 pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
     let mut graph = Graph::default();
-    graph.limit_reading(bytes.len());
+    let compressed = bytes.len();
+    graph.limit_reading(compressed);
     let zip = Zip::open(bytes).map_err(|error| error.context("skops file"))?;
     let text = zip.read("schema.json")?;
-    let mut budget = Budget::of(text.len());
+    let mut budget = Budget::of(compression::counted(compressed, text.len()));
     let schema = Json::parse(&text, &mut budget).map_err(|error| error.context("schema.json"))?;
     let protocol = match schema.get("protocol") {
         Some(Json::Int(protocol)) => *protocol,
