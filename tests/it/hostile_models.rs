@@ -1,6 +1,7 @@
 //! Model files that were tampered with: they are refused, or give a model that answers or refuses. Never a panic, never
 //! without end.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,11 +10,16 @@ use std::time::{Duration, Instant};
 use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Table};
 use stoker::backend::tabular::estimator::{Estimator, Method, Takes};
 use stoker::backend::tabular::sklearn;
+use stoker::formats::pickle;
 
 use crate::support::Random;
 
 /// The pickles of all committed cases.
 fn corpus() -> Vec<Vec<u8>> {
+    named_corpus().into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+fn named_corpus() -> Vec<(String, Vec<u8>)> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tabular/cases");
     let mut paths: Vec<_> = std::fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -21,7 +27,7 @@ fn corpus() -> Vec<Vec<u8>> {
         let file = std::fs::File::open(path.join("model.joblib")).unwrap();
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
-        bytes
+        (path.file_name().unwrap().to_string_lossy().into_owned(), bytes)
     };
     paths.iter().map(read).collect()
 }
@@ -163,6 +169,41 @@ fn an_estimator_that_is_there_again_and_again_is_refused() {
     .concat();
     let error = sklearn::load(voting.into()).err().unwrap();
     assert!(error.message().contains("repeats long values"), "{error}");
+}
+
+/// The same pickle with `classes_` of one number in front of the model's other attributes: what is there first counts.
+fn with_one_class(bytes: &[u8]) -> Vec<u8> {
+    const STATE: &[u8] = b")\x81\x94}\x94(";
+    const ONE: &[u8] =
+        b"\x8c\x08classes_cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n\x8c\x02i8\x85RC\x08\0\0\0\0\0\0\0\0\x86R";
+    let begin = memchr::memmem::find(bytes, STATE).unwrap() + STATE.len();
+    [&bytes[..begin], ONE, &bytes[begin..]].concat()
+}
+
+/// Some know their labels from elsewhere, and answer as before.
+#[test]
+fn fewer_classes_than_the_model_has_are_refused() {
+    let answer = |model: &dyn Estimator| {
+        let columns = model.features().unwrap();
+        let values = [-3.0, 0.0, 3.0].into_iter().flat_map(|value| vec![value; columns]).collect();
+        model.predict(&Data::Dense(Matrix::new(3, columns, values)))
+    };
+    let (mut refused, mut wrong) = (BTreeSet::new(), Vec::new());
+    for (name, bytes) in named_corpus() {
+        let (graph, root) = pickle::read(bytes.clone().into()).unwrap();
+        let classes = graph.node(root).some("classes_").and_then(|classes| Some(classes.array().ok()?.shape.clone()));
+        let model = sklearn::load(bytes.clone().into()).unwrap();
+        if !model.can(Method::Predict) || classes.is_none_or(|shape| shape[..] == [1]) {
+            continue;
+        }
+        match sklearn::load(with_one_class(&bytes).into()) {
+            Err(_) => _ = refused.insert(graph.node(root).class().unwrap().name.clone()),
+            Ok(damaged) if answer(&*damaged).is_ok_and(|labels| labels == answer(&*model).unwrap()) => {}
+            Ok(_) => wrong.push(name),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(refused.len() > 25, "{refused:?}");
 }
 
 /// `FUZZ_CASES` asks for more, `FUZZ_FIRST` for others.

@@ -74,12 +74,13 @@ fn start(init: Node<'_>, builder: &mut Builder, link: Link, age: Age, each: usiz
     match init.class().map(|class| &*class.name) {
         None if init.text().is_ok_and(|text| text == "zero") => Ok(Start::Constant(vec![0.0; each])),
         Some("DummyRegressor") => Ok(Start::Constant(init.read("constant_", Node::numbers)?.vector(Some(each))?)),
-        Some("DummyClassifier") => {
+        Some("DummyClassifier") if !matches!(link, Link::Identity) => {
             let strategy = init.read("strategy", Node::text)?;
             if strategy != "prior" {
                 return Err(unsupported("strategy", strategy));
             }
-            let prior = init.read("class_prior_", Node::numbers)?.vector(None)?;
+            let classes = if each == 1 { 2 } else { each };
+            let prior = init.read("class_prior_", |prior| prior.numbers()?.vector(Some(classes)))?;
             Ok(Start::Constant(raw(link, age, &prior)))
         }
         _ => Ok(Start::Estimator(builder.build(init)?)),

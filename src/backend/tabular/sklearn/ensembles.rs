@@ -1,6 +1,6 @@
 //! Bagging and voting: means of what several estimators say.
 
-use super::members::{Built, Member, Trees, check_shape, classes, numbered, probabilities};
+use super::members::{Built, Member, Trees, check_classes, check_shape, classes, numbered, probabilities};
 use super::read::{self, argmax};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Takes, lacks, unsupported};
@@ -311,9 +311,11 @@ struct VotingClassifier {
 
 fn voting_classifier(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let soft = node.read("voting", Node::text)? == "soft";
+    let classes = read::classes(node)?;
+    node.read("estimators_", |members| members.items()?.try_for_each(|member| check_classes(member, classes.len())))?;
     Ok(Box::new(VotingClassifier {
         voters: Voters::read(node, builder)?,
-        classes: read::classes(node)?,
+        classes,
         soft,
         flat: !soft || node.read("flatten_transform", Node::bool)?,
     }))

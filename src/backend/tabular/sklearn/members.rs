@@ -182,6 +182,19 @@ pub fn classes(node: Node<'_>) -> Result<Labels> {
     Err(Error::load("estimators contain themselves"))
 }
 
+/// For members that were fitted with the numbers of all classes of an ensemble.
+///
+/// # Errors
+/// When one knows of more or fewer.
+pub fn check_classes(member: Node<'_>, expected: usize) -> Result<()> {
+    match classes(member) {
+        Ok(own) if own.len() != expected => {
+            Err(Error::load(format!("an estimator of {} classes where classes_ are {expected}", own.len())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Finds labels among classes.
 pub struct Places<'c> {
     texts: HashMap<&'c str, usize>,

@@ -1,7 +1,7 @@
 //! Stacking: a final estimator that sees what others say of the rows.
 
 use super::compose::beside;
-use super::members::numbered;
+use super::members::{check_classes, numbered};
 use super::read;
 use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
@@ -35,9 +35,13 @@ fn stacking(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>>
         // Several outputs of two classes each.
         Some(true) => node.read("classes_", |classes| classes.items()?.map(read::labels).collect())?,
     };
+    let last = node.attr("final_estimator_")?;
+    if let [classes] = classes.as_slice() {
+        check_classes(last, classes.len()).map_err(|error| error.context("final_estimator_"))?;
+    }
     Ok(Box::new(Stacking {
         members: estimators.into_iter().zip(methods).collect(),
-        last: node.read("final_estimator_", |last| builder.build(last))?,
+        last: builder.build(last).map_err(|error| error.context("final_estimator_"))?,
         classes,
         passthrough: node.read("passthrough", Node::bool)?,
     }))

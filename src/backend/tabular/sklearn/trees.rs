@@ -171,9 +171,14 @@ fn averaging<'g>(node: Node<'g>, estimators: impl Iterator<Item = Node<'g>>) -> 
         knows_missing &= read.knows_missing;
         trees.push((tree, 0));
     }
-    let fits = outputs.classes.iter().all(|classes| classes.len() * outputs.outputs <= width);
-    if trees.is_empty() || width % outputs.outputs != 0 || !fits {
-        return Err(Error::load(format!("{} trees of {width} values for {} outputs", trees.len(), outputs.outputs)));
+    let each = outputs.classes.iter().map(Labels::len).max().unwrap_or(1);
+    if trees.is_empty() || Some(width) != each.checked_mul(outputs.outputs) {
+        return Err(Error::load(format!(
+            "{} trees of {width} values for {} outputs of {each} {}",
+            trees.len(),
+            outputs.outputs,
+            if outputs.is_classifier() { "classes" } else { "values" }
+        )));
     }
     let grown = Grown { features, outputs: width, width, input: InputPrecision::Single, trees };
     Ok(Box::new(Averaging { forest: Forest::compile(grown)?, outputs, knows_missing }))
