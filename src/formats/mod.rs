@@ -9,6 +9,7 @@ pub mod compression;
 pub mod detect;
 pub mod graph;
 pub mod lightgbm;
+pub mod mistakes;
 pub mod mlmodel;
 pub mod names;
 pub mod npy;
@@ -89,6 +90,12 @@ const MAX_DEPTH: usize = 8;
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when it does not exist, cannot be read, or holds no model we know.
 pub fn open(path: &Path) -> Result<ModelFiles> {
+    let files = find(path)?;
+    mistakes::check(&head(&files.model)?).map_err(|error| error.context(files.model.display()))?;
+    Ok(files)
+}
+
+fn find(path: &Path) -> Result<ModelFiles> {
     let failed = |error: std::io::Error| Error::load(format!("{}: {error}", path.display()));
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_dir() {

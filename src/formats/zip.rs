@@ -74,7 +74,7 @@ impl Zip {
         Ok(bytes)
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.members.keys().map(|name| &**name)
     }
 

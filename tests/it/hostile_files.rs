@@ -47,8 +47,28 @@ fn what_is_not_in_the_file_is_said() {
     assert!(refusal(b"\x80\x05\x97.").contains("buffer_callback"));
     assert!(refusal(b"\x80\x02\x82\x01.").contains("copyreg"));
     assert!(refusal(b"cjoblib.numpy_pickle\nNDArrayWrapper\n.").contains("save it again with a current joblib"));
-    assert!(refusal(b"{\"json\": 1}").contains("not an instruction"));
-    assert!(refusal(b"").contains("is it complete?"));
+    assert!(refusal(b"\xff").contains("not an instruction"));
+    assert!(refusal(b"\x80\x04").contains("is it complete?"));
+}
+
+#[test]
+fn what_is_no_model_is_called_by_its_name() {
+    assert!(refusal(b"hello world\n").contains("a text file, not a pickle"));
+    assert!(refusal(b"{\"json\": 1}").contains("a JSON file"));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"<!doctype html><h1>403</h1>").unwrap();
+    assert!(refusal(&encoder.finish().unwrap()).contains("an HTML page"));
+    let error = skops::read(archive(&[("archive/data.pkl", b""), ("archive/version", b"3")]).into()).unwrap_err();
+    assert!(error.message().contains("torch.save"), "{error}");
+    for ending in ["onnx", "pkl", "bst"] {
+        let directory = tempfile::tempdir().unwrap();
+        let model = directory.path().join(format!("model.{ending}"));
+        std::fs::write(&model, "version https://git-lfs.github.com/spec/v1\n").unwrap();
+        for path in [directory.path(), &model] {
+            let error = stoker::formats::open(path).unwrap_err();
+            assert!(error.message().contains("a Git LFS pointer"), "{error}");
+        }
+    }
 }
 
 #[test]

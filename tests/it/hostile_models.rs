@@ -139,6 +139,34 @@ fn try_model(bytes: Vec<u8>, random: &mut Random) -> bool {
     true
 }
 
+/// An object of a class with these attributes, which are a pickle's pairs of keys and values.
+fn object(class: &str, attributes: &[u8]) -> Vec<u8> {
+    [b"\x80\x04c", class.as_bytes(), b"\n)\x81q\x00}(", attributes, b"ub."].concat()
+}
+
+#[test]
+fn a_pipeline_that_contains_itself_is_refused_once() {
+    let pipeline = object("sklearn.pipeline\nPipeline", b"\x8c\x05steps](\x8c\x04selfh\x00\x86e");
+    let error = sklearn::load(pipeline.into()).err().unwrap();
+    assert_eq!(error.message(), "Pipeline: step \"self\": this Pipeline contains itself");
+}
+
+#[test]
+fn terms_that_do_not_fit_are_named() {
+    let terms = |outputs: &[u8]| {
+        let attributes = b"\x8c\x0en_features_in_K\x02\x8c\x0b_min_degreeK\x00\x8c\x0b_max_degreeK\x02\
+            \x8c\x10interaction_only\x89\x8c\x0cinclude_bias\x88\x8c\x12n_output_features_";
+        object("sklearn.preprocessing._polynomial\nPolynomialFeatures", &[attributes, outputs].concat())
+    };
+    let refusal = |outputs: &[u8]| sklearn::load(terms(outputs).into()).err().unwrap().message().to_owned();
+    assert!(sklearn::load(terms(b"K\x06").into()).is_ok());
+    assert!(
+        refusal(b"K\x05").ends_with("n_output_features_ is 5, but there are more terms up to degree 2 of 2 features")
+    );
+    assert!(refusal(b"K\x07").ends_with("n_output_features_ is 7, but there are 6 terms"));
+    assert!(refusal(b"J\x00\x00\x00\x7f").contains("n_output_features_=2130706432 is not supported"));
+}
+
 /// A list of a hundred thousand estimators that are all the same one, which is some kilobytes large.
 #[test]
 fn an_estimator_that_is_there_again_and_again_is_refused() {

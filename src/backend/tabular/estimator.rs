@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::data::{Cell, Data, Matrix, Target};
 use crate::error::{Error, Kind, Result};
-use crate::formats::graph::Node;
+use crate::formats::graph::{Id, Node};
 use crate::infer::EXPLANATION;
 pub use crate::infer::table::Takes;
 
@@ -159,7 +159,8 @@ pub type Build = fn(Node<'_>, &mut Builder) -> Result<Box<dyn Estimator>>;
 /// Builds estimators inside estimators, within bounds.
 #[derive(Debug, Default)]
 pub struct Builder {
-    depth: usize,
+    /// The objects that are being built, each inside of the one before.
+    open: Vec<Id>,
     built: usize,
 }
 
@@ -180,15 +181,18 @@ impl Builder {
                 "{class} is not supported: convert the model to ONNX (skl2onnx) and serve that"
             )));
         };
-        if self.depth >= MAX_DEPTH || self.built >= MAX_BUILT {
+        if self.open.contains(&node.id()) {
+            return Err(Error::load(format!("this {} contains itself", class.name)));
+        }
+        if self.open.len() >= MAX_DEPTH || self.built >= MAX_BUILT {
             return Err(Error::load(format!(
                 "estimators are nested more than {MAX_DEPTH} deep or are more than {MAX_BUILT}"
             )));
         }
-        self.depth += 1;
+        self.open.push(node.id());
         self.built += 1;
         let built = build(node, self).map_err(|error| error.context(&class.name));
-        self.depth -= 1;
+        self.open.pop();
         Ok(Box::new(Checked { inner: built?, class: class.name.clone() }))
     }
 

@@ -6,9 +6,9 @@
 
 use bytes::Bytes;
 
-use crate::error::Result;
-use crate::formats::compression;
+use crate::error::{Error, Result};
 use crate::formats::graph::{Graph, Id};
+use crate::formats::{compression, mistakes};
 
 mod construct;
 mod input;
@@ -26,10 +26,13 @@ pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
     let compressed = bytes.len();
     let bytes = compression::unpack(bytes)?;
     let counted = compression::counted(compressed, bytes.len());
-    let mut store = store::Store::new(bytes, counted)?;
-    let root = machine::run(&mut store, 0).map_err(|error| {
-        let at = store.input.position();
-        error.context(format_args!("byte {at}"))
+    mistakes::check_pickle(&bytes)?;
+    let mut store = store::Store::new(bytes.clone(), counted)?;
+    let root = machine::run(&mut store, 0).map_err(|error| match store.input.position() {
+        at if mistakes::is_prose(&bytes, at) => {
+            Error::load("this is a text file, not a pickle: save the model with joblib.dump")
+        }
+        at => error.context(format_args!("byte {at}")),
     })?;
     Ok((store.graph, root))
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::formats::budget::Budget;
-use crate::formats::compression;
 use crate::formats::graph::{Graph, Id, Name, Value};
 use crate::formats::zip::Zip;
+use crate::formats::{compression, mistakes};
 
 mod json;
 mod nodes;
@@ -34,7 +34,8 @@ pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
     let compressed = bytes.len();
     graph.limit_reading(compressed);
     let zip = Zip::open(bytes).map_err(|error| error.context("skops file"))?;
-    let text = zip.read("schema.json")?;
+    let text = zip.find("schema.json")?;
+    let text = text.ok_or_else(|| Error::load(format!("this is {}", mistakes::of_zip(zip.names()))))?;
     let mut budget = Budget::of(compression::counted(compressed, text.len()));
     let schema = Json::parse(&text, &mut budget).map_err(|error| error.context("schema.json"))?;
     let protocol = match schema.get("protocol") {

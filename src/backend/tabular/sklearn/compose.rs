@@ -6,6 +6,7 @@ use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, T
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
+use crate::tensor::Excerpt;
 
 pub const CLASSES: &[(&str, Build)] =
     &[("Pipeline", pipeline), ("ColumnTransformer", column_transformer), ("FeatureUnion", feature_union)];
@@ -21,7 +22,8 @@ fn pipeline(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>>
         let [name, estimator] = step.tuple()?;
         let name = name.text()?;
         if !is_passthrough(estimator) {
-            steps.push(builder.build(estimator).map_err(|error| error.context(format_args!("step \"{name}\"")))?);
+            let place = |error: Error| error.context(format_args!("step \"{}\"", Excerpt(name)));
+            steps.push(builder.build(estimator).map_err(place)?);
         }
     }
     Ok(Box::new(Pipeline { steps }))
@@ -133,7 +135,7 @@ fn column_transformer(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn E
     for transformer in node.read("transformers_", Node::items)? {
         let [name, estimator, _] = transformer.tuple()?;
         let name = name.text()?;
-        let place = |error: Error| error.context(format_args!("transformer \"{name}\""));
+        let place = |error: Error| error.context(format_args!("transformer \"{}\"", Excerpt(name)));
         if estimator.text().is_ok_and(|text| text == "drop") {
             continue;
         }

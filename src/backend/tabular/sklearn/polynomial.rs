@@ -25,6 +25,9 @@ fn polynomial(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let most = node.read("_max_degree", Node::usize)?;
     let interaction_only = node.read("interaction_only", Node::bool)?;
     let expected = node.read("n_output_features_", Node::usize)?;
+    if expected > MAX_TERMS {
+        return Err(unsupported("n_output_features_", expected));
+    }
     let mut terms = Polynomial { features, factors: Vec::new(), ends: Vec::new() };
     if node.read("include_bias", Node::bool)? {
         terms.ends.push(0);
@@ -46,14 +49,17 @@ impl Polynomial {
         if self.features == 0 || (interaction_only && degree > self.features) {
             return Ok(());
         }
-        if degree > MAX_TERMS || expected > MAX_TERMS {
+        if degree > MAX_TERMS {
             return Err(unsupported("degree", degree));
         }
         let mut term: Vec<usize> = (0..degree).map(first).collect();
         loop {
             // Also ends what a hostile file would have go on for ever.
             if self.ends.len() >= expected || self.factors.len() + degree > 8 * MAX_TERMS {
-                return Err(Error::load(format!("there are more than {expected} terms of degree {degree}")));
+                return Err(Error::load(format!(
+                    "n_output_features_ is {expected}, but there are more terms up to degree {degree} of {} features",
+                    self.features
+                )));
             }
             self.factors.extend(term.iter().map(|column| *column as u32));
             self.ends.push(self.factors.len());
