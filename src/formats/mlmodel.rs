@@ -175,6 +175,7 @@ enum Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::naive::fixtures::fuzz;
 
     const SKLEARN: &str = r#"
 artifact_path: model
@@ -203,6 +204,80 @@ signature:
         assert_eq!(model.output.as_deref(), Some("species"));
         let columns: Vec<_> = model.inputs.iter().map(|c| (&*c.name, c.dtype, c.required)).collect();
         assert_eq!(columns, [("sepal length (cm)", DType::Fp64, true), ("site", DType::Bytes, false)]);
+    }
+
+    /// What `tests/tabular/make_mlmodels.py` has written, by name.
+    fn saved() -> Vec<(String, Vec<u8>)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tabular/mlmodel");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let name = |path: &std::path::Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut files: Vec<_> = files.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn files_of_mlflow_itself_are_read() {
+        let expected = [
+            ("declared", Format::Sklearn, "model.pkl", 7, Some("predict"), Some("class")),
+            ("inferred", Format::Sklearn, "model.pkl", 3, Some("predict"), None),
+            ("lightgbm", Format::Sklearn, "model.skops", 3, None, None),
+            ("lightgbm_booster", Format::Lightgbm, "model.lgb", 0, None, None),
+            ("plain", Format::Sklearn, "model.pkl", 0, Some("predict"), None),
+            ("skops", Format::Sklearn, "model.skops", 0, Some("predict"), None),
+            ("tensor", Format::Sklearn, "model.pkl", 0, Some("predict_proba"), None),
+            ("xgboost", Format::Xgboost, "model.ubj", 3, None, None),
+            ("xgboost_booster", Format::Xgboost, "model.json", 0, None, None),
+        ];
+        let saved = saved();
+        assert_eq!(saved.len(), expected.len());
+        for ((name, bytes), expected) in saved.iter().zip(expected) {
+            let model = read(std::str::from_utf8(bytes).unwrap()).unwrap();
+            let method = model.method.as_deref();
+            let got = (&**name, model.format, &*model.file, model.inputs.len(), method, model.output.as_deref());
+            assert_eq!(got, expected);
+        }
+        let inferred = read(std::str::from_utf8(&saved[1].1).unwrap()).unwrap();
+        let names: Vec<&str> = inferred.inputs.iter().map(|column| &*column.name).collect();
+        assert_eq!(names, ["a", "petal length (cm)", "sö: 'x'"]);
+    }
+
+    #[test]
+    fn mutated_files_are_read_or_refused() {
+        let corpus: Vec<Vec<u8>> = saved().into_iter().map(|(_, bytes)| bytes).collect();
+        let pieces: &[&[u8]] = &[
+            b"null",
+            b"~",
+            b"- ",
+            b": ",
+            b"? ",
+            b"{",
+            b"[[[[",
+            b"}",
+            b"'",
+            b"\"",
+            b"|\n",
+            b">-\n",
+            b"&a ",
+            b"*a",
+            b"!!str ",
+            b"%YAML 9\n",
+            b"---\n",
+            b"...\n",
+            b"\t",
+            b"\r\n",
+            b"#",
+            b"<<: ",
+            b"flavors:\n",
+            b"../x",
+            b"/x",
+            b"{\"name\": 1}",
+            b"",
+        ];
+        fuzz(&corpus, pieces, |bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|error| Error::load(error.to_string()))?;
+            read(text).map(drop)
+        });
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The cases that `tests/tabular/make_boosters.py` has written, and changed copies of them.
+//! The cases that `tests/tabular/make_boosters.py` has written, and changed copies of files.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -52,6 +52,11 @@ pub fn cases(library: &str) -> Vec<Case> {
     found.sort_by(|a, b| (&a.name, &a.format).cmp(&(&b.name, &b.format)));
     assert!(!found.is_empty());
     found
+}
+
+/// The models alone.
+pub fn models(library: &str) -> Vec<Vec<u8>> {
+    cases(library).into_iter().map(|case| case.bytes).collect()
 }
 
 /// How many rows and values were compared.
@@ -111,13 +116,12 @@ fn mutate(random: &mut Random, corpus: &[Vec<u8>], texts: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// Reads mutated models: whatever they hold, they are read or refused, in bounded time. `FUZZ_CASES` asks for more.
-pub fn fuzz(library: &str, texts: &[&[u8]], read: impl Fn(&[u8]) -> Result<()>) {
+/// Reads mutated files: whatever they hold, they are read or refused, in bounded time. `FUZZ_CASES` asks for more.
+pub fn fuzz(corpus: &[Vec<u8>], texts: &[&[u8]], read: impl Fn(&[u8]) -> Result<()>) {
     let count = std::env::var("FUZZ_CASES").map_or(20_000, |count| count.parse().unwrap());
-    let corpus: Vec<Vec<u8>> = cases(library).into_iter().map(|case| case.bytes).collect();
     let mut read_well = 0;
     for seed in 0..count {
-        let bytes = mutate(&mut Random(seed), &corpus, texts);
+        let bytes = mutate(&mut Random(seed), corpus, texts);
         let begun = Instant::now();
         match read(&bytes) {
             Ok(()) => read_well += 1,

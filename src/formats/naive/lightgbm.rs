@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{contributions, lightgbm_scores};
 use crate::formats::lightgbm::{self as lgb, Model, Objective};
-use crate::formats::naive::fixtures::{Case, cases, fuzz, widths};
+use crate::formats::naive::fixtures::{Case, cases, fuzz, models, widths};
 use crate::formats::trees::ZERO;
 
 fn assert_close(place: &str, got: &[f64], expected: &[f64], tolerance: f64) {
@@ -135,7 +135,7 @@ fn what_is_wrong_is_named() {
 #[test]
 fn mutated_models_are_read_or_refused() {
     let texts: &[&[u8]] = &[b"-1", b"1e999", b"nan", b"inf", b"4294967296", b"9223372036854775807", b"0 0", b""];
-    fuzz("lightgbm", texts, |bytes| {
+    fuzz(&models("lightgbm"), texts, |bytes| {
         let model = lgb::read(bytes)?;
         let row: Vec<f64> = [0.5, f64::NAN, -3.0, 1e300, 2.0].into_iter().cycle().take(model.features).collect();
         model.apply(&mut lightgbm_scores(&model, &row).0);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{contributions, leaf, xgboost_margins};
-use crate::formats::naive::fixtures::{Case, cases, fuzz, widths};
+use crate::formats::naive::fixtures::{Case, cases, fuzz, models, widths};
 use crate::formats::xgboost::{self as xgb, Booster, Forest, Model, Target, Transform};
 
 fn narrow(rows: &[Vec<f64>]) -> Vec<Vec<f32>> {
@@ -233,7 +233,7 @@ fn deep_nesting_costs_nothing() {
 fn mutated_models_are_read_or_refused() {
     let texts: &[&[u8]] =
         &[b"-1", b"1e39", b"NaN", b"Infinity", b"4294967296", b"[", b"]", b"\"", b"9223372036854775807"];
-    fuzz("xgboost", texts, |bytes| match xgb::read(bytes) {
+    fuzz(&models("xgboost"), texts, |bytes| match xgb::read(bytes) {
         Ok(model) => {
             // What was read can be computed with.
             let row = [0.5, f32::NAN, -3.0, 1e30, 2.0];
