@@ -17,6 +17,8 @@ pub struct Tree {
     pub leaves: Vec<f64>,
     /// Linear models in the leaves (lightgbm's `linear_tree`), one for each leaf; empty when leaves are constants.
     pub linear: Vec<LinearLeaf>,
+    /// How much better each node's split made the model, where the file says. Leaves may be left out at the end.
+    pub gains: Vec<f32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

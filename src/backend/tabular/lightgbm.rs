@@ -136,7 +136,10 @@ impl Estimator for Booster {
 }
 
 /// The model inside a pickled `lightgbm.basic.Booster`, cut at its best iteration.
-fn read_pickled(node: Node<'_>) -> Result<Booster> {
+///
+/// # Errors
+/// As [`format::read`].
+pub fn read_pickled(node: Node<'_>) -> Result<Model> {
     // `handle` until 4.0.
     let name = if node.find("_handle").is_some() { "_handle" } else { "handle" };
     let mut model = node.read(name, |handle| format::read(handle.text()?.as_bytes()))?;
@@ -145,15 +148,15 @@ fn read_pickled(node: Node<'_>) -> Result<Booster> {
     {
         model.keep_iterations(best as usize);
     }
-    Booster::new(model)
+    Ok(model)
 }
 
 fn pickled(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    Ok(Box::new(read_pickled(node)?))
+    Ok(Box::new(Booster::new(read_pickled(node)?)?))
 }
 
 fn regressor(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    Ok(Box::new(node.read("_Booster", read_pickled)?))
+    Ok(Box::new(node.read("_Booster", |booster| Booster::new(read_pickled(booster)?))?))
 }
 
 struct Classifier {
@@ -164,7 +167,7 @@ struct Classifier {
 }
 
 fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let booster = node.read("_Booster", read_pickled)?;
+    let booster = node.read("_Booster", |booster| Booster::new(read_pickled(booster)?))?;
     let classes = node.read("_le", |encoder| encoder.read("classes_", read::labels))?;
     let expected = if booster.outputs == 1 { 2 } else { booster.outputs };
     // A binary model of one class only is one that nobody can use, but it can be trained.

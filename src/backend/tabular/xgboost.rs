@@ -212,7 +212,10 @@ fn coding(features: Vec<Option<format::Categories>>) -> Result<Coding> {
 }
 
 /// The model inside a pickled `xgboost.core.Booster`.
-fn read_pickled(node: Node<'_>) -> Result<Model> {
+///
+/// # Errors
+/// As [`format::read`].
+pub fn read_pickled(node: Node<'_>) -> Result<Model> {
     node.read("handle", |handle| format::read(handle.bytes()?))
 }
 

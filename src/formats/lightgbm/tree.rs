@@ -1,5 +1,7 @@
 //! One tree: arrays by split and by leaf in the file, where children below 0 are leaves; [`Tree`] here.
 
+use std::str::FromStr;
+
 use super::text::Fields;
 use crate::error::{Error, Result};
 use crate::formats::trees::{Categories, Kind, LinearLeaf, Missing, Node, NodeId, Test, Tree};
@@ -18,19 +20,20 @@ pub(super) fn build(fields: &Fields<'_>) -> Result<Tree> {
         Vec::new()
     };
     let nodes = if splits == 0 {
-        vec![Node { cover: counts(fields, "leaf_count", 1)?[0], kind: Kind::Leaf { index: 0 } }]
+        vec![Node { cover: informed(fields, "leaf_count", 1)?[0], kind: Kind::Leaf { index: 0 } }]
     } else {
         let mut nodes = split_nodes(fields, splits)?;
-        let covers = counts(fields, "leaf_count", leaf_count)?;
+        let covers = informed(fields, "leaf_count", leaf_count)?;
         nodes.extend((0..).zip(covers).map(|(index, cover)| Node { cover, kind: Kind::Leaf { index } }));
         nodes
     };
-    Ok(Tree { nodes, leaves, linear })
+    let gains = informed(fields, "split_gain", splits)?;
+    Ok(Tree { nodes, leaves, linear, gains })
 }
 
-/// Rows that came through; zeros in files that do not say.
-fn counts(fields: &Fields<'_>, key: &str, count: usize) -> Result<Vec<f64>> {
-    if fields.get(key).is_none_or(str::is_empty) { Ok(vec![0.0; count]) } else { fields.numbers(key, count) }
+/// What is for information, as rows that came through; zeros in files that do not say.
+fn informed<N: FromStr + Clone + Default>(fields: &Fields<'_>, key: &str, count: usize) -> Result<Vec<N>> {
+    if fields.get(key).is_none_or(str::is_empty) { Ok(vec![N::default(); count]) } else { fields.numbers(key, count) }
 }
 
 fn split_nodes(fields: &Fields<'_>, count: usize) -> Result<Vec<Node>> {
@@ -40,7 +43,7 @@ fn split_nodes(fields: &Fields<'_>, count: usize) -> Result<Vec<Node>> {
     let threshold: Vec<f64> = fields.numbers("threshold", count)?;
     let decision: Vec<i64> =
         if fields.get("decision_type").is_some() { fields.numbers("decision_type", count)? } else { vec![0; count] };
-    let covers = counts(fields, "internal_count", count)?;
+    let covers = informed(fields, "internal_count", count)?;
     let mut sets = CategorySets::read(fields)?;
     let mut nodes = Vec::with_capacity(count);
     for at in 0..count {

@@ -203,7 +203,7 @@ fn thresholds_that_are_not_numbers_are_refused() {
     assert!(text.contains("\"right_children\":[-1]"));
     let text = text.replace("\"right_children\":[-1]", "\"right_children\":[2,-1,-1]");
     let mut wide = text.replace("\"num_nodes\":\"1\"", "\"num_nodes\":\"3\"");
-    for name in ["split_indices", "split_conditions", "default_left", "sum_hessian", "split_type"] {
+    for name in ["split_indices", "split_conditions", "default_left", "sum_hessian", "loss_changes", "split_type"] {
         let begin = wide.find(&format!("\"{name}\":[")).unwrap();
         let end = begin + wide[begin..].find(']').unwrap();
         let values = if name == "split_conditions" { "NaN,1,Infinity" } else { "0,0,0" };

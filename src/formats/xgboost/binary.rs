@@ -141,6 +141,8 @@ fn read_tree(input: &mut Binary<'_>) -> Result<Arrays> {
         arrays.default_left.push(i64::from(packed >> 31));
         arrays.condition.push(f32::from_le_bytes(condition));
     }
-    arrays.hessian = stats.as_chunks::<4>().0.iter().map(|stat| f32::from_le_bytes(stat[1])).collect();
+    let stat =
+        |place: usize| stats.as_chunks::<4>().0.iter().map(move |stat| f32::from_le_bytes(stat[place])).collect();
+    (arrays.gain, arrays.hessian) = (stat(0), stat(1));
     Ok(arrays)
 }

@@ -25,6 +25,7 @@ pub(super) struct Arrays {
     pub condition: Vec<f32>,
     pub default_left: Vec<i64>,
     pub hessian: Vec<f32>,
+    pub gain: Vec<f32>,
     /// Vector leaves: of all nodes in 2.0 to 3.1.
     pub node_weights: Vec<f32>,
     /// Vector leaves since 3.2, at the place that stands in `right`.
@@ -57,6 +58,7 @@ pub(super) fn parse<I: Input>(input: &mut I) -> Result<Arrays> {
         "split_conditions" => into(input, &mut arrays.condition),
         "default_left" => into(input, &mut arrays.default_left),
         "sum_hessian" => into(input, &mut arrays.hessian),
+        "loss_changes" => into(input, &mut arrays.gain),
         "base_weights" => into(input, &mut arrays.node_weights),
         "leaf_weights" => into(input, &mut arrays.leaf_weights),
         "split_type" => into(input, &mut arrays.split_type),
@@ -82,7 +84,11 @@ impl Arrays {
             ("split_conditions", self.condition.len()),
             ("default_left", self.default_left.len()),
         ];
-        let optional = [("sum_hessian", self.hessian.len()), ("split_type", self.split_type.len())];
+        let optional = [
+            ("sum_hessian", self.hessian.len()),
+            ("loss_changes", self.gain.len()),
+            ("split_type", self.split_type.len()),
+        ];
         let wrong = lengths.iter().chain(optional.iter().filter(|(_, length)| *length > 0));
         for (name, length) in wrong {
             if *length != count {
@@ -123,6 +129,7 @@ impl Arrays {
             };
             let cover = self.hessian.get(at).copied().map_or(0.0, f64::from);
             grown.tree.nodes.push(Node { cover, kind });
+            grown.tree.gains.extend(self.gain.get(at));
         }
         Ok(grown)
     }

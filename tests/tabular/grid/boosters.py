@@ -1,11 +1,14 @@
 """xgboost's and lightgbm's scikit-learn classes, alone and inside of scikit-learn's estimators."""
 
 import lightgbm
+import numpy as np
 import pandas as pd
 import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import SelectFromModel
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
@@ -42,6 +45,29 @@ def cases(random):
         y = [int("red" in text) + int("old" in text) for text in texts]
         model = make_pipeline(TfidfVectorizer(), make()).fit(texts, y)
         yield Case(f"{name}_of_words", model, texts[:5], tolerance=TOLERANCE)
+    yield from selections(random, size)
+
+
+def selections(random, size):
+    """Columns chosen by how much they count in a booster."""
+    xgb = {"xgboost": xgboost.XGBClassifier, "xgboost_rf": xgboost.XGBRFRegressor}
+    lgb = {"lightgbm": lightgbm.LGBMClassifier, "lightgbm_regressor": lightgbm.LGBMRegressor}
+    choices = [{}, {"threshold": "median"}, {"threshold": "1.25*mean"}, {"threshold": -np.inf, "max_features": 2}]
+    makers = [(name, make, ["gain", "weight", "cover", "total_gain", "total_cover"], {}) for name, make in xgb.items()]
+    options = {"min_child_samples": 2, "verbose": -1}
+    makers += [(name, make, ["split", "gain"], options) for name, make in lgb.items()]
+    for columns in [3, 9, 140] if random.wide else [6]:
+        x, y = random.classification(classes=3, columns=columns)
+        x[:, 1] = x[:, 0]  # one of which never counts
+        rows = random.few(columns)
+        for name, make, types, options in makers:
+            for number, kind in enumerate(types):
+                for choice in choices if random.wide else [choices[number % len(choices)]]:
+                    selector = SelectFromModel(make(**size, **options, importance_type=kind), **choice).fit(x, y)
+                    yield Case(f"{name}_select_{columns}_{kind}_{choices.index(choice)}", selector, rows)
+    for name, model in [("xgboost", xgboost.XGBClassifier(**size)), ("lightgbm", lightgbm.LGBMClassifier(**size, **options))]:
+        model = make_pipeline(SelectFromModel(model.fit(x, y), prefit=True).fit(x, y), LogisticRegression())
+        yield Case(f"{name}_select_prefit", model.fit(x, y), rows)
     yield from categories(random)
 
 

@@ -73,7 +73,7 @@ fn tree(features: u32, width: usize) -> impl Strategy<Value = Tree> {
             };
         }
         let values = (0..leaves.len() * width).map(|number| (number as f64 + 1.0) / 3.0).collect();
-        Tree { nodes, leaves: values, linear: Vec::new() }
+        Tree { nodes, leaves: values, ..Tree::default() }
     })
 }
 
@@ -152,7 +152,7 @@ fn singles_are_added_as_singles() {
     let leaf = |value: f64| Tree {
         nodes: vec![Described { cover: 1.0, kind: Kind::Leaf { index: 0 } }],
         leaves: vec![value],
-        linear: Vec::new(),
+        ..Tree::default()
     };
     let trees = [1e8, 1.0, -1e8].map(|value| (leaf(value), 0)).to_vec();
     let grown = Grown { features: 1, outputs: 1, width: 1, input: Precision::Single, trees };

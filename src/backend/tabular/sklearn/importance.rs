@@ -1,22 +1,70 @@
-//! How much each column counts in a fitted estimator: `coef_`, or `feature_importances_`, which scikit-learn works out
-//! of the trees and does not save.
+//! How much each column counts in a fitted estimator: `coef_`, or `feature_importances_`, which the libraries work out
+//! of the trees and do not save.
 
+use super::importance_boosters;
 use crate::backend::tabular::estimator::unsupported;
 use crate::error::{Error, Result};
-use crate::formats::graph::Node;
+use crate::formats::graph::{Name, Node};
+
+/// One number for each column.
+pub struct Importances {
+    pub values: Vec<f64>,
+    /// They are `f32`, and so is what numpy works out of them.
+    pub single: bool,
+}
+
+impl Importances {
+    pub fn round(&self, value: f64) -> f64 {
+        if self.single { f64::from(value as f32) } else { value }
+    }
+
+    pub fn mean(&self) -> f64 {
+        self.round(self.sum(&self.values) / self.values.len() as f64)
+    }
+
+    /// In numpy's order, which decides where all columns count alike.
+    pub fn sum(&self, values: &[f64]) -> f64 {
+        const LANES: usize = 8;
+        const BLOCK: usize = 128;
+        let add = |sum: f64, value: &f64| self.round(sum + value);
+        if values.len() > BLOCK {
+            let half = values.len() / 2;
+            let (first, second) = values.split_at(half - half % LANES);
+            return add(self.sum(first), &self.sum(second));
+        }
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let Some((first, chunks)) = chunks.split_first() else { return rest.iter().fold(0.0, add) };
+        let mut lanes = *first;
+        for chunk in chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane = add(*lane, value));
+        }
+        let [a, b, c, d, e, f, g, h] = lanes;
+        let sum = add(add(add(a, &b), &add(c, &d)), &add(add(e, &f), &add(g, &h)));
+        rest.iter().fold(sum, add)
+    }
+}
 
 /// scikit-learn's `_get_feature_importances`, where coefficients of several outputs are brought to one number by a norm
 /// of this order.
 ///
 /// # Errors
-/// When the estimator has no importances, or they would have to be asked of another library.
-pub fn importances(estimator: Node<'_>, getter: &str, order: f64) -> Result<Vec<f64>> {
-    match getter {
-        "auto" if estimator.find("coef_").is_some() => coefficients(estimator, order),
-        "coef_" => coefficients(estimator, order),
-        "auto" | "feature_importances_" => Ok(of_trees(estimator)?.into_iter().map(f64::abs).collect()),
-        other => Err(unsupported("importance_getter", other)),
-    }
+/// When the estimator has no importances, or they are not computed here.
+pub fn importances(estimator: Node<'_>, getter: &str, order: f64) -> Result<Importances> {
+    let package = estimator.class().map_or("", Name::package);
+    let mut importances = match (getter, package) {
+        ("auto" | "feature_importances_", "xgboost") => importance_boosters::of_xgboost(estimator)?,
+        ("auto" | "feature_importances_", "lightgbm") => importance_boosters::of_lightgbm(estimator)?,
+        ("auto", _) if estimator.find("coef_").is_some() => double(coefficients(estimator, order)?),
+        ("auto" | "feature_importances_", _) => double(of_trees(estimator)?),
+        ("coef_", package) if package != "xgboost" => double(coefficients(estimator, order)?),
+        _ => return Err(unsupported("importance_getter", getter)),
+    };
+    importances.values.iter_mut().for_each(|value| *value = value.abs());
+    Ok(importances)
+}
+
+fn double(values: Vec<f64>) -> Importances {
+    Importances { values, single: false }
 }
 
 fn coefficients(estimator: Node<'_>, order: f64) -> Result<Vec<f64>> {
@@ -46,20 +94,22 @@ fn coefficients(estimator: Node<'_>, order: f64) -> Result<Vec<f64>> {
 /// `feature_importances_` of trees, forests and gradient boosting.
 fn of_trees(estimator: Node<'_>) -> Result<Vec<f64>> {
     let class = estimator.class().map_or("", |class| &*class.name);
-    let features = estimator.read("n_features_in_", Node::usize)?;
+    let features = estimator.read("n_features_in_", Node::usize);
     match class {
         "DecisionTreeClassifier" | "DecisionTreeRegressor" | "ExtraTreeClassifier" | "ExtraTreeRegressor" => {
+            let features = features?;
             Ok(of_tree(estimator, features)?.map_or_else(|| vec![0.0; features], normalised))
         }
         "RandomForestClassifier" | "RandomForestRegressor" | "ExtraTreesClassifier" | "ExtraTreesRegressor" => {
-            let trees = estimator.read("estimators_", Node::items)?;
+            let (features, trees) = (features?, estimator.read("estimators_", Node::items)?);
             mean(trees.map(|tree| Ok(of_tree(tree, features)?.map(normalised))), features)
         }
         "GradientBoostingClassifier" | "GradientBoostingRegressor" => {
-            let trees = estimator.read("estimators_", Node::items)?;
+            let (features, trees) = (features?, estimator.read("estimators_", Node::items)?);
             mean(trees.map(|tree| of_tree(tree, features)), features)
         }
         "AdaBoostClassifier" | "AdaBoostRegressor" => {
+            let features = features?;
             let weights = estimator.read("estimator_weights_", |node| node.numbers()?.vector(None))?;
             let norm: f64 = weights.iter().sum();
             let mut sums = vec![0.0; features];
@@ -121,4 +171,25 @@ fn of_tree(estimator: Node<'_>, features: usize) -> Result<Option<Vec<f64>>> {
     }
     importances.iter_mut().for_each(|importance| *importance /= samples[0]);
     Ok(Some(importances))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against numpy's; added one after the other, all of them would be others.
+    #[test]
+    fn sums_are_numpys() {
+        for (count, single, double) in [
+            (9, 1.519_877_4_f32, 1.519_877_344_877_344_6),
+            (20, 2.190_813_3, 2.190_813_250_217_275),
+            (129, 3.956_225_4, 3.956_224_926_052_236),
+            (300, 4.789_297_6, 4.789_297_397_713_862),
+        ] {
+            let values: Vec<f64> = (3..count + 3).map(|n| 1.0 / f64::from(n)).collect();
+            let singles: Vec<f64> = values.iter().map(|value| f64::from(*value as f32)).collect();
+            let sum = |single: bool, values: &[f64]| Importances { values: Vec::new(), single }.sum(values);
+            assert_eq!((sum(true, &singles) as f32, sum(false, &values)), (single, double), "{count}");
+        }
+    }
 }

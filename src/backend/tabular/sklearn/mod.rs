@@ -27,6 +27,7 @@ pub mod function;
 pub mod gaussian_process;
 pub mod histogram;
 mod importance;
+mod importance_boosters;
 pub mod impute;
 pub mod impute_iterative;
 pub mod impute_knn;

@@ -1,6 +1,6 @@
 //! Transformers that keep some of the columns. Which ones is worked out when the model is read.
 
-use super::importance::importances;
+use super::importance::{Importances, importances};
 use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -180,6 +180,7 @@ fn from_model(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     })?;
     let scores = importances(estimator, getter, order).map_err(|error| error.context("estimator_"))?;
     let threshold = threshold(node, estimator, &scores)?;
+    let scores = scores.values;
     let mut mask = vec![true; scores.len()];
     if node.some("max_features").is_some() {
         let most = node.some("max_features_").map_or_else(|| node.attr("max_features"), Ok)?;
@@ -193,25 +194,24 @@ fn from_model(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     Ok(Box::new(Selector::new(&mask, takes_missing(estimator))))
 }
 
-fn threshold(node: Node<'_>, estimator: Node<'_>, scores: &[f64]) -> Result<f64> {
-    let mean = || scores.iter().sum::<f64>() / scores.len() as f64;
+fn threshold(node: Node<'_>, estimator: Node<'_>, scores: &Importances) -> Result<f64> {
     let named = |name: &str| match name {
-        "mean" => Ok(mean()),
-        "median" if !scores.is_empty() => Ok(quantile(scores, 0.5)),
+        "mean" => Ok(scores.mean()),
+        "median" if !scores.values.is_empty() => Ok(scores.round(quantile(&scores.values, 0.5))),
         other => Err(unsupported("threshold", other)),
     };
     let given = node.attr("threshold")?;
     match given.value() {
         Value::None if prefers_few(node, estimator) => Ok(1e-5),
-        Value::None => Ok(mean()),
+        Value::None => Ok(scores.mean()),
         Value::Text(text) => match text.split_once('*') {
             Some((scale, name)) => {
                 let scale: f64 = scale.trim().parse().map_err(|_| unsupported("threshold", text))?;
-                Ok(scale * named(name.trim())?)
+                Ok(scores.round(scores.round(scale) * named(name.trim())?))
             }
             None => named(text),
         },
-        _ => given.float().map_err(|error| error.context("threshold")),
+        _ => given.float().map(|given| scores.round(given)).map_err(|error| error.context("threshold")),
     }
 }
 
