@@ -216,10 +216,33 @@ impl Cell {
         }
     }
 
+    /// As Python's `str()` has it.
+    pub fn text(&self) -> Arc<str> {
+        match self {
+            Cell::None => "None".into(),
+            Cell::Number(value) => python_float(*value).into(),
+            Cell::Bool(true) => "True".into(),
+            Cell::Bool(false) => "False".into(),
+            Cell::Text(text) => text.clone(),
+        }
+    }
+
     /// None or NaN.
     pub fn is_missing(&self) -> bool {
         matches!(self, Cell::None) || matches!(self, Cell::Number(value) if value.is_nan())
     }
+}
+
+/// `1e-05` and `1e+16`, which Rust writes as `1e-5` and `1e16`, from where on Python has exponents.
+fn python_float(value: f64) -> String {
+    let is_plain = value == 0.0 || !value.is_finite() || (1e-4..1e16).contains(&value.abs());
+    if is_plain {
+        return format!("{value:?}").to_lowercase();
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let sign = if exponent.starts_with('-') { '-' } else { '+' };
+    format!("{digits}e{sign}{:0>2}", exponent.trim_start_matches('-'))
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -294,6 +317,22 @@ impl Data {
         }
     }
 
+    /// Whether there are columns of other things than numbers.
+    pub fn has_text(&self) -> bool {
+        matches!(self, Data::Table(table) if table.columns.iter().any(|column| matches!(column.cells, Cells::Mixed(_))))
+    }
+
+    /// As [`Data::dense`], without a copy of what is.
+    ///
+    /// # Errors
+    /// As [`Data::dense`].
+    pub fn into_dense(self) -> Result<Matrix> {
+        match self {
+            Data::Dense(matrix) => Ok(matrix),
+            other => Ok(other.dense()?.into_owned()),
+        }
+    }
+
     /// The numbers, whatever they lie in.
     ///
     /// # Errors
@@ -346,5 +385,19 @@ impl Sparse {
             selected.starts.push(selected.indices.len());
         }
         selected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        let numbers = [3.0, -0.0, 0.1, 1e-4, 9.9e-5, -2.5e-10, 1e16, 1.25e100, 123_456_789.5, f64::NAN, -f64::INFINITY];
+        let written = numbers.map(|number| Cell::Number(number).text().to_string());
+        let python =
+            ["3.0", "-0.0", "0.1", "0.0001", "9.9e-05", "-2.5e-10", "1e+16", "1.25e+100", "123456789.5", "nan", "-inf"];
+        assert_eq!(written, python);
     }
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::graph::{Id, Node};
 use crate::infer::EXPLANATION;
 pub use crate::infer::table::Takes;
+use crate::tensor::DType;
 
 /// scikit-learn's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +96,11 @@ pub trait Estimator: Send + Sync {
     /// As [`Estimator::predict`].
     fn transform(&self, _rows: &Data) -> Result<Data> {
         Err(lacks(Method::Transform))
+    }
+
+    /// The type of what `transform` gives, where it is that of no [`Matrix`]: integers and truth values.
+    fn gives(&self) -> Option<DType> {
+        None
     }
 
     /// What each feature contributes to the raw prediction of each output.
@@ -250,6 +256,10 @@ impl Estimator for Checked {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         self.check(Method::Transform, rows)?.transform(rows)
+    }
+
+    fn gives(&self) -> Option<DType> {
+        self.inner.gives()
     }
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {

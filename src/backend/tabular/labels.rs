@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::data::Cell;
+use super::data::{Cell, Data};
 use crate::error::Result;
 use crate::tensor::DType;
 
@@ -41,6 +41,33 @@ impl Labels {
             Labels::Bool(_) => DType::Bool,
             Labels::Text(_) => DType::Bytes,
         }
+    }
+
+    /// Numbers as another type has them.
+    pub fn cast(values: Vec<f64>, dtype: DType) -> Labels {
+        match dtype {
+            DType::Fp64 => Labels::Float(values),
+            DType::Fp32 => Labels::Single(values.into_iter().map(|value| value as f32).collect()),
+            DType::Bool => Labels::Bool(values.into_iter().map(|value| value != 0.0).collect()),
+            _ => Labels::Int(values.into_iter().map(|value| value as i64).collect(), dtype),
+        }
+    }
+
+    /// All values, row by row: numbers of the type that [`Estimator::gives`](super::estimator::Estimator::gives) names,
+    /// else of their own, and text where there is any, the rest then as Python's `str()` has it.
+    ///
+    /// # Errors
+    /// When there are too many of them.
+    pub fn of(data: Data, gives: Option<DType>) -> Result<Labels> {
+        if data.has_text()
+            && let Data::Table(table) = &data
+        {
+            let row = |row| table.columns.iter().map(move |column| column.cells.get(row).text());
+            return Ok(Labels::Text((0..table.rows).flat_map(row).collect()));
+        }
+        let numbers = data.into_dense()?;
+        let own = if numbers.single { DType::Fp32 } else { DType::Fp64 };
+        Ok(Labels::cast(numbers.values, gives.unwrap_or(own)))
     }
 
     /// The labels at these places: class indices to classes.

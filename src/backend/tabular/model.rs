@@ -176,8 +176,8 @@ impl TabularModel {
             }
             Method::Transform => {
                 let transformed = self.estimator.transform(rows)?;
-                let dense = transformed.dense()?;
-                from_matrix(name, vec![dense.rows, dense.columns], &dense)
+                let dims = vec![transformed.rows(), transformed.columns()];
+                from_labels(name, dims, &Labels::of(transformed, self.estimator.gives())?)
             }
         }
     }

@@ -25,3 +25,6 @@ def cases(random):
     x, y = random.regression()
     columns = make_column_transformer((KBinsDiscretizer(3), [0, 2]), remainder="passthrough")
     yield Case("pipeline", make_pipeline(columns, LinearRegression()).fit(x, y), random.rows())
+    x = random.rows(rows=40)
+    model = KBinsDiscretizer(3, encode="ordinal", dtype=np.float64).fit(x)
+    yield Case("typed", model, x[:3].astype(np.float32))

@@ -106,3 +106,26 @@ def cases(random):
         ("passthrough", ["integer"]),
     )
     yield Case("frame", make_pipeline(columns, LinearRegression()).fit(frame, y), frames(random, 8))
+
+    # Types of what comes out, and what numpy makes of several.
+    one_hot, ordinal = preprocessing.OneHotEncoder, preprocessing.OrdinalEncoder
+    dense = sparse_output(False)
+    typed = {
+        "int32": one_hot(dtype=np.int32),
+        "bool": one_hot(dtype=bool, **dense),
+        "single": one_hot(dtype="float32"),
+        "int16": ordinal(dtype="int16"),
+    }
+    for name, encoder in typed.items():
+        yield Case(f"typed_{name}", encoder.fit(frame[["text", "integer"]]), frames(random, 5)[["text", "integer"]])
+    together = {
+        "integers": (ordinal(dtype=np.int64), one_hot(dtype=bool, **dense)),
+        "numbers": (ordinal(dtype=np.int32), one_hot(**dense)),
+        "singles": (ordinal(dtype=np.float32), one_hot(dtype=np.float32, **dense)),
+        "mixed": (ordinal(dtype=np.int64), one_hot(dtype=np.float32, **dense)),
+    }
+    for name, (first, second) in together.items():
+        columns = make_column_transformer((first, ["integer"]), (second, ["text"]))
+        yield Case(f"together_{name}", columns.fit(frame), frames(random, 5))
+    columns = make_column_transformer(("passthrough", ["integer"]), (one_hot(dtype=np.int64, **dense), ["text"]))
+    yield Case("together_passed", columns.fit(frame), frames(random, 5).astype({"integer": float}))

@@ -33,3 +33,6 @@ def cases(random):
     )
     columns.fit(frame)
     yield Case("text", columns, random.frame(rows=5))
+    x = random.rows(rows=4, missing=0.3)
+    for name in ["isnan", "signbit"]:
+        yield Case(name, FunctionTransformer(getattr(np, name)).fit(x), x)

@@ -44,7 +44,7 @@ def cases(random):
         x, rows = np.nan_to_num(x, nan=-1), np.nan_to_num(rows, nan=-1)
         yield Case(f"{strategy}_number", impute.SimpleImputer(missing_values=-1, strategy=strategy).fit(x), rows)
     integers = impute.SimpleImputer(missing_values=0, strategy="constant", fill_value=7)
-    yield Case("integers", integers.fit(random.rng.integers(0, 3, (20, 3))), random.rng.integers(0, 3, (5, 3)))
+    yield Case("integers", integers.fit(random.rng.integers(0, 3, (20, 3))), random.rng.integers(0, 3, (5, 3)).astype(float))
     text = impute.SimpleImputer(missing_values="Ulm", strategy="most_frequent")
     columns = ["city", "plan"]
     yield Case("text", text.fit(random.frame()[columns]), random.frame(rows=6)[columns])
@@ -128,3 +128,5 @@ def cases(random):
         model = [LogisticRegression(), forest][number % 2]
         yield Case(f"frame_{number}", make_pipeline(columns, model).fit(frame, y), rows)
 
+    x, rows = random.rows(rows=20, missing=0.3).astype(np.float32), random.rows(rows=4, missing=0.3).astype(np.float32)
+    yield Case("indicator_single", impute.SimpleImputer(add_indicator=True).fit(x), rows)

@@ -83,3 +83,6 @@ def cases(random):
         )
         model = make_pipeline(columns, SGDClassifier(loss="modified_huber", random_state=0))
         yield Case(f"frame_{number}", model.fit(frame(60), y), frame(6))
+    for number, dtype in enumerate([np.float32, "int32"]):
+        model = text.CountVectorizer(dtype=dtype, max_features=5).fit(texts(random, 9))
+        yield Case(f"typed_{number}", model, texts(random, 4))

@@ -132,10 +132,7 @@ pub fn repr(rows: &Data, row: usize, column: usize) -> String {
         Data::Sparse(_) => Cell::None,
     };
     match cell {
-        Cell::None => "None".to_owned(),
-        Cell::Number(value) => format!("{value:?}").to_lowercase(),
-        Cell::Bool(true) => "True".to_owned(),
-        Cell::Bool(false) => "False".to_owned(),
         Cell::Text(text) => format!("'{}'", crate::tensor::Excerpt(&text)),
+        other => other.text().to_string(),
     }
 }

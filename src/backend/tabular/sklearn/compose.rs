@@ -6,7 +6,7 @@ use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, T
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
-use crate::tensor::Excerpt;
+use crate::tensor::{DType, Excerpt};
 
 pub const CLASSES: &[(&str, Build)] =
     &[("Pipeline", pipeline), ("ColumnTransformer", column_transformer), ("FeatureUnion", feature_union)];
@@ -68,6 +68,10 @@ impl Estimator for Pipeline {
             return Ok(rows.clone());
         }
         self.up_to_last(rows, |last, data| last.transform(data))
+    }
+
+    fn gives(&self) -> Option<DType> {
+        self.steps.last()?.gives()
     }
 
     /// Of the features that the last step sees.
@@ -184,6 +188,10 @@ impl Estimator for ColumnTransformer {
         beside(rows.rows(), results.collect::<Result<_>>()?, self.sparse)
     }
 
+    fn gives(&self) -> Option<DType> {
+        gives(&self.parts)
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.features)
     }
@@ -244,6 +252,10 @@ impl Estimator for FeatureUnion {
         beside(rows.rows(), results, sparse)
     }
 
+    fn gives(&self) -> Option<DType> {
+        gives(&self.0)
+    }
+
     fn features(&self) -> Option<usize> {
         self.estimators().find_map(Estimator::features)
     }
@@ -255,6 +267,19 @@ impl Estimator for FeatureUnion {
     fn example(&self, column: usize) -> Option<Cell> {
         self.estimators().find_map(|estimator| estimator.example(column))
     }
+}
+
+/// What numpy makes of the types of several parts; none where that is what it makes of their matrices.
+fn gives(parts: &[Part]) -> Option<DType> {
+    let of = |part: &Part| if part.weight == 1.0 { part.estimator.as_ref()?.gives() } else { None };
+    let is_integer = |dtype: DType| !matches!(dtype, DType::Fp32 | DType::Fp64);
+    let common = |one: Option<DType>, other: Option<DType>| match (one, other) {
+        _ if one == other => one,
+        (Some(DType::Bool), wider) | (wider, Some(DType::Bool)) => wider,
+        (Some(one), Some(other)) if is_integer(one) && is_integer(other) => Some(DType::Int64),
+        _ => None,
+    };
+    parts.iter().map(of).reduce(common)?
 }
 
 /// Results side by side, as one of what they are.
@@ -269,7 +294,7 @@ pub fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
         return Ok(Data::Sparse(sparse_beside(rows, &parts)?));
     }
     // A part that stays text makes the whole a table.
-    if parts.iter().any(has_text) {
+    if parts.iter().any(Data::has_text) {
         let columns = parts.iter().map(columns).collect::<Result<Vec<_>>>()?.concat();
         return Ok(Data::Table(Table { rows, columns }));
     }
@@ -278,11 +303,6 @@ pub fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
         return Ok(Data::Dense(Matrix::zeros(rows, 0)));
     }
     Ok(Data::Dense(Matrix::beside(&matrices)))
-}
-
-/// Whether there are columns of other things than numbers.
-pub fn has_text(data: &Data) -> bool {
-    matches!(data, Data::Table(table) if table.columns.iter().any(|column| matches!(column.cells, Cells::Mixed(_))))
 }
 
 pub fn columns(data: &Data) -> Result<Vec<Column>> {

@@ -5,6 +5,7 @@ use crate::backend::tabular::data::{Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[("KBinsDiscretizer", bins)];
 
@@ -18,8 +19,8 @@ struct Bins {
     /// Of each column, ascending: one less than there are bins.
     edges: Vec<Vec<f64>>,
     encoding: Encoding,
-    /// Numbers are made `f32` first.
-    single: bool,
+    /// What numbers are made first.
+    gives: Option<DType>,
     /// Until 1.0, numbers were moved up a little before they were compared.
     moved: bool,
 }
@@ -39,8 +40,7 @@ fn bins(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         "onehot-dense" => Encoding::OneHot { sparse: false },
         other => return Err(unsupported("encode", other)),
     };
-    let single = read::is_single(node)?;
-    Ok(Box::new(Bins { edges, encoding, single, moved: read::version(node) < (1, 1) }))
+    Ok(Box::new(Bins { edges, encoding, gives: read::dtype(node), moved: read::version(node) < (1, 1) }))
 }
 
 impl Bins {
@@ -61,7 +61,7 @@ impl Estimator for Bins {
         }
         let mut rows = rows.dense()?.into_owned();
         rows.check_finite()?;
-        rows.single |= self.single;
+        rows.single = self.gives.map_or(rows.single, |dtype| dtype == DType::Fp32);
         rows.rounded();
         for row in rows.values.chunks_exact_mut(self.edges.len().max(1)) {
             row.iter_mut().zip(&self.edges).for_each(|(value, edges)| *value = self.find(*value, edges) as f64);
@@ -85,6 +85,10 @@ impl Estimator for Bins {
             places.into_iter().for_each(|column| out.row_mut(row)[column] = 1.0);
         }
         Ok(Data::Dense(out))
+    }
+
+    fn gives(&self) -> Option<DType> {
+        self.gives
     }
 
     fn features(&self) -> Option<usize> {

@@ -7,6 +7,7 @@ use crate::backend::tabular::data::{Cell, Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] =
     &[("OneHotEncoder", one_hot), ("OrdinalEncoder", ordinal), ("TargetEncoder", target)];
@@ -103,7 +104,7 @@ struct OneHot {
     codings: Vec<Coding<Option<u32>>>,
     columns: usize,
     sparse: bool,
-    single: bool,
+    gives: Option<DType>,
 }
 
 fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -147,7 +148,7 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         Some(_) => node.read("sparse_output", Node::bool)?,
         None => node.read("sparse", Node::bool)?,
     };
-    Ok(Box::new(OneHot { codings, columns, sparse, single: read::is_single(node)? }))
+    Ok(Box::new(OneHot { codings, columns, sparse, gives: read::dtype(node) }))
 }
 
 /// Places, of which some may be None.
@@ -176,11 +177,15 @@ impl Estimator for OneHot {
             }
             return Ok(Data::Sparse(out));
         }
-        let mut out = Matrix { single: self.single, ..Matrix::zeros(rows.rows(), self.columns) };
+        let mut out = Matrix { single: self.gives == Some(DType::Fp32), ..Matrix::zeros(rows.rows(), self.columns) };
         for row in 0..out.rows {
             ones(row).for_each(|column| out.row_mut(row)[column as usize] = 1.0);
         }
         Ok(Data::Dense(out))
+    }
+
+    fn gives(&self) -> Option<DType> {
+        self.gives
     }
 
     fn features(&self) -> Option<usize> {
@@ -201,7 +206,7 @@ struct Numbered {
     codings: Vec<Coding<Vec<f64>>>,
     /// Numbers of a category.
     width: usize,
-    single: bool,
+    gives: Option<DType>,
 }
 
 /// A category's place among the others.
@@ -229,7 +234,7 @@ fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         };
         Ok(((0..grouped.categories[column].count).map(code).collect(), unknown.clone()))
     })?;
-    Ok(Box::new(Numbered { codings, width: 1, single: read::is_single(node)? }))
+    Ok(Box::new(Numbered { codings, width: 1, gives: read::dtype(node) }))
 }
 
 /// A category's mean target, drawn towards the mean of all; one for each class when there are more than two.
@@ -258,7 +263,7 @@ fn target(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         let code = |category: usize| encodings.iter().map(|encoding| encoding[category]).collect();
         Ok(((0..count).map(code).collect(), Some(means.clone())))
     })?;
-    Ok(Box::new(Numbered { codings, width, single: false }))
+    Ok(Box::new(Numbered { codings, width, gives: None }))
 }
 
 impl Estimator for Numbered {
@@ -273,9 +278,13 @@ impl Estimator for Numbered {
                 out.row_mut(row)[column * self.width..][..self.width].copy_from_slice(code);
             }
         }
-        out.single = self.single;
+        out.single = self.gives == Some(DType::Fp32);
         out.rounded();
         Ok(Data::Dense(out))
+    }
+
+    fn gives(&self) -> Option<DType> {
+        self.gives
     }
 
     fn features(&self) -> Option<usize> {

@@ -6,6 +6,7 @@ use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Takes, lacks, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("BaggingClassifier", bagging_classifier),
@@ -361,6 +362,10 @@ impl Estimator for VotingClassifier {
             self.voters.predictions(rows)?
         };
         Ok(Data::Dense(Matrix::beside(&parts)))
+    }
+
+    fn gives(&self) -> Option<DType> {
+        (!self.soft).then_some(DType::Int64)
     }
 
     fn features(&self) -> Option<usize> {

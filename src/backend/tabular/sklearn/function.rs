@@ -4,6 +4,7 @@ use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
+use crate::tensor::DType;
 
 use super::read;
 
@@ -21,6 +22,7 @@ struct FunctionTransformer {
     inverse: Option<Function>,
     /// Fails, in scikit-learn's words, when a number is NaN or infinite.
     validate: bool,
+    gives: Option<DType>,
 }
 
 fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -34,6 +36,7 @@ fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estim
         function: function(node, "func")?,
         inverse: function(node, "inverse_func")?,
         validate: node.read("validate", Node::bool)?,
+        gives: node.some("func").filter(|given| tells(*given)).map(|_| DType::Bool),
     }))
 }
 
@@ -44,6 +47,12 @@ fn function(node: Node<'_>, option: &str) -> Result<Option<Function>> {
         Some(function) => Ok(Some(function)),
         None => Err(unsupported(option, name)),
     }
+}
+
+/// Whether a function says yes or no of each number.
+fn tells(function: Node<'_>) -> bool {
+    let names = ["isfinite", "isinf", "isnan", "logical_not", "signbit"];
+    matches!(function.value(), Value::Name(name) if names.contains(&&*name.name))
 }
 
 /// numpy's function of this name.
@@ -124,6 +133,10 @@ impl Estimator for FunctionTransformer {
 
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         Ok(self.each(self.inverse, &Data::Dense(rows.clone()))?.dense()?.into_owned())
+    }
+
+    fn gives(&self) -> Option<DType> {
+        self.gives
     }
 
     fn features(&self) -> Option<usize> {

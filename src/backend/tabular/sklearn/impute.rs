@@ -6,6 +6,7 @@ use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, T
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[("SimpleImputer", simple), ("MissingIndicator", indicator)];
 
@@ -108,7 +109,28 @@ impl MissingIndicator {
         Ok(Some(indicator))
     }
 
-    pub fn mask(&self, rows: &Data) -> Result<Data> {
+    /// The columns that an imputer filled, and those that it adds.
+    pub fn beside(indicator: Option<&MissingIndicator>, filled: Data, rows: &Data) -> Result<Data> {
+        let Some(indicator) = indicator else { return Ok(filled) };
+        let mask = match (&filled, indicator.mask(rows)?) {
+            (Data::Table(_), _) => indicator.objects(rows),
+            (Data::Dense(filled), Data::Dense(mask)) => Data::Dense(Matrix { single: filled.single, ..mask }),
+            (_, mask) => mask,
+        };
+        let sparse = matches!(filled, Data::Sparse(_));
+        compose::beside(rows.rows(), vec![filled, mask], sparse)
+    }
+
+    /// Truth values beside text.
+    fn objects(&self, rows: &Data) -> Data {
+        let column = |column: &usize| {
+            let missing = self.missing.column(rows, *column).into_iter();
+            Column { name: None, cells: Cells::Mixed(missing.map(Cell::Bool).collect()) }
+        };
+        Data::Table(Table { rows: rows.rows(), columns: self.columns.iter().map(column).collect() })
+    }
+
+    fn mask(&self, rows: &Data) -> Result<Data> {
         if self.error_on_new {
             for column in (0..self.features).filter(|column| !self.columns.contains(column)) {
                 if self.missing.column(rows, column).contains(&true) {
@@ -151,6 +173,10 @@ impl Estimator for MissingIndicator {
             self.missing.check(matrix)?;
         }
         self.mask(rows)
+    }
+
+    fn gives(&self) -> Option<DType> {
+        Some(DType::Bool)
     }
 
     fn features(&self) -> Option<usize> {
@@ -251,7 +277,7 @@ impl Estimator for SimpleImputer {
     fn transform(&self, rows: &Data) -> Result<Data> {
         let filled = match rows {
             Data::Sparse(sparse) => self.sparse(sparse)?,
-            rows if self.objects.unwrap_or(compose::has_text(rows)) => self.table(rows)?,
+            rows if self.objects.unwrap_or(rows.has_text()) => self.table(rows)?,
             rows => {
                 let numbers = rows.dense().map_err(|error| {
                     error.context(format_args!("Cannot use {} strategy with non-numeric data", self.strategy))
@@ -259,13 +285,7 @@ impl Estimator for SimpleImputer {
                 self.dense(&numbers)?
             }
         };
-        match &self.indicator {
-            None => Ok(filled),
-            Some(indicator) => {
-                let sparse = matches!(filled, Data::Sparse(_));
-                compose::beside(rows.rows(), vec![filled, indicator.mask(rows)?], sparse)
-            }
-        }
+        MissingIndicator::beside(self.indicator.as_ref(), filled, rows)
     }
 
     fn features(&self) -> Option<usize> {

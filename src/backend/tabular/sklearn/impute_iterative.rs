@@ -1,6 +1,5 @@
 //! `IterativeImputer`: each column from the others, round after round.
 
-use super::compose;
 use super::impute::{Missing, MissingIndicator};
 use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -119,10 +118,7 @@ impl Estimator for IterativeImputer {
         let given = rows.dense()?;
         self.missing.check(&given)?;
         let filled = Data::Dense(self.impute(&given)?);
-        match &self.indicator {
-            None => Ok(filled),
-            Some(indicator) => compose::beside(given.rows, vec![filled, indicator.mask(rows)?], false),
-        }
+        MissingIndicator::beside(self.indicator.as_ref(), filled, rows)
     }
 
     fn features(&self) -> Option<usize> {

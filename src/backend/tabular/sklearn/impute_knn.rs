@@ -1,6 +1,5 @@
 //! `KNNImputer`: the mean of the nearest rows that have the value.
 
-use super::compose;
 use super::impute::{Missing, MissingIndicator};
 use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -162,10 +161,7 @@ impl Estimator for KnnImputer {
         } else {
             filled = filled.select(&(0..self.means.len()).filter(valid).collect::<Vec<_>>());
         }
-        match &self.indicator {
-            None => Ok(Data::Dense(filled)),
-            Some(indicator) => compose::beside(given.rows, vec![Data::Dense(filled), indicator.mask(rows)?], false),
-        }
+        MissingIndicator::beside(self.indicator.as_ref(), Data::Dense(filled), rows)
     }
 
     fn features(&self) -> Option<usize> {

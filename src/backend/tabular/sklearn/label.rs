@@ -5,6 +5,7 @@ use crate::backend::tabular::data::{Cell, Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[("LabelEncoder", encoder), ("LabelBinarizer", binarizer)];
 
@@ -50,6 +51,10 @@ impl Estimator for Encoder {
         let values: Vec<f64> =
             places.into_iter().flat_map(|place| columns.clone().map(move |class| value(place, class))).collect();
         Ok(Data::Dense(Matrix::new(rows, columns.len(), values)))
+    }
+
+    fn gives(&self) -> Option<DType> {
+        Some(DType::Int64)
     }
 
     fn features(&self) -> Option<usize> {

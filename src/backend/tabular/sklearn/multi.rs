@@ -160,13 +160,10 @@ impl Estimator for OneVsRest {
     }
 
     fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
-        let positive = |binary: &Binary| {
-            let probabilities = probabilities(&*binary.estimator, rows, 2)?;
-            Ok(probabilities.iter_rows().map(|row| row[1]).collect())
-        };
-        let mut all = columns(rows.rows(), self.estimators.iter().map(positive))?;
+        let positive = |binary: &Binary| Ok(probabilities(&*binary.estimator, rows, 2)?.select(&[1]));
+        let mut all = Matrix::beside(&self.estimators.iter().map(positive).collect::<Result<Vec<_>>>()?);
         if all.columns == 1 {
-            all = two_columns(all.values.into_iter());
+            all = Matrix { single: all.single, ..two_columns(all.values.into_iter()) };
         }
         if !self.multilabel {
             for row in 0..all.rows {
@@ -177,6 +174,7 @@ impl Estimator for OneVsRest {
                 }
             }
         }
+        all.rounded();
         Ok(vec![all])
     }
 

@@ -121,18 +121,37 @@ pub fn features(node: Node<'_>) -> Result<Option<usize>> {
     node.read_some("n_features_in_", Node::usize)
 }
 
-/// Whether the option `dtype` says `float32`.
-///
-/// # Errors
-/// When it says nothing that is known.
-pub fn is_single(node: Node<'_>) -> Result<bool> {
-    let Some(dtype) = node.some("dtype") else { return Ok(false) };
-    match dtype.value() {
-        Value::Name(name) => Ok(&*name.name == "float32"),
-        Value::ElementType(element) => Ok(element.kind == b'f' && element.size == 4),
-        Value::Text(text) => Ok(matches!(&**text, "float32" | "f4" | "<f4" | "f" | "single")),
-        _ => Err(dtype.expected("a dtype")),
-    }
+/// The option `dtype`: a class of numpy or Python, numpy's `dtype`, or its name. None also for `float16` and others that
+/// we do not compute in: numbers are then answered as they are.
+pub fn dtype(node: Node<'_>) -> Option<DType> {
+    let name = match node.some("dtype")?.value() {
+        Value::Name(name) => &*name.name,
+        Value::Text(text) => text,
+        Value::ElementType(element) => {
+            return match (element.kind, element.size) {
+                (b'f', 4) => Some(DType::Fp32),
+                (b'f', 8) => Some(DType::Fp64),
+                (b'b', _) => Some(DType::Bool),
+                (kind @ (b'i' | b'u'), size) => Some(integer_type(kind, size)),
+                _ => None,
+            };
+        }
+        _ => return None,
+    };
+    Some(match name.trim_start_matches('<') {
+        "float64" | "float" | "double" | "f8" | "d" => DType::Fp64,
+        "float32" | "single" | "f4" | "f" => DType::Fp32,
+        "bool" | "bool_" | "?" => DType::Bool,
+        "int64" | "int" | "int_" | "i8" => DType::Int64,
+        "int32" | "i4" => DType::Int32,
+        "int16" | "i2" => DType::Int16,
+        "int8" | "i1" => DType::Int8,
+        "uint64" | "u8" => DType::Uint64,
+        "uint32" | "u4" => DType::Uint32,
+        "uint16" | "u2" => DType::Uint16,
+        "uint8" | "u1" => DType::Uint8,
+        _ => return None,
+    })
 }
 
 /// A matrix of `scipy.sparse`, by rows.

@@ -8,6 +8,7 @@ use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[("StackingClassifier", stacking), ("StackingRegressor", stacking)];
 
@@ -125,6 +126,12 @@ impl Estimator for Stacking {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         self.seen(rows)
+    }
+
+    fn gives(&self) -> Option<DType> {
+        // Members tell classes by number.
+        let numbers = !self.classes.is_empty() && self.members.iter().all(|(_, method)| *method == Method::Predict);
+        (numbers && !self.passthrough).then_some(DType::Int64)
     }
 
     fn features(&self) -> Option<usize> {

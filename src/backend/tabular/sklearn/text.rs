@@ -17,6 +17,7 @@ use crate::backend::tabular::data::{Cell, Cells, Data, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("CountVectorizer", count),
@@ -262,6 +263,7 @@ struct Vectorizer {
     /// Once is as good as many times.
     binary: bool,
     weights: Weights,
+    gives: Option<DType>,
 }
 
 fn vectorizer(node: Node<'_>, weights: impl FnOnce(usize) -> Result<Weights>) -> Result<Box<dyn Estimator>> {
@@ -283,6 +285,7 @@ fn vectorizer(node: Node<'_>, weights: impl FnOnce(usize) -> Result<Weights>) ->
         columns: Columns::Vocabulary(words),
         binary: node.read("binary", Node::bool)?,
         weights: weights(count)?,
+        gives: read::dtype(node),
     }))
 }
 
@@ -293,7 +296,7 @@ fn count(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 fn tfidf_vectorizer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     vectorizer(node, |columns| {
         let mut weights = node.read("_tfidf", |node| Weights::read(node, Some(columns)))?;
-        weights.single = read::is_single(node)?;
+        weights.single = read::dtype(node) == Some(DType::Fp32);
         Ok(weights)
     })
 }
@@ -309,9 +312,10 @@ fn hashing(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         binary: node.read("binary", Node::bool)?,
         weights: Weights {
             norm: node.read_some("norm", Norm::read)?,
-            single: read::is_single(node)?,
+            single: read::dtype(node) == Some(DType::Fp32),
             ..Weights::default()
         },
+        gives: read::dtype(node),
     }))
 }
 
@@ -335,6 +339,10 @@ impl Estimator for Vectorizer {
         }
         self.weights.apply(&mut out);
         Ok(Data::Sparse(out))
+    }
+
+    fn gives(&self) -> Option<DType> {
+        self.gives
     }
 
     fn features(&self) -> Option<usize> {
