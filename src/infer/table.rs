@@ -18,8 +18,8 @@ pub struct TableSpec {
     /// Empty when any number of columns will do.
     pub columns: Vec<ColumnSpec>,
     pub matching: Matching,
-    /// Whether explanations are of these columns, and not of what a pipeline makes of them.
-    pub explained: bool,
+    /// Names of what explanations are of, which may be what a pipeline makes of these columns; empty when not known.
+    pub explained: Vec<Arc<str>>,
     /// The form in which requests reach the model: one matrix, or a tensor for each column.
     form: Vec<TensorSpec>,
 }
@@ -87,7 +87,7 @@ pub const MATRIX: &str = "input-0";
 
 impl TableSpec {
     pub fn new(columns: Vec<ColumnSpec>, matching: Matching) -> TableSpec {
-        let mut table = TableSpec { columns, matching, explained: true, form: Vec::new() };
+        let mut table = TableSpec { columns, matching, explained: Vec::new(), form: Vec::new() };
         table.form = if table.is_matrix() {
             let width = (!table.columns.is_empty()).then_some(table.columns.len());
             vec![TensorSpec { name: MATRIX.into(), dtype: DType::Fp64, dims: vec![None, width] }]

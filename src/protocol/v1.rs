@@ -120,16 +120,10 @@ pub fn encode_explanations(response: &InferResponse, signature: &Signature) -> R
         out.push(b'}');
     }
     out.push(b']');
-    let names = signature
-        .table
-        .iter()
-        .filter(|table| table.explained)
-        .flat_map(|table| &table.columns)
-        .filter_map(|column| column.name.as_deref());
-    let names: Vec<&str> = names.collect();
+    let names = signature.table.as_ref().map_or(&[][..], |table| &table.explained);
     if names.len() + 1 == columns {
         out.extend_from_slice(br#","feature_names":"#);
-        json::one_or_list(&mut out, false, names.into_iter(), json::string);
+        json::one_or_list(&mut out, false, names.iter(), |out, name| json::string(out, name));
     }
     out.push(b'}');
     Ok(out)

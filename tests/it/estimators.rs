@@ -1,6 +1,7 @@
 //! Fitted estimators of the real libraries against what these libraries answered (tests/tabular/grid makes both).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use stoker::backend::tabular::data::{Cell, Cells, Column, Data, Labels, Matrix, Sparse, Table};
@@ -22,6 +23,16 @@ fn wide_cases_are_answered_as_by_the_library() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Cases of transformers whose columns have names that we do not tell.
+const UNNAMED: [&str; 6] = [
+    "decompose_chi2",
+    "ensembles_Stacking",
+    "ensembles_Voting",
+    "polynomial_",
+    "select_",
+    "wrappers_RandomTreesEmbedding",
+];
+
 /// One line for each case that is not answered as expected.
 fn failures(folder: &Path) -> Vec<String> {
     let mut cases: Vec<PathBuf> =
@@ -41,6 +52,21 @@ fn compare(folder: &Path) -> Result<(), String> {
     let model = sklearn::load(bytes.into()).map_err(|error| error.to_string())?;
     let rows = rows(&case["rows"], &*model);
     let tolerance = case["tolerance"].as_f64().unwrap();
+    let texts = |names: &Value| -> Vec<Arc<str>> {
+        names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().into()).collect()
+    };
+    if let Some(names) = case.get("names") {
+        let given = texts(&names["in"]);
+        let given = if case["answers"].get("shap_values").is_some() {
+            model.explained(&given)
+        } else {
+            model.names_out(&given)
+        };
+        let may_lack = UNNAMED.iter().any(|start| folder.file_name().unwrap().to_string_lossy().starts_with(start));
+        if given != Some(texts(&names["out"])) && !(may_lack && given.is_none()) {
+            return Err(format!("names are {given:?}, expected {}", names["out"]));
+        }
+    }
     for (method, answer) in case["answers"].as_object().unwrap() {
         if method == "inverse_transform" {
             let given = model.inverse_transform(rows.dense().unwrap().as_ref()).map_err(|error| error.to_string())?;

@@ -103,6 +103,22 @@ pub trait Estimator: Send + Sync {
         None
     }
 
+    /// What `get_feature_names_out` calls the columns that `transform` gives, those that come in having these names;
+    /// `None` where that is not known.
+    fn names_out(&self, _names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        None
+    }
+
+    /// Columns that `transform` gives and that have no names but the class's, with a number.
+    fn components(&self) -> Option<usize> {
+        None
+    }
+
+    /// Where a column is that `transform` passes on as it is.
+    fn passes(&self, _column: usize) -> Option<usize> {
+        None
+    }
+
     /// What each feature contributes to the raw prediction of each output.
     ///
     /// # Errors
@@ -135,9 +151,10 @@ pub trait Estimator: Send + Sync {
         1
     }
 
-    /// Whether contributions are of the columns that come in, not of what earlier steps made of them.
-    fn explains_input(&self) -> bool {
-        true
+    /// Names of what contributions are of, where they are known: of the columns that come in, or of what earlier steps
+    /// make of them.
+    fn explained(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(names.to_vec())
     }
 
     /// A value that this column took when the estimator was fitted, for encoders that take no others.
@@ -262,6 +279,19 @@ impl Estimator for Checked {
         self.inner.gives()
     }
 
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        if self.inner.features().is_some_and(|features| features != names.len()) {
+            return None;
+        }
+        let class = self.class.to_lowercase();
+        let numbered = |count| (0..count).map(|number| format!("{class}{number}").into()).collect();
+        self.inner.components().map(numbered).or_else(|| self.inner.names_out(names))
+    }
+
+    fn passes(&self, column: usize) -> Option<usize> {
+        self.inner.passes(column)
+    }
+
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         self.check(Method::Contributions, rows)?.contributions(rows)
     }
@@ -286,8 +316,8 @@ impl Estimator for Checked {
         self.inner.explained_outputs()
     }
 
-    fn explains_input(&self) -> bool {
-        self.inner.explains_input()
+    fn explained(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        self.inner.explained(names)
     }
 
     fn example(&self, column: usize) -> Option<Cell> {

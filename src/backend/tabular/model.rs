@@ -8,7 +8,7 @@ use super::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
 use super::estimator::{Estimator, Method, Takes};
 use crate::backend::Model;
 use crate::error::{Error, Result};
-use crate::infer::table::{self, TableSpec, column};
+use crate::infer::table::{self, ColumnSpec, TableSpec, column};
 use crate::infer::{Signature, TensorSpec};
 use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 
@@ -48,7 +48,7 @@ impl TabularModel {
         if !estimator.can(answer) {
             return Err(Error::load(format!("the model has no {}", answer.name())));
         }
-        table.explained = estimator.explains_input();
+        table.explained = explained(&*estimator, &table);
         let mut model =
             TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), outputs: Vec::new() };
         model.signature.table = Some(table);
@@ -181,6 +181,18 @@ impl TabularModel {
             }
         }
     }
+}
+
+/// Names of what explanations are of; without names of columns, those that earlier steps make.
+fn explained(estimator: &dyn Estimator, table: &TableSpec) -> Vec<Arc<str>> {
+    if !estimator.can(Method::Contributions) {
+        return Vec::new();
+    }
+    let name =
+        |(place, column): (usize, &ColumnSpec)| column.name.clone().unwrap_or_else(|| format!("x{place}").into());
+    let names: Vec<Arc<str>> = table.columns.iter().enumerate().map(name).collect();
+    let explained = estimator.explained(&names).unwrap_or_default();
+    if table.has_names() || explained != names { explained } else { Vec::new() }
 }
 
 impl Model for TabularModel {

@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.pipeline import Pipeline
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform"]
 # Of the transformers that targets go through; rows are then what comes out of `transform`.
@@ -113,6 +114,18 @@ def plain(value):
     return value
 
 
+def names(model):
+    """What columns are called before and after a transformation, where the model can say."""
+    try:
+        out = model.get_feature_names_out()
+    except (AttributeError, NotImplementedError, ValueError):
+        return None
+    given = getattr(model, "feature_names_in_", None)
+    if given is None:
+        given = [f"x{column}" for column in range(getattr(model, "n_features_in_", 1))]
+    return {"in": list(given), "out": list(out)}
+
+
 def write(case, folder):
     target = os.path.join(folder, case.name)
     os.makedirs(target, exist_ok=True)
@@ -136,5 +149,8 @@ def write(case, folder):
     with open(os.path.join(target, "case.json"), "w") as out:
         kind = type(case.model).__name__
         content = {"class": kind, "rows": rows, "tolerance": case.tolerance, "answers": answers}
+        steps = case.model[:-1] if "shap_values" in answers and isinstance(case.model, Pipeline) else case.model
+        if known := names(steps):
+            content["names"] = known
         json.dump(content, out, ensure_ascii=False)
         out.write("\n")

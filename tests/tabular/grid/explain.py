@@ -5,7 +5,10 @@ import lightgbm
 import numpy as np
 import shap
 import xgboost
-from sklearn import ensemble, tree
+from sklearn import decomposition, ensemble, impute, preprocessing, tree
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction import text
+from sklearn.pipeline import FeatureUnion, make_pipeline
 
 from . import Case
 
@@ -59,6 +62,43 @@ def cases(random):
     yield bagged("bagging_3", bag.fit(x, y), random)
     bag = ensemble.BaggingRegressor(tree.DecisionTreeRegressor(**depth), **size)
     yield bagged("bagging", bag.fit(x, y), random)
+
+
+    yield from pipelines(random)
+
+
+def pipelines(random):
+    """Trees after steps that make other columns, which have names."""
+    one_hot, bins = preprocessing.OneHotEncoder, preprocessing.KBinsDiscretizer
+    infrequent = {"min_frequency": 0.4, "handle_unknown": "infrequent_if_exist", "sparse_output": False}
+    scaled = make_pipeline(impute.SimpleImputer(add_indicator=True), preprocessing.StandardScaler())
+    steps = {
+        "frame": ColumnTransformer([
+            ("scaled", scaled, ["income", "age"]),
+            ("city", one_hot(drop="first", sparse_output=False), ["city"]),
+            ("plan", preprocessing.OrdinalEncoder(), ["plan"]),
+        ], remainder="passthrough"),
+        "plain": ColumnTransformer([
+            ("visits", one_hot(**infrequent), ["visits", "city"]),
+            ("bins", bins(2, encode="onehot-dense"), ["income"]),
+            ("none", "drop", ["plan"]),
+        ], verbose_feature_names_out=False, sparse_threshold=0),
+        "union": make_pipeline(
+            ColumnTransformer([("words", text.CountVectorizer(), "city"), ("plan", one_hot(), ["plan"])]),
+            FeatureUnion([("svd", decomposition.TruncatedSVD(2)), ("same", preprocessing.MaxAbsScaler())]),
+        ),
+    }
+    for name, transformer in steps.items():
+        frame = random.frame(rows=40)
+        y = frame["age"] + 9 * (frame["city"] == "Ulm")
+        frame.loc[::5, "age"] = np.nan
+        model = make_pipeline(transformer, tree.DecisionTreeRegressor(max_depth=3)).fit(frame, y)
+        rows = random.frame(rows=3)
+        seen = model[:-1].transform(rows)
+        # scikit-learn's trees compare in f32.
+        seen = np.asarray(seen.todense() if hasattr(seen, "todense") else seen).astype(np.float32).astype(float)
+        values = explained(model[-1], seen)
+        yield Case(f"names_{name}", model, rows, ["shap_values"], TOLERANCE, {"shap_values": values})
 
 
 def case(name, model, random):

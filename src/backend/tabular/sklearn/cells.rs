@@ -46,6 +46,8 @@ pub struct Categories {
     pub example: Option<Cell>,
     texts: HashMap<Arc<str>, usize>,
     numbers: HashMap<u64, usize>,
+    /// What Python's `str()` makes of each, in order.
+    pub names: Vec<Arc<str>>,
     none: Option<usize>,
     nan: Option<usize>,
 }
@@ -59,6 +61,7 @@ impl Categories {
         let cells = cells(node)?;
         let mut categories = Categories {
             count: cells.len(),
+            names: names(node, &cells),
             example: cells.iter().find(|cell| !cell.is_missing()).or(cells.first()).cloned(),
             texts: HashMap::new(),
             numbers: HashMap::new(),
@@ -117,6 +120,24 @@ impl Categories {
             },
         }
     }
+}
+
+/// What Python's `str()` makes of the values of an array.
+fn names(node: Node<'_>, cells: &[Cell]) -> Vec<Arc<str>> {
+    let integers = matches!(node.value(), Value::Array(array)
+        if matches!(&array.elements, Elements::Plain { element, .. } if matches!(element.kind, b'i' | b'u')));
+    let is_integer = |place: usize| {
+        let item = || match node.value() {
+            Value::Array(array) if let Elements::Objects(items) = &array.elements => Some(node.at(*items.get(place)?)),
+            _ => None,
+        };
+        integers || item().is_some_and(|item| matches!(item.value(), Value::Int(_)))
+    };
+    let name = |(place, cell): (usize, &Cell)| match cell {
+        Cell::Number(value) if is_integer(place) => (*value as i64).to_string().into(),
+        other => other.text(),
+    };
+    cells.iter().enumerate().map(name).collect()
 }
 
 /// Equal for equal numbers.

@@ -192,6 +192,10 @@ impl Estimator for Clusters {
         Ok(Data::Dense(self.centres.distances(&rows)))
     }
 
+    fn components(&self) -> Option<usize> {
+        Some(self.centres.points.rows)
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.centres.points.columns)
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, Target};
+use super::beside::beside;
+use crate::backend::tabular::data::{Cell, Data, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -95,22 +96,47 @@ impl Estimator for Pipeline {
         self.steps.last().map_or(1, |step| step.explained_outputs())
     }
 
-    fn explains_input(&self) -> bool {
-        matches!(self.steps.as_slice(), [only] if only.explains_input())
+    fn explained(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let (last, before) = self.steps.split_last()?;
+        last.explained(&through(before, names)?)
     }
 
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        through(&self.steps, names)
+    }
+
+    fn passes(&self, column: usize) -> Option<usize> {
+        self.steps.iter().try_fold(column, |place, step| step.passes(place))
+    }
+
+    /// What the first step takes, and those that see the column as it came.
     fn takes(&self, column: usize) -> Takes {
-        self.steps.first().map(|step| step.takes(column)).unwrap_or_default()
+        let steps = self.steps.iter().scan(Some(column), |place, step| {
+            let seen = (*place)?;
+            *place = step.passes(seen);
+            Some(step.takes(seen))
+        });
+        steps.max().unwrap_or_default()
     }
 
     fn example(&self, column: usize) -> Option<Cell> {
-        // Steps before an encoder mostly leave columns in their places.
-        self.steps.iter().find_map(|step| step.example(column))
+        // Steps before an encoder mostly leave columns in their places, those that change them too.
+        let mut place = column;
+        self.steps.iter().find_map(|step| {
+            let seen = place;
+            place = step.passes(seen).unwrap_or(seen);
+            step.example(seen)
+        })
     }
 
     fn uses(&self, column: usize) -> bool {
         self.steps.first().is_none_or(|step| step.uses(column))
     }
+}
+
+/// The names of columns after several steps.
+fn through(steps: &[Box<dyn Estimator>], names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+    steps.iter().try_fold(names.to_vec(), |names, step| step.names_out(&names))
 }
 
 /// A transformer with the columns it is given and what its result counts.
@@ -120,6 +146,8 @@ struct Part {
     estimator: Option<Box<dyn Estimator>>,
     columns: Vec<usize>,
     weight: f64,
+    /// Where its columns begin among those that come out, where that is known.
+    start: Option<usize>,
 }
 
 /// Different columns through different transformers, results side by side.
@@ -127,6 +155,7 @@ struct ColumnTransformer {
     parts: Vec<Part>,
     features: usize,
     sparse: bool,
+    naming: Naming,
 }
 
 fn column_transformer(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -153,9 +182,51 @@ fn column_transformer(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn E
         }
         // Fitted "passthrough" is a FunctionTransformer since 1.4.
         let estimator = if is_passthrough(estimator) { None } else { Some(builder.build(estimator).map_err(place)?) };
-        parts.push(Part { weight: weight(node, name)?, name: name.into(), estimator, columns });
+        parts.push(Part { weight: weight(node, name)?, name: name.into(), estimator, columns, start: None });
     }
-    Ok(Box::new(ColumnTransformer { parts, features, sparse: node.read("sparse_output_", Node::bool)? }))
+    place(&mut parts);
+    let sparse = node.read("sparse_output_", Node::bool)?;
+    Ok(Box::new(ColumnTransformer { parts, features, sparse, naming: Naming::read(node) }))
+}
+
+/// Finds out where the columns of each part begin.
+fn place(parts: &mut [Part]) {
+    let mut start = Some(0);
+    for part in parts {
+        part.start = start;
+        start = start.and_then(|start| Some(start + part.width()?));
+    }
+}
+
+/// What parts' columns are called when they are side by side.
+enum Naming {
+    Plain,
+    /// With the part's name before them.
+    Verbose,
+    /// By a function, or a pattern.
+    Unknown,
+}
+
+impl Naming {
+    fn read(node: Node<'_>) -> Naming {
+        match node.some("verbose_feature_names_out").map(Node::bool) {
+            Some(Ok(false)) => Naming::Plain,
+            None | Some(Ok(true)) => Naming::Verbose,
+            Some(Err(_)) => Naming::Unknown,
+        }
+    }
+
+    fn names<'p>(&self, parts: impl Iterator<Item = (&'p Part, Option<Vec<Arc<str>>>)>) -> Option<Vec<Arc<str>>> {
+        let mut out = Vec::new();
+        for (part, names) in parts {
+            match self {
+                Naming::Plain => out.extend(names?),
+                Naming::Verbose => out.extend(names?.iter().map(|name| Arc::from(format!("{}__{name}", part.name)))),
+                Naming::Unknown => return None,
+            }
+        }
+        Some(out)
+    }
 }
 
 fn weight(node: Node<'_>, name: &str) -> Result<f64> {
@@ -173,9 +244,15 @@ fn feature_union(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estima
             continue;
         }
         let estimator = if is_passthrough(estimator) { None } else { Some(builder.build(estimator)?) };
-        parts.push(Part { weight: weight(node, name)?, name: name.into(), estimator, columns: Vec::new() });
+        parts.push(Part {
+            weight: weight(node, name)?,
+            name: name.into(),
+            estimator,
+            columns: Vec::new(),
+            start: None,
+        });
     }
-    Ok(Box::new(FeatureUnion(parts)))
+    Ok(Box::new(FeatureUnion { parts, naming: Naming::read(node) }))
 }
 
 impl Estimator for ColumnTransformer {
@@ -190,6 +267,20 @@ impl Estimator for ColumnTransformer {
 
     fn gives(&self) -> Option<DType> {
         gives(&self.parts)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        self.naming.names(self.parts.iter().map(|part| {
+            let seen: Vec<Arc<str>> = part.columns.iter().map(|column| names[*column].clone()).collect();
+            (part, part.names_out(&seen))
+        }))
+    }
+
+    fn passes(&self, column: usize) -> Option<usize> {
+        self.parts.iter().find_map(|part| {
+            let place = part.columns.iter().position(|own| *own == column)?;
+            Some(part.start? + part.passes(place)?)
+        })
     }
 
     fn features(&self) -> Option<usize> {
@@ -217,6 +308,24 @@ impl Estimator for ColumnTransformer {
 }
 
 impl Part {
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        self.estimator.as_ref().map_or_else(|| Some(names.to_vec()), |estimator| estimator.names_out(names))
+    }
+
+    /// How many columns come out.
+    fn width(&self) -> Option<usize> {
+        let count = self.columns.len();
+        let passes_all = || (0..count).all(|place| self.passes(place).is_some()).then_some(count);
+        passes_all().or_else(|| Some(self.names_out(&vec![Arc::from(""); count])?.len()))
+    }
+
+    fn passes(&self, place: usize) -> Option<usize> {
+        if self.weight != 1.0 {
+            return None;
+        }
+        self.estimator.as_ref().map_or(Some(place), |estimator| estimator.passes(place))
+    }
+
     fn transform(&self, rows: &Data) -> Result<Data> {
         let Some(estimator) = &self.estimator else { return Ok(rows.clone()) };
         let mut result =
@@ -233,11 +342,14 @@ impl Part {
 }
 
 /// Parts that all see all columns.
-struct FeatureUnion(Vec<Part>);
+struct FeatureUnion {
+    parts: Vec<Part>,
+    naming: Naming,
+}
 
 impl FeatureUnion {
     fn estimators(&self) -> impl Iterator<Item = &dyn Estimator> {
-        self.0.iter().filter_map(|part| part.estimator.as_deref())
+        self.parts.iter().filter_map(|part| part.estimator.as_deref())
     }
 }
 
@@ -247,13 +359,17 @@ impl Estimator for FeatureUnion {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let results = self.0.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
+        let results = self.parts.iter().map(|part| part.transform(rows)).collect::<Result<Vec<_>>>()?;
         let sparse = results.iter().any(|result| matches!(result, Data::Sparse(_)));
         beside(rows.rows(), results, sparse)
     }
 
     fn gives(&self) -> Option<DType> {
-        gives(&self.0)
+        gives(&self.parts)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        self.naming.names(self.parts.iter().map(|part| (part, part.names_out(names))))
     }
 
     fn features(&self) -> Option<usize> {
@@ -280,77 +396,4 @@ fn gives(parts: &[Part]) -> Option<DType> {
         _ => None,
     };
     parts.iter().map(of).reduce(common)?
-}
-
-/// Results side by side, as one of what they are.
-///
-/// # Errors
-/// When text would have to become numbers, or there are too many of them.
-pub fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
-    if parts.len() == 1 && !sparse {
-        return Ok(parts.swap_remove(0));
-    }
-    if sparse {
-        return Ok(Data::Sparse(sparse_beside(rows, &parts)?));
-    }
-    // A part that stays text makes the whole a table.
-    if parts.iter().any(Data::has_text) {
-        let columns = parts.iter().map(columns).collect::<Result<Vec<_>>>()?.concat();
-        return Ok(Data::Table(Table { rows, columns }));
-    }
-    let matrices = parts.iter().map(|part| Ok(part.dense()?.into_owned())).collect::<Result<Vec<Matrix>>>()?;
-    if matrices.is_empty() {
-        return Ok(Data::Dense(Matrix::zeros(rows, 0)));
-    }
-    Ok(Data::Dense(Matrix::beside(&matrices)))
-}
-
-pub fn columns(data: &Data) -> Result<Vec<Column>> {
-    match data {
-        Data::Table(table) => Ok(table.columns.clone()),
-        data => Ok(numbered(data.dense()?.as_ref())),
-    }
-}
-
-/// A matrix as columns without names.
-fn numbered(matrix: &Matrix) -> Vec<Column> {
-    let column = |column: usize| {
-        let values = matrix.iter_rows().map(|row| row[column]).collect();
-        Column { name: None, cells: Cells::Numbers(values) }
-    };
-    (0..matrix.columns).map(column).collect()
-}
-
-fn sparse_beside(rows: usize, parts: &[Data]) -> Result<Sparse> {
-    enum Part<'a> {
-        Sparse(&'a Sparse),
-        Dense(std::borrow::Cow<'a, Matrix>),
-    }
-    fn read(data: &Data) -> Result<Part<'_>> {
-        match data {
-            Data::Sparse(sparse) => Ok(Part::Sparse(sparse)),
-            other => Ok(Part::Dense(other.dense()?)),
-        }
-    }
-    let widths: Vec<usize> = parts.iter().map(Data::columns).collect();
-    let parts = parts.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let mut joined = Sparse { rows, columns: widths.iter().sum(), starts: vec![0], ..Sparse::default() };
-    for row in 0..rows {
-        let mut offset = 0;
-        for (part, width) in parts.iter().zip(&widths) {
-            let mut push = |(column, value): (usize, f64)| {
-                joined.indices.push((offset + column) as u32);
-                joined.values.push(value);
-            };
-            match part {
-                Part::Sparse(sparse) => sparse.row(row).for_each(&mut push),
-                Part::Dense(matrix) => {
-                    matrix.row(row).iter().copied().enumerate().filter(|(_, value)| *value != 0.0).for_each(&mut push);
-                }
-            }
-            offset += width;
-        }
-        joined.starts.push(joined.indices.len());
-    }
-    Ok(joined)
 }

@@ -241,6 +241,10 @@ impl Estimator for SparseProjection {
         Ok(if keeps_sparse { Data::Sparse(Sparse::from(&out)) } else { Data::Dense(out) })
     }
 
+    fn components(&self) -> Option<usize> {
+        Some(self.components.rows)
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.components.columns)
     }
@@ -291,6 +295,10 @@ impl Estimator for Projection {
             out.iter_mut().zip(mean).for_each(|(out, mean)| *out += mean);
         }
         Ok(out)
+    }
+
+    fn components(&self) -> Option<usize> {
+        Some(self.components.rows)
     }
 
     fn features(&self) -> Option<usize> {

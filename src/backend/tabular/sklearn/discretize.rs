@@ -1,5 +1,7 @@
 //! `KBinsDiscretizer`: which of some bins a number is in.
 
+use std::sync::Arc;
+
 use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -89,6 +91,17 @@ impl Estimator for Bins {
 
     fn gives(&self) -> Option<DType> {
         self.gives
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        if self.encoding == Encoding::Ordinal {
+            return Some(names.to_vec());
+        }
+        let bins = |(name, edges): (&Arc<str>, &Vec<f64>)| {
+            let name = name.clone();
+            (0..=edges.len()).map(move |bin| format!("{name}_{bin}.0").into())
+        };
+        Some(names.iter().zip(&self.edges).flat_map(bins).collect())
     }
 
     fn features(&self) -> Option<usize> {

@@ -87,6 +87,10 @@ impl Estimator for LinearDiscriminant {
         Ok(Data::Dense(projection.apply(rows)?))
     }
 
+    fn components(&self) -> Option<usize> {
+        self.projection.as_ref().map(Linear::outputs)
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.linear.features())
     }

@@ -1,7 +1,9 @@
 //! Encoders of categories. Whatever a category becomes is worked out when the model is read: a request's value is
 //! looked up once.
 
-use super::cells::{Categories, cells, repr};
+use std::sync::Arc;
+
+use super::cells::{Categories, repr};
 use super::read;
 use crate::backend::tabular::data::{Cell, Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
@@ -103,6 +105,10 @@ struct OneHot {
     /// The column out that is 1, none when the category was dropped.
     codings: Vec<Coding<Option<u32>>>,
     columns: usize,
+    /// Of each column, the column out that stands for infrequent categories.
+    infrequent: Vec<Option<u32>>,
+    /// Columns out are named after their categories.
+    named: bool,
     sparse: bool,
     gives: Option<DType>,
 }
@@ -119,7 +125,7 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     if dropped.len() != features {
         return Err(Error::load(format!("drop_idx_ is of {} columns, not {features}", dropped.len())));
     }
-    let mut columns = 0_usize;
+    let (mut columns, mut infrequent) = (0_usize, Vec::new());
     let codings = grouped.codings(|grouped, column| {
         let count = grouped.categories[column].count;
         let kept = (0..count).map(|category| grouped.group(column, category)).max().map_or(0, |most| most + 1);
@@ -133,10 +139,11 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
             };
             Some((columns + group - shift) as u32)
         };
+        infrequent.push(grouped.infrequent[column].and_then(code));
         let unknown = match unknown {
             "error" => None,
             "ignore" => Some(None),
-            "infrequent_if_exist" | "warn" => Some(grouped.infrequent[column].and_then(code)),
+            "infrequent_if_exist" | "warn" => Some(infrequent[column]),
             other => return Err(unsupported("handle_unknown", other)),
         };
         let codes = (0..count).map(code).collect();
@@ -148,7 +155,8 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         Some(_) => node.read("sparse_output", Node::bool)?,
         None => node.read("sparse", Node::bool)?,
     };
-    Ok(Box::new(OneHot { codings, columns, sparse, gives: read::dtype(node) }))
+    let named = node.some("feature_name_combiner").is_none_or(|given| given.text().is_ok_and(|it| it == "concat"));
+    Ok(Box::new(OneHot { codings, columns, infrequent, named, sparse, gives: read::dtype(node) }))
 }
 
 /// Places, of which some may be None.
@@ -188,6 +196,18 @@ impl Estimator for OneHot {
         self.gives
     }
 
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let mut out = vec![Arc::from(""); self.columns];
+        for ((coding, infrequent), name) in self.codings.iter().zip(&self.infrequent).zip(names) {
+            for (category, code) in coding.categories.names.iter().zip(&coding.codes) {
+                let Some(code) = code else { continue };
+                let category = if Some(*code) == *infrequent { "infrequent_sklearn" } else { category };
+                out[*code as usize] = format!("{name}_{category}").into();
+            }
+        }
+        self.named.then_some(out)
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.codings.len())
     }
@@ -206,6 +226,8 @@ struct Numbered {
     codings: Vec<Coding<Vec<f64>>>,
     /// Numbers of a category.
     width: usize,
+    /// What each of them is called when there are several.
+    classes: Vec<Arc<str>>,
     gives: Option<DType>,
 }
 
@@ -234,16 +256,17 @@ fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         };
         Ok(((0..grouped.categories[column].count).map(code).collect(), unknown.clone()))
     })?;
-    Ok(Box::new(Numbered { codings, width: 1, gives: read::dtype(node) }))
+    Ok(Box::new(Numbered { codings, width: 1, classes: Vec::new(), gives: read::dtype(node) }))
 }
 
 /// A category's mean target, drawn towards the mean of all; one for each class when there are more than two.
 fn target(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let grouped = Grouped::read(node)?;
-    let width = match node.read("target_type_", Node::text)? {
-        "multiclass" => node.read("classes_", cells)?.len(),
-        _ => 1,
+    let classes = match node.read("target_type_", Node::text)? {
+        "multiclass" => node.read("classes_", Categories::read)?.names,
+        _ => Vec::new(),
     };
+    let width = if classes.is_empty() { 1 } else { classes.len() };
     let means = node.read("target_mean_", |node| node.numbers()?.vector(Some(width)))?;
     let encodings: Vec<Vec<f64>> = node.read("encodings_", |node| {
         node.items()?.map(|encoding| encoding.numbers()?.vector(None)).collect::<Result<_>>()
@@ -263,7 +286,7 @@ fn target(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         let code = |category: usize| encodings.iter().map(|encoding| encoding[category]).collect();
         Ok(((0..count).map(code).collect(), Some(means.clone())))
     })?;
-    Ok(Box::new(Numbered { codings, width, gives: None }))
+    Ok(Box::new(Numbered { codings, width, classes, gives: None }))
 }
 
 impl Estimator for Numbered {
@@ -285,6 +308,17 @@ impl Estimator for Numbered {
 
     fn gives(&self) -> Option<DType> {
         self.gives
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        if self.classes.is_empty() {
+            return Some(names.to_vec());
+        }
+        let classes = |name: &Arc<str>| {
+            let name = name.clone();
+            self.classes.iter().map(move |class| format!("{name}_{class}").into())
+        };
+        Some(names.iter().flat_map(classes).collect())
     }
 
     fn features(&self) -> Option<usize> {

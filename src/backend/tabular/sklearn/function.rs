@@ -1,5 +1,7 @@
 //! `FunctionTransformer`: a function of numpy, by name, applied to each number.
 
+use std::sync::Arc;
+
 use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
@@ -23,6 +25,8 @@ struct FunctionTransformer {
     /// Fails, in scikit-learn's words, when a number is NaN or infinite.
     validate: bool,
     gives: Option<DType>,
+    /// Columns keep their names.
+    one_to_one: bool,
 }
 
 fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -36,6 +40,7 @@ fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estim
         function: function(node, "func")?,
         inverse: function(node, "inverse_func")?,
         validate: node.read("validate", Node::bool)?,
+        one_to_one: node.some("feature_names_out").is_some_and(|given| given.text().is_ok_and(|it| it == "one-to-one")),
         gives: node.some("func").filter(|given| tells(*given)).map(|_| DType::Bool),
     }))
 }
@@ -137,6 +142,14 @@ impl Estimator for FunctionTransformer {
 
     fn gives(&self) -> Option<DType> {
         self.gives
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        self.one_to_one.then(|| names.to_vec())
+    }
+
+    fn passes(&self, column: usize) -> Option<usize> {
+        self.function.is_none().then_some(column)
     }
 
     fn features(&self) -> Option<usize> {

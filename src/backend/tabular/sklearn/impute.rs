@@ -1,7 +1,9 @@
 //! Transformers that know missing values: `SimpleImputer` and `MissingIndicator`.
 
+use std::sync::Arc;
+
 use super::cells::{cell, cells};
-use super::{compose, read};
+use super::{beside, read};
 use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
@@ -118,7 +120,17 @@ impl MissingIndicator {
             (_, mask) => mask,
         };
         let sparse = matches!(filled, Data::Sparse(_));
-        compose::beside(rows.rows(), vec![filled, mask], sparse)
+        beside::beside(rows.rows(), vec![filled, mask], sparse)
+    }
+
+    /// Of the columns that an imputer keeps, and of those that it adds.
+    pub fn names_beside(
+        indicator: Option<&MissingIndicator>,
+        kept: impl Iterator<Item = usize>,
+        names: &[Arc<str>],
+    ) -> Vec<Arc<str>> {
+        let added = indicator.and_then(|indicator| indicator.names_out(names)).unwrap_or_default();
+        kept.map(|column| names[column].clone()).chain(added).collect()
     }
 
     /// Truth values beside text.
@@ -179,6 +191,10 @@ impl Estimator for MissingIndicator {
         Some(DType::Bool)
     }
 
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(self.columns.iter().map(|column| format!("missingindicator_{}", names[*column]).into()).collect())
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.features)
     }
@@ -237,7 +253,7 @@ impl SimpleImputer {
     }
 
     fn table(&self, rows: &Data) -> Result<Data> {
-        let columns = compose::columns(rows)?;
+        let columns = beside::columns(rows)?;
         let column = |(column, fill): &(usize, Cell)| {
             let Column { name, cells } = &columns[*column];
             let cells = match (cells, fill) {
@@ -286,6 +302,11 @@ impl Estimator for SimpleImputer {
             }
         };
         MissingIndicator::beside(self.indicator.as_ref(), filled, rows)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let kept = self.fills.iter().map(|(column, _)| *column);
+        Some(MissingIndicator::names_beside(self.indicator.as_ref(), kept, names))
     }
 
     fn features(&self) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! `IterativeImputer`: each column from the others, round after round.
 
+use std::sync::Arc;
+
 use super::impute::{Missing, MissingIndicator};
 use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -119,6 +121,10 @@ impl Estimator for IterativeImputer {
         self.missing.check(&given)?;
         let filled = Data::Dense(self.impute(&given)?);
         MissingIndicator::beside(self.indicator.as_ref(), filled, rows)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(MissingIndicator::names_beside(self.indicator.as_ref(), self.kept.iter().copied(), names))
     }
 
     fn features(&self) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! `KNNImputer`: the mean of the nearest rows that have the value.
 
+use std::sync::Arc;
+
 use super::impute::{Missing, MissingIndicator};
 use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -68,6 +70,10 @@ fn square(row: &[f64]) -> f64 {
 }
 
 impl KnnImputer {
+    fn keeps(&self, column: usize) -> bool {
+        self.keep_empty || self.means[column].is_some()
+    }
+
     /// Distances of a row to all that it was fitted with; NaN where they have no column in common. The sums are
     /// scikit-learn's: `x.x + y.y - 2 x.y`, less what only one of both has.
     fn distances(&self, row: &[f64], lacks: &[bool]) -> Vec<f64> {
@@ -153,15 +159,19 @@ impl Estimator for KnnImputer {
             }
         }
         filled.rounded();
-        let valid = |column: &usize| self.means[*column].is_some();
         if self.keep_empty {
             for row in filled.values.chunks_exact_mut(self.means.len()) {
                 row.iter_mut().zip(&self.means).filter(|(_, m)| m.is_none()).for_each(|(value, _)| *value = 0.0);
             }
         } else {
-            filled = filled.select(&(0..self.means.len()).filter(valid).collect::<Vec<_>>());
+            filled = filled.select(&(0..self.means.len()).filter(|column| self.keeps(*column)).collect::<Vec<_>>());
         }
         MissingIndicator::beside(self.indicator.as_ref(), Data::Dense(filled), rows)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let kept = (0..self.means.len()).filter(|column| self.keeps(*column));
+        Some(MissingIndicator::names_beside(self.indicator.as_ref(), kept, names))
     }
 
     fn features(&self) -> Option<usize> {

@@ -84,6 +84,10 @@ impl Estimator for KernelMap {
         Ok(Data::Dense(project(&Data::Dense(similarities), &self.components)?))
     }
 
+    fn components(&self) -> Option<usize> {
+        Some(self.components.rows)
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.fitted.columns)
     }
@@ -138,6 +142,10 @@ impl Estimator for Waves {
             row.iter_mut().zip(&self.offset).for_each(|(value, offset)| *value = self.factor * (*value + offset).cos());
         }
         Ok(Data::Dense(out))
+    }
+
+    fn components(&self) -> Option<usize> {
+        Some(self.offset.len())
     }
 
     fn features(&self) -> Option<usize> {

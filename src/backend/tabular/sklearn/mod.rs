@@ -10,6 +10,7 @@ use crate::formats::{pickle, skops};
 pub mod adaboost;
 pub mod affine;
 pub mod bayes;
+mod beside;
 pub mod boosting;
 pub mod calibrate;
 pub mod cells;

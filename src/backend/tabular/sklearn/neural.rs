@@ -154,6 +154,10 @@ impl Estimator for Boltzmann {
         Ok(Data::Dense(hidden))
     }
 
+    fn components(&self) -> Option<usize> {
+        Some(self.0.outputs())
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.0.features())
     }

@@ -1,6 +1,6 @@
 //! Several outputs from estimators of one: side by side, or in a chain in which each sees what was said before it.
 
-use super::compose::beside;
+use super::beside::beside;
 use super::members::check_shape;
 use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};

@@ -1,5 +1,7 @@
 //! Transformers that bend each column: towards a normal distribution, or a given one by its quantiles.
 
+use std::sync::Arc;
+
 use super::read;
 use super::special::{normal_cdf, normal_quantile};
 use crate::backend::tabular::data::{Data, Matrix};
@@ -103,6 +105,10 @@ impl Estimator for PowerTransformer {
         };
         self.each(&mut out, |value, lambda| self.family.undo(value, lambda));
         Ok(out)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(names.to_vec())
     }
 
     fn features(&self) -> Option<usize> {
@@ -236,6 +242,10 @@ impl Estimator for QuantileTransformer {
         let mut out = rows.clone();
         self.each(&mut out, |value, quantiles| self.undo(value, quantiles));
         Ok(out)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(names.to_vec())
     }
 
     fn features(&self) -> Option<usize> {

@@ -3,6 +3,8 @@
 //! scikit-learn works in place, so with `float32` rows every step rounds: see [`Matrix::rounded`]. NaN passes through
 //! the scalers of columns.
 
+use std::sync::Arc;
+
 use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -174,6 +176,10 @@ impl Estimator for Scaler {
         Ok(out)
     }
 
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(names.to_vec())
+    }
+
     fn features(&self) -> Option<usize> {
         Some(self.features)
     }
@@ -256,6 +262,10 @@ impl Estimator for Normalizer {
         Ok(Data::Dense(out))
     }
 
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(names.to_vec())
+    }
+
     fn features(&self) -> Option<usize> {
         self.features
     }
@@ -288,6 +298,10 @@ impl Estimator for Binarizer {
         out.check_finite()?;
         out.values.iter_mut().for_each(|value| *value = above(*value));
         Ok(Data::Dense(out))
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(names.to_vec())
     }
 
     fn features(&self) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! Stacking: a final estimator that sees what others say of the rows.
 
-use super::compose::beside;
+use super::beside::beside;
 use super::members::{check_classes, numbered};
 use super::read;
 use super::trees::interleave;

@@ -280,12 +280,13 @@ fn vectorizer(node: Node<'_>, weights: impl FnOnce(usize) -> Result<Weights>) ->
     if words.len() != count {
         return Err(Error::load("vocabulary_ has words twice"));
     }
+    let gives = read::dtype(node);
     Ok(Box::new(Vectorizer {
         analyzer: Analyzer::read(node)?,
         columns: Columns::Vocabulary(words),
         binary: node.read("binary", Node::bool)?,
-        weights: weights(count)?,
-        gives: read::dtype(node),
+        weights: Weights { single: gives == Some(DType::Fp32), ..weights(count)? },
+        gives,
     }))
 }
 
@@ -294,11 +295,7 @@ fn count(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 }
 
 fn tfidf_vectorizer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    vectorizer(node, |columns| {
-        let mut weights = node.read("_tfidf", |node| Weights::read(node, Some(columns)))?;
-        weights.single = read::dtype(node) == Some(DType::Fp32);
-        Ok(weights)
-    })
+    vectorizer(node, |columns| node.read("_tfidf", |node| Weights::read(node, Some(columns))))
 }
 
 fn hashing(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -343,6 +340,13 @@ impl Estimator for Vectorizer {
 
     fn gives(&self) -> Option<DType> {
         self.gives
+    }
+
+    fn names_out(&self, _: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let Columns::Vocabulary(words) = &self.columns else { return None };
+        let mut names = vec![Arc::from(""); words.len()];
+        words.iter().for_each(|(word, column)| names[*column as usize] = (&**word).into());
+        Some(names)
     }
 
     fn features(&self) -> Option<usize> {
@@ -432,6 +436,10 @@ impl Estimator for TfidfTransformer {
         };
         self.weights.apply(&mut out);
         Ok(Data::Sparse(out))
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(names.to_vec())
     }
 
     fn features(&self) -> Option<usize> {

@@ -151,10 +151,6 @@ impl Estimator for Threshold {
         self.inner.names()
     }
 
-    fn explains_input(&self) -> bool {
-        self.inner.explains_input()
-    }
-
     fn takes(&self, column: usize) -> Takes {
         self.inner.takes(column)
     }
@@ -208,10 +204,6 @@ impl Estimator for TransformedTarget {
 
     fn names(&self) -> Names<'_> {
         self.regressor.names()
-    }
-
-    fn explains_input(&self) -> bool {
-        self.regressor.explains_input()
     }
 
     fn takes(&self, column: usize) -> Takes {
