@@ -52,20 +52,17 @@ fn compare(folder: &Path) -> Result<(), String> {
     let model = sklearn::load(bytes.into()).map_err(|error| error.to_string())?;
     let rows = rows(&case["rows"], &*model);
     let tolerance = case["tolerance"].as_f64().unwrap();
-    let texts = |names: &Value| -> Vec<Arc<str>> {
-        names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().into()).collect()
-    };
-    if let Some(names) = case.get("names") {
-        let given = texts(&names["in"]);
-        let given = if case["answers"].get("shap_values").is_some() {
-            model.explained(&given)
-        } else {
-            model.names_out(&given)
-        };
-        let may_lack = UNNAMED.iter().any(|start| folder.file_name().unwrap().to_string_lossy().starts_with(start));
-        if given != Some(texts(&names["out"])) && !(may_lack && given.is_none()) {
-            return Err(format!("names are {given:?}, expected {}", names["out"]));
-        }
+    let name = folder.file_name().unwrap().to_string_lossy();
+    if let Some((given, expected)) = names(&*model, &case)
+        && given.as_ref() != Some(&expected)
+        && !(given.is_none() && UNNAMED.iter().any(|start| name.starts_with(start)))
+    {
+        return Err(format!("names are {given:?}, expected {expected:?}"));
+    }
+    if let Some(column) = refused_text(&*model, &rows)
+        && name != "function_text"
+    {
+        return Err(format!("column {column} takes no text"));
     }
     for (method, answer) in case["answers"].as_object().unwrap() {
         if method == "inverse_transform" {
@@ -85,6 +82,26 @@ fn compare(folder: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What columns are called after a transformation, or what is explained, and what the library calls them.
+fn names(model: &dyn Estimator, case: &Value) -> Option<(Option<Vec<Arc<str>>>, Vec<Arc<str>>)> {
+    let texts = |names: &Value| -> Vec<Arc<str>> {
+        names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().into()).collect()
+    };
+    let names = case.get("names")?;
+    let given = texts(&names["in"]);
+    let is_explained = case["answers"].get("shap_values").is_some();
+    let given = if is_explained { model.explained(&given) } else { model.names_out(&given) };
+    Some((given, texts(&names["out"])))
+}
+
+/// A column with text that a request could not bring.
+fn refused_text(model: &dyn Estimator, rows: &Data) -> Option<usize> {
+    let Data::Table(table) = rows else { return None };
+    let has_text = |cells: &Cells| (0..cells.len()).any(|row| matches!(cells.get(row), Cell::Text(_)));
+    let columns = table.columns.iter().enumerate().filter(|(_, column)| has_text(&column.cells));
+    columns.map(|(place, _)| place).find(|place| model.uses(*place) && model.takes(*place) == Takes::Numbers)
 }
 
 /// The type that is answered with.

@@ -372,6 +372,11 @@ impl Estimator for FeatureUnion {
         self.naming.names(self.parts.iter().map(|part| (part, part.names_out(names))))
     }
 
+    /// By the first part: where the columns of others begin is not known.
+    fn passes(&self, column: usize) -> Option<usize> {
+        self.parts.first()?.passes(column)
+    }
+
     fn features(&self) -> Option<usize> {
         self.estimators().find_map(Estimator::features)
     }
