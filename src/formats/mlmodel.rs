@@ -37,8 +37,11 @@ pub struct Column {
 /// Larger than any `MLmodel`; signatures of thousands of columns take some hundred kilobytes.
 pub const MAX_BYTES: u64 = 4 << 20;
 
-/// Flavors that are served, the most telling first, and the key that holds the file's name.
-pub const FLAVORS: &[(&str, Format, &str)] = &[
+/// A flavor, its format, and the key that holds the file's name.
+type Flavor = (&'static str, Format, &'static str);
+
+/// Flavors that are served, the most telling first.
+pub const FLAVORS: &[Flavor] = &[
     ("sklearn", Format::Sklearn, "pickled_model"),
     ("xgboost", Format::Xgboost, "data"),
     ("lightgbm", Format::Lightgbm, "data"),
@@ -53,8 +56,8 @@ pub fn read(text: &str) -> Result<MlModel> {
     let document = yaml(text)?;
     let flavors = document.get("flavors").and_then(Value::as_object);
     let flavors = flavors.ok_or_else(|| Error::load("it has no flavors: is this an MLmodel?"))?;
-    let found = FLAVORS.iter().find_map(|(name, format, key)| Some((name, format, key, flavors.get(*name)?)));
-    let Some((name, format, key, flavor)) = found else {
+    let own = |(name, format, key): &Flavor| Some(((*name, *format, *key), flavors.get(*name)?));
+    let Some(((name, format, key), flavor)) = FLAVORS.iter().find_map(own).or_else(|| loaded(flavors)) else {
         let known: Vec<&str> = FLAVORS.iter().map(|(name, ..)| *name).collect();
         let names: Vec<String> = flavors.keys().take(16).map(|name| Excerpt(name).to_string()).collect();
         return Err(Error::load(format!(
@@ -63,13 +66,13 @@ pub fn read(text: &str) -> Result<MlModel> {
             known.join(", ")
         )));
     };
-    let file = flavor.get(*key).and_then(Value::as_str);
+    let file = flavor.get(key).and_then(Value::as_str);
     let file = file.ok_or_else(|| Error::load(format!("flavor {name} has no {key}, which names the model's file")))?;
     if file.starts_with('/') || file.split('/').any(|part| part == "..") {
         return Err(Error::load(format!("{key} is {}, which lies outside of the model's directory", Excerpt(file))));
     }
     // lightgbm's and xgboost's scikit-learn classes may be saved as scikit-learn's models are.
-    let format = super::detect::format(file, &|_| Ok(Vec::new()))?.unwrap_or(*format);
+    let format = super::detect::format(file, &|_| Ok(Vec::new()))?.unwrap_or(format);
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     Ok(MlModel {
         format,
@@ -79,6 +82,15 @@ pub fn read(text: &str) -> Result<MlModel> {
         inputs: columns(&document),
         output: output(&document),
     })
+}
+
+/// `python_function` alone, when one of the flavors loads it.
+fn loaded(flavors: &Map<String, Value>) -> Option<(Flavor, &Value)> {
+    let function = flavors.get("python_function")?;
+    let module = function.get("loader_module")?.as_str()?.strip_prefix("mlflow.")?;
+    let (_, format, _) = FLAVORS.iter().find(|(name, ..)| *name == module)?;
+    let key = if function.get("model_path").is_some() { "model_path" } else { "data" };
+    Some((("python_function", *format, key), function))
 }
 
 /// The columns of `signature.inputs`, a JSON text; none when it is of tensors or of columns without names.
@@ -285,6 +297,25 @@ signature:
         let text = "flavors:\n  lightgbm:\n    data: model.skops\n    model_class: lightgbm.sklearn.LGBMClassifier\n";
         assert_eq!(read(text).unwrap().format, Format::Sklearn);
         assert_eq!(read(&text.replace("skops", "lgb")).unwrap().format, Format::Lightgbm);
+    }
+
+    /// Its own flavor is gone, as from models that were registered as `python_function` only.
+    #[test]
+    fn a_function_that_a_flavor_loads_is_of_that_flavor() {
+        let own = SKLEARN.find("  sklearn:").unwrap()..SKLEARN.find("signature:").unwrap();
+        let mut text = SKLEARN.to_owned();
+        text.replace_range(own, "");
+        assert_eq!(read(&text).unwrap(), read(SKLEARN).unwrap());
+        let loads = |module: &str, file: &str| {
+            read(&format!("flavors:\n  python_function:\n    data: {file}\n    loader_module: {module}\n"))
+        };
+        assert_eq!(loads("mlflow.xgboost", "model.ubj").unwrap().format, Format::Xgboost);
+        assert_eq!(loads("mlflow.lightgbm", "model.lgb").unwrap().format, Format::Lightgbm);
+        assert_eq!(loads("mlflow.lightgbm", "model.skops").unwrap().format, Format::Sklearn);
+        let error = loads("mlflow.pyfunc.model", "model.pkl").unwrap_err();
+        assert!(error.message().starts_with("its flavors are python_function, expected one of"), "{error}");
+        let error = loads("mlflow.xgboost", "../model.ubj").unwrap_err();
+        assert!(error.message().contains("outside of the model's directory"), "{error}");
     }
 
     #[test]
