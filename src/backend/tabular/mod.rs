@@ -48,13 +48,27 @@ impl TabularBackend {
     }
 
     /// What the model answers with unless asked otherwise: as the operator says, or else as it was logged.
-    fn answer(&self, files: &ModelFiles) -> Result<Method> {
+    ///
+    /// KServe's sklearnserver answers with labels when there are no probabilities. Clients would take the one for the
+    /// other, so that is said here, before any of them asks.
+    fn answer(&self, files: &ModelFiles, estimator: &dyn Estimator) -> Result<Method> {
         let logged = files.mlflow.as_ref().and_then(|mlflow| mlflow.method.as_deref());
-        match logged {
-            _ if self.predict_proba => Ok(Method::PredictProba),
-            None => Ok(Method::Predict),
-            Some(name) => Method::parse(name).ok_or_else(|| estimator::unsupported("predict_fn", name)),
+        let (answer, asked) = match logged {
+            _ if self.predict_proba => (
+                Method::PredictProba,
+                "--predict_proba (or PREDICT_PROBA=true) asks for: leave that out to be answered with predict",
+            ),
+            None => return Ok(Method::Predict),
+            Some(name) => (
+                Method::parse(name).ok_or_else(|| estimator::unsupported("predict_fn", name))?,
+                "predict_fn in MLmodel asks for: log the model with a method that it has",
+            ),
+        };
+        // A transformer alone is asked to predict, too.
+        if answer == Method::Predict || estimator.can(answer) {
+            return Ok(answer);
         }
+        Err(Error::load(format!("the model has no {}, which {asked}", answer.name())))
     }
 }
 
@@ -73,7 +87,7 @@ impl Backend for TabularBackend {
             None => table,
         };
         let output = files.mlflow.as_ref().and_then(|mlflow| mlflow.output.clone());
-        let answer = self.answer(files).map_err(place)?;
+        let answer = self.answer(files, &*estimator).map_err(place)?;
         Ok(Box::new(TabularModel::new(estimator, table, answer, output).map_err(place)?))
     }
 }
@@ -99,5 +113,35 @@ fn read(format: Format, class: Option<&str>, bytes: Bytes) -> Result<(Box<dyn Es
             let table = schema::of_estimator(root, &*estimator)?;
             Ok((estimator, table))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::mlmodel;
+
+    #[test]
+    fn whoever_asks_for_what_the_model_lacks_is_told_what_to_do() {
+        let model =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tabular/cases/linear_LinearRegression_one_target/model.joblib");
+        let mut files = formats::open(model.as_ref()).unwrap();
+        let load = |files: &ModelFiles, predict_proba| {
+            let backend = TabularBackend { platform: "stoker_sklearn", predict_proba };
+            backend.load(files, &DeviceId::Cpu).map(drop).map_err(|error| error.to_string())
+        };
+        load(&files, false).unwrap();
+        let message = load(&files, true).unwrap_err();
+        assert!(
+            message.contains(
+                "the model has no predict_proba, which --predict_proba (or PREDICT_PROBA=true) asks for: leave that out"
+            ),
+            "{message}"
+        );
+        let logged =
+            "flavors:\n  sklearn: {pickled_model: model.joblib}\n  python_function: {predict_fn: decision_function}\n";
+        files.mlflow = Some(mlmodel::read(logged).unwrap());
+        let message = load(&files, false).unwrap_err();
+        assert!(message.contains("has no decision_function, which predict_fn in MLmodel asks for"), "{message}");
     }
 }
