@@ -149,8 +149,11 @@ def write(case, folder):
     with open(os.path.join(target, "case.json"), "w") as out:
         kind = type(case.model).__name__
         content = {"class": kind, "rows": rows, "tolerance": case.tolerance, "answers": answers}
-        steps = case.model[:-1] if "shap_values" in answers and isinstance(case.model, Pipeline) else case.model
-        if known := names(steps):
+        is_explained = "shap_values" in answers and isinstance(case.model, Pipeline)
+        known = names(case.model[:-1] if is_explained else case.model)
+        # KNNImputer forgets to name columns that it keeps though they are empty.
+        width = len(answers["transform"]["values"][0]) if "transform" in answers else None
+        if known and (is_explained or len(known["out"]) == width):
             content["names"] = known
         json.dump(content, out, ensure_ascii=False)
         out.write("\n")

@@ -8,6 +8,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from . import Case
+from .encode import sparse_output
 
 FUNCTIONS = """abs arcsinh arctan cbrt ceil cos cosh deg2rad exp exp2 expm1 fabs floor isfinite isnan log log10 log1p
     log2 nan_to_num negative positive rad2deg radians reciprocal rint round sign sin sinh sqrt square tan tanh
@@ -44,19 +45,21 @@ def passed(random):
     """Text that reaches an encoder, or a model of categories, through steps that leave it as it is."""
     frame, rows = random.frame(), random.frame(rows=5)
     columns = ["city", "plan"]
-    one_hot = OneHotEncoder(sparse_output=False)
+    one_hot = OneHotEncoder(**sparse_output(False))
     same = make_pipeline(FunctionTransformer(), one_hot)
     yield Case("passed_same", same.fit(frame[columns]), rows[columns])
     scaled = ("scaled", StandardScaler(), ["age", "income"])
     swapped = ColumnTransformer([scaled, ("plan", "passthrough", ["plan"]), ("city", FunctionTransformer(), ["city"])])
     encoded = ColumnTransformer([("text", one_hot, [2, 3])], remainder="passthrough")
     yield Case("passed_columns", make_pipeline(swapped, encoded, LinearRegression()).fit(frame, frame["age"]), rows)
+    union = FeatureUnion([("as", FunctionTransformer()), ("again", FunctionTransformer())])
+    yield Case("passed_union", make_pipeline(union, one_hot).fit(frame[columns]), rows[columns])
+    if not hasattr(union, "set_output"):
+        return
     named = ColumnTransformer([("plan", OrdinalEncoder(), ["plan"]), scaled], remainder="passthrough")
     named.set_output(transform="pandas")
     encoded = ColumnTransformer([("city", one_hot, ["remainder__city"]), ("age", "passthrough", ["scaled__age"])])
     yield Case("passed_names", make_pipeline(named, encoded, LinearRegression()).fit(frame, frame["age"]), rows)
-    union = FeatureUnion([("as", FunctionTransformer()), ("again", "passthrough")])
-    yield Case("passed_union", make_pipeline(union, one_hot).fit(frame[columns]), rows[columns])
     frame, rows = (each.astype({name: "category" for name in columns}) for each in [frame, rows])
     kept = ColumnTransformer([scaled], remainder="passthrough").set_output(transform="pandas")
     model = LGBMClassifier(n_estimators=4, min_child_samples=3, min_data_per_group=1, cat_smooth=1, verbose=-1)

@@ -1,10 +1,11 @@
 //! Projections of rows onto fewer columns, or onto random ones.
 
-use super::read;
+use super::affine::is_single;
+use super::{input, read};
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
-use crate::formats::graph::{Elements, Node, Value};
+use crate::formats::graph::Node;
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("PCA", pca),
@@ -52,7 +53,7 @@ fn dot(one: &[f64], other: &[f64]) -> f64 {
 pub fn matrix(node: Node<'_>) -> Result<Matrix> {
     const MOST: usize = 1 << 24;
     if node.class().is_some() {
-        let sparse = read::sparse_matrix(node)?;
+        let sparse = input::sparse(node)?;
         if sparse.rows.saturating_mul(sparse.columns) > MOST {
             return Err(unsupported("a sparse matrix of so many columns", sparse.columns));
         }
@@ -60,12 +61,6 @@ pub fn matrix(node: Node<'_>) -> Result<Matrix> {
     }
     let (rows, columns, values) = node.numbers()?.matrix()?;
     Ok(Matrix { single: is_single(node), ..Matrix::new(rows, columns, values) })
-}
-
-/// Whether an array is of `f32`.
-fn is_single(node: Node<'_>) -> bool {
-    let Value::Array(array) = node.value() else { return false };
-    matches!(&array.elements, Elements::Plain { element, .. } if element.kind == b'f' && element.size == 4)
 }
 
 /// So many numbers of an attribute.
@@ -218,7 +213,7 @@ struct SparseProjection {
 }
 
 fn sparse_projection(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let components = node.read("components_", read::sparse_matrix)?;
+    let components = node.read("components_", input::sparse)?;
     let keeps_sparse = !node.read("dense_output", Node::bool)?;
     Ok(Box::new(SparseProjection { components, keeps_sparse }))
 }

@@ -3,8 +3,8 @@
 
 use super::affine::dot;
 use super::covariance::Kernel;
-use super::distances::{Metric, squared_distance};
 use super::input::{self, Input};
+use super::kernels;
 use super::read::{self, two_columns};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -63,27 +63,14 @@ fn weights(node: Node<'_>, name: &str, rows: usize) -> Result<(Matrix, bool)> {
 }
 
 fn ridge(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let mut rows = node.read("X_fit_", input::matrix)?;
+    let rows = node.read("X_fit_", input::matrix)?;
     let (weights, flat) = weights(node, "dual_coef_", rows.rows)?;
-    let gamma = node.read_some("gamma", Node::float)?.unwrap_or(1.0 / rows.columns as f64);
+    let gamma = node.read_some("gamma", Node::float)?;
     let coef0 = node.read("coef0", Node::float)?;
     let degree = node.read("degree", Node::float)?;
     let Ok(kernel) = node.attr("kernel")?.text() else { return Err(unsupported("kernel", "a function")) };
-    let compare: Compare = match kernel {
-        "linear" => Box::new(dot),
-        "rbf" => Box::new(move |a, b| (-gamma * squared_distance(a, b)).exp()),
-        "poly" | "polynomial" => Box::new(move |a, b| (gamma * dot(a, b) + coef0).powf(degree)),
-        "sigmoid" => Box::new(move |a, b| (gamma * dot(a, b) + coef0).tanh()),
-        "laplacian" => Box::new(move |a, b| (-gamma * Metric::Manhattan.reduced(a, b)).exp()),
-        "cosine" => {
-            rows.values.chunks_exact_mut(rows.columns).for_each(|row| Metric::Cosine.prepare(row));
-            Box::new(|a, b| match dot(a, a) {
-                0.0 => 0.0,
-                square => dot(a, b) / square.sqrt(),
-            })
-        }
-        other => return Err(unsupported("kernel", other)),
-    };
+    let kernel = kernels::Kernel::new(kernel, gamma, Some(coef0), Some(degree), rows.columns)?;
+    let compare: Compare = Box::new(move |a, b| kernel.of(a, b));
     let targets = weights.rows;
     let (scale, shift) = (vec![1.0; targets], vec![0.0; targets]);
     Ok(Box::new(Regressor { compare, rows, weights, scale, shift, flat }))

@@ -1,5 +1,6 @@
 //! Transformers that know missing values: `SimpleImputer` and `MissingIndicator`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::cells::{cell, cells};
@@ -48,6 +49,16 @@ impl Missing {
     /// scikit-learn's check of numbers: NaN may be there only when it means missing.
     pub fn check(&self, rows: &Matrix) -> Result<()> {
         if *self == Missing::Null { rows.check_not_infinite() } else { rows.check_finite() }
+    }
+
+    /// The rows of imputers that compute, which take no sparse ones.
+    pub fn checked<'a>(&self, rows: &'a Data) -> Result<Cow<'a, Matrix>> {
+        if let Data::Sparse(_) = rows {
+            return Err(read::sparse());
+        }
+        let dense = rows.dense()?;
+        self.check(&dense)?;
+        Ok(dense)
     }
 
     /// Whether a value is missing in each row of a column.

@@ -114,11 +114,7 @@ impl Estimator for IterativeImputer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        if let Data::Sparse(_) = rows {
-            return Err(super::read::sparse());
-        }
-        let given = rows.dense()?;
-        self.missing.check(&given)?;
+        let given = self.missing.checked(rows)?;
         let filled = Data::Dense(self.impute(&given)?);
         MissingIndicator::beside(self.indicator.as_ref(), filled, rows)
     }

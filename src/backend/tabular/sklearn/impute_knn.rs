@@ -139,11 +139,7 @@ impl Estimator for KnnImputer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        if let Data::Sparse(_) = rows {
-            return Err(super::read::sparse());
-        }
-        let given = rows.dense()?;
-        self.missing.check(&given)?;
+        let given = self.missing.checked(rows)?;
         let mut filled = given.clone().into_owned();
         let mut lacks = vec![false; given.columns];
         for place in 0..filled.rows {

@@ -1,5 +1,7 @@
 //! Similarities of rows: `sklearn.metrics.pairwise`'s kernels.
 
+use super::affine::dot;
+use super::distances::{Metric, squared_distance};
 use crate::backend::tabular::data::Matrix;
 use crate::backend::tabular::estimator::unsupported;
 use crate::error::Result;
@@ -46,21 +48,19 @@ impl Kernel {
     }
 
     pub fn of(self, x: &[f64], y: &[f64]) -> f64 {
-        let pairs = || x.iter().zip(y);
-        let product = || pairs().map(|(x, y)| x * y).sum::<f64>();
         match self {
-            Kernel::Linear => product(),
-            Kernel::Polynomial { gamma, coef0, degree } => (gamma * product() + coef0).powf(degree),
-            Kernel::Sigmoid { gamma, coef0 } => (gamma * product() + coef0).tanh(),
-            Kernel::Rbf { gamma } => (-gamma * pairs().map(|(x, y)| (x - y) * (x - y)).sum::<f64>()).exp(),
-            Kernel::Laplacian { gamma } => (-gamma * pairs().map(|(x, y)| (x - y).abs()).sum::<f64>()).exp(),
+            Kernel::Linear => dot(x, y),
+            Kernel::Polynomial { gamma, coef0, degree } => (gamma * dot(x, y) + coef0).powf(degree),
+            Kernel::Sigmoid { gamma, coef0 } => (gamma * dot(x, y) + coef0).tanh(),
+            Kernel::Rbf { gamma } => (-gamma * squared_distance(x, y)).exp(),
+            Kernel::Laplacian { gamma } => (-gamma * Metric::Manhattan.reduced(x, y)).exp(),
             Kernel::Cosine => {
                 // Rows of zeros are similar to none.
-                let norm = |row: &[f64]| match row.iter().map(|value| value * value).sum::<f64>().sqrt() {
+                let norm = |row: &[f64]| match dot(row, row).sqrt() {
                     0.0 => 1.0,
                     norm => norm,
                 };
-                product() / norm(x) / norm(y)
+                dot(x, y) / norm(x) / norm(y)
             }
         }
     }

@@ -132,7 +132,7 @@ impl Trees {
                 return Ok(None);
             }
             let mut tree = read.tree;
-            if read::classes(member.node).is_ok() && !read::holds_shares(member.node) {
+            if read::has_classes(member.node) && !read::holds_shares(member.node) {
                 normalise(&mut tree.leaves, width);
             }
             tree.leaves.chunks_exact_mut(width).for_each(|values| contribute(number, values));
@@ -164,10 +164,15 @@ impl Trees {
 
 /// The classes that an estimator knows, which pipelines and the like keep in the estimator inside.
 pub fn classes(node: Node<'_>) -> Result<Labels> {
+    read::classes(classifier(node)?)
+}
+
+/// The estimator that keeps the classes.
+pub fn classifier(node: Node<'_>) -> Result<Node<'_>> {
     let mut node = node;
     for _ in 0..32 {
-        if read::classes(node).is_ok() {
-            return read::classes(node);
+        if read::has_classes(node) {
+            return Ok(node);
         }
         let inner = ["best_estimator_", "final_estimator_", "estimator_", "estimator"];
         node = if let Some(steps) = node.some("steps") {

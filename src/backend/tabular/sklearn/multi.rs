@@ -1,6 +1,6 @@
 //! Many classes from estimators that know two: one against the rest, one against one, codes of classes.
 
-use super::members::{check_shape, classes, probabilities};
+use super::members::{check_shape, classifier, probabilities};
 use super::read::{self, argmax, two_columns};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
@@ -33,7 +33,7 @@ impl Binary {
     }
 
     fn new(estimator: Box<dyn Estimator>, node: Node<'_>) -> Binary {
-        let is_classifier = classes(node).is_ok();
+        let is_classifier = classifier(node).is_ok();
         let score = if estimator.can(Method::DecisionFunction) {
             Method::DecisionFunction
         } else if is_classifier {

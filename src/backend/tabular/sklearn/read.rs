@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Labels, Matrix, Sparse, Target};
+use crate::backend::tabular::data::{Labels, Matrix, Target};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Array, Elements, Node, Value};
 use crate::tensor::DType;
@@ -53,6 +53,16 @@ pub fn classes(node: Node<'_>) -> Result<Labels> {
     };
     if classes.is_empty() { Err(Error::load("classes_ is empty")) } else { Ok(classes) }
 }
+
+/// Whether [`classes`] would find some, which takes no reading of them.
+pub fn has_classes(node: Node<'_>) -> bool {
+    let is_booster = node.class().is_some_and(|class| BOOSTERS.contains(&&*class.name));
+    is_booster
+        || node.some("_label_binarizer").unwrap_or(node).some("classes_").is_some()
+        || node.some("classes_").is_some()
+}
+
+const BOOSTERS: [&str; 3] = ["LGBMClassifier", "XGBClassifier", "XGBRFClassifier"];
 
 /// The classes of xgboost's and lightgbm's classifiers, which work them out when asked.
 fn booster_classes(node: Node<'_>) -> Result<Option<Labels>> {
@@ -152,39 +162,6 @@ pub fn dtype(node: Node<'_>) -> Option<DType> {
         "uint8" | "u1" => DType::Uint8,
         _ => return None,
     })
-}
-
-/// A matrix of `scipy.sparse`, by rows.
-///
-/// # Errors
-/// When it is of another format, or its parts do not fit each other.
-pub fn sparse_matrix(node: Node<'_>) -> Result<Sparse> {
-    let class = node.class().map_or("", |class| &*class.name);
-    if !matches!(class, "csr_matrix" | "csr_array") {
-        return Err(node.expected("a csr_matrix"));
-    }
-    let shape = if node.find("_shape").is_some() { "_shape" } else { "shape" };
-    let [rows, columns] = node.read(shape, Node::tuple)?;
-    let (rows, columns) = (rows.usize()?, columns.usize()?);
-    let starts = node.read("indptr", |node| node.array()?.integers())?;
-    let indices = node.read("indices", |node| node.array()?.integers())?;
-    let values = node.read("data", |node| node.numbers()?.vector(Some(indices.len())))?;
-    let in_order = starts.first() == Some(&0) && starts.is_sorted() && starts.last() == Some(&(indices.len() as i64));
-    let within =
-        u32::try_from(columns).is_ok() && indices.iter().all(|at| usize::try_from(*at).is_ok_and(|at| at < columns));
-    if rows.checked_add(1) != Some(starts.len()) || !in_order || !within {
-        return Err(Error::load(format!("a sparse matrix of {rows} rows and {columns} columns does not fit together")));
-    }
-    let mut sparse = Sparse::with_columns(columns);
-    for row in starts.windows(2) {
-        let range = row[0] as usize..row[1] as usize;
-        let mut entries: Vec<(usize, f64)> =
-            indices[range.clone()].iter().map(|at| *at as usize).zip(values[range].iter().copied()).collect();
-        entries.sort_by_key(|(column, _)| *column);
-        entries.into_iter().for_each(|(column, value)| sparse.push(column, value));
-        sparse.end_row();
-    }
-    Ok(sparse)
 }
 
 /// For steps that do not take a sparse matrix.
