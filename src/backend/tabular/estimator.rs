@@ -98,7 +98,8 @@ pub trait Estimator: Send + Sync {
         Err(lacks(Method::Transform))
     }
 
-    /// The type of what `transform` gives, where it is that of no [`Matrix`]: integers and truth values.
+    /// The type of what `transform` gives, where the estimator says; else it is that of the numbers, as a [`Matrix`] has
+    /// them.
     fn gives(&self) -> Option<DType> {
         None
     }
@@ -231,6 +232,13 @@ impl Builder {
     }
 }
 
+/// Names as models have them: steps may multiply their number and length without end.
+pub fn are_bounded(names: &[Arc<str>]) -> bool {
+    const MOST: usize = 1 << 20;
+    const LONGEST_BYTES: usize = 1 << 10;
+    names.len() <= MOST && names.iter().all(|name| name.len() <= LONGEST_BYTES)
+}
+
 /// An estimator that is only asked what it can answer, about as many columns as it was fitted with, so that it can
 /// index freely: whoever made the file decides what is put before what.
 struct Checked {
@@ -280,7 +288,7 @@ impl Estimator for Checked {
     }
 
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
-        if self.inner.features().is_some_and(|features| features != names.len()) {
+        if self.inner.features().is_some_and(|features| features != names.len()) || !are_bounded(names) {
             return None;
         }
         let class = self.class.to_lowercase();

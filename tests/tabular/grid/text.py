@@ -86,3 +86,5 @@ def cases(random):
     for number, dtype in enumerate([np.float32, "int32"]):
         model = text.CountVectorizer(dtype=dtype, max_features=5).fit(texts(random, 9))
         yield Case(f"typed_{number}", model, texts(random, 4))
+    model = text.TfidfVectorizer(dtype=int, max_features=5).fit(texts(random, 9))
+    yield Case("typed_weights", model, texts(random, 4))

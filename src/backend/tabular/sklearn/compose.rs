@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::beside::beside;
 use crate::backend::tabular::data::{Cell, Data, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes, unsupported};
+use crate::backend::tabular::estimator::{
+    Build, Builder, Contributions, Estimator, Method, Names, Takes, are_bounded, unsupported,
+};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::{DType, Excerpt};
@@ -224,6 +226,9 @@ impl Naming {
                 Naming::Verbose => out.extend(names?.iter().map(|name| Arc::from(format!("{}__{name}", part.name)))),
                 Naming::Unknown => return None,
             }
+            if !are_bounded(&out) {
+                return None;
+            }
         }
         Some(out)
     }
@@ -401,4 +406,20 @@ fn gives(parts: &[Part]) -> Option<DType> {
         _ => None,
     };
     parts.iter().map(of).reduce(common)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_double_at_each_step_are_not_told() {
+        let part = || Part { name: "p".into(), estimator: None, columns: Vec::new(), weight: 1.0, start: None };
+        let doubling = || -> Box<dyn Estimator> {
+            Box::new(FeatureUnion { parts: vec![part(), part()], naming: Naming::Verbose })
+        };
+        let named = |steps| Pipeline { steps: (0..steps).map(|_| doubling()).collect() }.names_out(&["x".into()]);
+        assert_eq!(named(2).unwrap()[3].as_ref(), "p__p__x");
+        assert_eq!(named(64), None);
+    }
 }

@@ -271,7 +271,7 @@ fn target(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let encodings: Vec<Vec<f64>> = node.read("encodings_", |node| {
         node.items()?.map(|encoding| encoding.numbers()?.vector(None)).collect::<Result<_>>()
     })?;
-    if width == 0 || encodings.len() != grouped.categories.len() * width {
+    if encodings.len() != grouped.categories.len() * width {
         return Err(Error::load(format!(
             "{} encodings_ for {} columns and {width} classes",
             encodings.len(),

@@ -47,7 +47,7 @@ impl Missing {
     }
 
     /// scikit-learn's check of numbers: NaN may be there only when it means missing.
-    pub fn check(&self, rows: &Matrix) -> Result<()> {
+    fn check(&self, rows: &Matrix) -> Result<()> {
         if *self == Missing::Null { rows.check_not_infinite() } else { rows.check_finite() }
     }
 

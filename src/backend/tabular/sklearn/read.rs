@@ -131,6 +131,11 @@ pub fn features(node: Node<'_>) -> Result<Option<usize>> {
     node.read_some("n_features_in_", Node::usize)
 }
 
+/// The option `dtype`, where other types than floats are not kept to.
+pub fn float_dtype(node: Node<'_>) -> Option<DType> {
+    dtype(node).filter(|dtype| matches!(dtype, DType::Fp32 | DType::Fp64))
+}
+
 /// The option `dtype`: a class of numpy or Python, numpy's `dtype`, or its name. None also for `float16` and others that
 /// we do not compute in: numbers are then answered as they are.
 pub fn dtype(node: Node<'_>) -> Option<DType> {

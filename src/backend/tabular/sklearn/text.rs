@@ -266,7 +266,7 @@ struct Vectorizer {
     gives: Option<DType>,
 }
 
-fn vectorizer(node: Node<'_>, weights: impl FnOnce(usize) -> Result<Weights>) -> Result<Box<dyn Estimator>> {
+fn vectorizer(node: Node<'_>, gives: Option<DType>, tfidf: Option<Node<'_>>) -> Result<Box<dyn Estimator>> {
     let entries = node.attr("vocabulary_")?.entries().map_err(|error| error.context("vocabulary_"))?;
     let count = entries.len();
     let mut words = HashMap::with_capacity(count);
@@ -280,22 +280,22 @@ fn vectorizer(node: Node<'_>, weights: impl FnOnce(usize) -> Result<Weights>) ->
     if words.len() != count {
         return Err(Error::load("vocabulary_ has words twice"));
     }
-    let gives = read::dtype(node);
+    let weights = tfidf.map(|tfidf| Weights::read(tfidf, Some(count)).map_err(|error| error.context("_tfidf")));
     Ok(Box::new(Vectorizer {
         analyzer: Analyzer::read(node)?,
         columns: Columns::Vocabulary(words),
         binary: node.read("binary", Node::bool)?,
-        weights: Weights { single: gives == Some(DType::Fp32), ..weights(count)? },
+        weights: Weights { single: gives == Some(DType::Fp32), ..weights.transpose()?.unwrap_or_default() },
         gives,
     }))
 }
 
 fn count(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    vectorizer(node, |_| Ok(Weights::default()))
+    vectorizer(node, read::dtype(node), None)
 }
 
 fn tfidf_vectorizer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    vectorizer(node, |columns| node.read("_tfidf", |node| Weights::read(node, Some(columns))))
+    vectorizer(node, read::float_dtype(node), Some(node.attr("_tfidf")?))
 }
 
 fn hashing(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -303,16 +303,17 @@ fn hashing(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     if columns == 0 || u32::try_from(columns).is_err() {
         return Err(Error::load(format!("n_features is {columns}")));
     }
+    let gives = read::float_dtype(node);
     Ok(Box::new(Vectorizer {
         analyzer: Analyzer::read(node)?,
         columns: Columns::Hashed { columns, signed: node.read("alternate_sign", Node::bool)? },
         binary: node.read("binary", Node::bool)?,
         weights: Weights {
             norm: node.read_some("norm", Norm::read)?,
-            single: read::dtype(node) == Some(DType::Fp32),
+            single: gives == Some(DType::Fp32),
             ..Weights::default()
         },
-        gives: read::dtype(node),
+        gives,
     }))
 }
 
