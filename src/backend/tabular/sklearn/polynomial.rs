@@ -1,5 +1,7 @@
 //! Columns made of others: products (`PolynomialFeatures`) and B-splines (`SplineTransformer`).
 
+use std::sync::Arc;
+
 use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
@@ -109,6 +111,20 @@ impl Estimator for Polynomial {
         let mut values = Vec::with_capacity(rows.rows * self.ends.len());
         rows.iter_rows().for_each(|row| self.expand(row, rows.single, |value| values.push(value)));
         Ok(Data::Dense(Matrix { rows: rows.rows, columns: self.ends.len(), values, single: rows.single }))
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let terms = starts.zip(&self.ends).map(|(start, end)| &self.factors[*start..*end]);
+        let power = |factors: &[u32]| match factors {
+            [column] => names[*column as usize].to_string(),
+            factors => format!("{}^{}", names[factors[0] as usize], factors.len()),
+        };
+        let name = |factors: &[u32]| match factors {
+            [] => "1".into(),
+            factors => factors.chunk_by(u32::eq).map(power).collect::<Vec<_>>().join(" ").into(),
+        };
+        Some(terms.map(name).collect())
     }
 
     fn features(&self) -> Option<usize> {
@@ -326,6 +342,11 @@ impl Estimator for Splines {
         let mut out = Matrix { rows: rows.rows, columns, values, single: rows.single };
         out.rounded();
         Ok(if self.sparse { Data::Sparse(Sparse::from(&out)) } else { Data::Dense(out) })
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let own = |name| (0..self.kept).map(move |place| format!("{name}_sp_{place}").into());
+        Some(names.iter().flat_map(own).collect())
     }
 
     fn features(&self) -> Option<usize> {

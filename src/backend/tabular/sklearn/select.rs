@@ -1,9 +1,11 @@
 //! Transformers that keep some of the columns. Which ones is worked out when the model is read.
 
+use std::sync::Arc;
+
 use super::importance::{Importances, importances};
 use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
 
@@ -55,6 +57,14 @@ impl Estimator for Selector {
             self.kept.iter().zip(row).for_each(|(column, value)| target[*column] = *value);
         }
         Ok(out)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(self.kept.iter().map(|column| names[*column].clone()).collect())
+    }
+
+    fn passes(&self, column: usize) -> Option<usize> {
+        self.kept.binary_search(&column).ok()
     }
 
     fn features(&self) -> Option<usize> {
@@ -274,6 +284,26 @@ impl Estimator for Elimination {
 
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         self.selector.inverse_transform(rows)
+    }
+
+    fn contributions(&self, rows: &Data) -> Result<Contributions> {
+        self.estimator.contributions(&self.selector.transform(rows)?)
+    }
+
+    fn explained_outputs(&self) -> usize {
+        self.estimator.explained_outputs()
+    }
+
+    fn explained(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        self.estimator.explained(&self.selector.names_out(names)?)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        self.selector.names_out(names)
+    }
+
+    fn passes(&self, column: usize) -> Option<usize> {
+        self.selector.passes(column)
     }
 
     fn features(&self) -> Option<usize> {
