@@ -5,7 +5,7 @@ import lightgbm
 import numpy as np
 import shap
 import xgboost
-from sklearn import decomposition, ensemble, impute, preprocessing, tree
+from sklearn import decomposition, ensemble, feature_selection, impute, preprocessing, tree
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction import text
 from sklearn.pipeline import FeatureUnion, make_pipeline
@@ -62,9 +62,13 @@ def cases(random):
     yield bagged("bagging_3", bag.fit(x, y), random)
     bag = ensemble.BaggingRegressor(tree.DecisionTreeRegressor(**depth), **size)
     yield bagged("bagging", bag.fit(x, y), random)
-
-
     yield from pipelines(random)
+    size.pop("max_features")
+    x, y = random.regression()
+    left = feature_selection.RFE(ensemble.ExtraTreesRegressor(**size, **depth), n_features_to_select=3).fit(x, y)
+    rows = random.few().astype(np.float32).astype(float)
+    values = explained(left.estimator_, rows[:, left.support_])
+    yield Case("names_eliminated", left, rows, ["shap_values"], TOLERANCE, {"shap_values": values})
 
 
 def pipelines(random):
