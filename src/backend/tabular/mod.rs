@@ -47,28 +47,26 @@ impl TabularBackend {
         TabularBackend { platform, predict_proba: options.predict_proba }
     }
 
-    /// What the model answers with unless asked otherwise: as the operator says, or else as it was logged.
-    ///
-    /// KServe's sklearnserver answers with labels when there are no probabilities. Clients would take the one for the
-    /// other, so that is said here, before any of them asks.
-    fn answer(&self, files: &ModelFiles, estimator: &dyn Estimator) -> Result<Method> {
-        let logged = files.mlflow.as_ref().and_then(|mlflow| mlflow.method.as_deref());
-        let (answer, asked) = match logged {
-            _ if self.predict_proba => (
-                Method::PredictProba,
-                "--predict_proba (or PREDICT_PROBA=true) asks for: leave that out to be answered with predict",
-            ),
-            None => return Ok(Method::Predict),
-            Some(name) => (
-                Method::parse(name).ok_or_else(|| estimator::unsupported("predict_fn", name))?,
-                "predict_fn in MLmodel asks for: log the model with a method that it has",
-            ),
-        };
-        // A transformer alone is asked to predict, too.
-        if answer == Method::Predict || estimator.can(answer) {
-            return Ok(answer);
+    /// What the model answers with unless asked otherwise, and what the operator should know of that: probabilities
+    /// where the operator wants them, or else as the model was logged. That wish is one for all models that a runtime
+    /// serves, so those that have no probabilities predict, as in KServe's sklearnserver.
+    fn answer(&self, files: &ModelFiles, estimator: &dyn Estimator) -> Result<(Method, Option<&'static str>)> {
+        if self.predict_proba && estimator.can(Method::PredictProba) {
+            return Ok((Method::PredictProba, None));
         }
-        Err(Error::load(format!("the model has no {}, which {asked}", answer.name())))
+        let note =
+            self.predict_proba.then_some("predict_proba is set, but the model has none: it answers with predict");
+        let Some(name) = files.mlflow.as_ref().and_then(|mlflow| mlflow.method.as_deref()) else {
+            return Ok((Method::Predict, note));
+        };
+        let logged = Method::parse(name).ok_or_else(|| estimator::unsupported("predict_fn", name))?;
+        // A transformer alone is asked to predict, too.
+        if logged == Method::Predict || estimator.can(logged) {
+            return Ok((logged, note));
+        }
+        Err(Error::load(format!(
+            "the model has no {name}, which predict_fn in MLmodel asks for: log the model with a method that it has"
+        )))
     }
 }
 
@@ -87,8 +85,10 @@ impl Backend for TabularBackend {
             None => table,
         };
         let output = files.mlflow.as_ref().and_then(|mlflow| mlflow.output.clone());
-        let answer = self.answer(files, &*estimator).map_err(place)?;
-        Ok(Box::new(TabularModel::new(estimator, table, answer, output).map_err(place)?))
+        let (answer, note) = self.answer(files, &*estimator).map_err(place)?;
+        let mut model = TabularModel::new(estimator, table, answer, output).map_err(place)?;
+        model.notes.extend(note.map(str::to_owned));
+        Ok(Box::new(model))
     }
 }
 
@@ -121,27 +121,31 @@ mod tests {
     use super::*;
     use crate::formats::mlmodel;
 
+    fn load(files: &ModelFiles, predict_proba: bool) -> Result<Box<dyn Model>> {
+        TabularBackend { platform: "stoker_sklearn", predict_proba }.load(files, &DeviceId::Cpu)
+    }
+
     #[test]
-    fn whoever_asks_for_what_the_model_lacks_is_told_what_to_do() {
-        let model =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tabular/cases/linear_LinearRegression_one_target/model.joblib");
-        let mut files = formats::open(model.as_ref()).unwrap();
-        let load = |files: &ModelFiles, predict_proba| {
-            let backend = TabularBackend { platform: "stoker_sklearn", predict_proba };
-            backend.load(files, &DeviceId::Cpu).map(drop).map_err(|error| error.to_string())
-        };
-        load(&files, false).unwrap();
-        let message = load(&files, true).unwrap_err();
-        assert!(
-            message.contains(
-                "the model has no predict_proba, which --predict_proba (or PREDICT_PROBA=true) asks for: leave that out"
-            ),
-            "{message}"
-        );
+    fn a_model_without_probabilities_predicts_and_says_so() {
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tabular/cases");
+        let files = |name: &str| formats::open(format!("{cases}/{name}/model.joblib").as_ref()).unwrap();
+        let shape = |model: &dyn Model| model.signature().outputs[0].dims.len();
+        let regressor = files("explain_forest");
+        assert!(load(&regressor, false).unwrap().notes().is_empty());
+        let model = load(&regressor, true).unwrap();
+        assert_eq!((shape(&*model), model.notes().len()), (1, 1));
+        let model = load(&files("boosters_lightgbm_alone_2"), true).unwrap();
+        assert_eq!((shape(&*model), model.notes().len()), (2, 0));
+    }
+
+    #[test]
+    fn a_model_that_was_logged_with_a_method_that_it_lacks_is_refused() {
+        let model = "/tests/tabular/cases/linear_LinearRegression_one_target/model.joblib";
+        let mut files = formats::open(format!("{}{model}", env!("CARGO_MANIFEST_DIR")).as_ref()).unwrap();
         let logged =
             "flavors:\n  sklearn: {pickled_model: model.joblib}\n  python_function: {predict_fn: decision_function}\n";
         files.mlflow = Some(mlmodel::read(logged).unwrap());
-        let message = load(&files, false).unwrap_err();
+        let message = load(&files, false).err().unwrap().to_string();
         assert!(message.contains("has no decision_function, which predict_fn in MLmodel asks for"), "{message}");
     }
 }

@@ -18,6 +18,8 @@ pub struct TabularModel {
     signature: Signature,
     /// What each output of the signature is.
     outputs: Vec<Output>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
 }
 
 /// What is answered.
@@ -49,8 +51,8 @@ impl TabularModel {
             return Err(Error::load(format!("the model has no {}", answer.name())));
         }
         table.explained = explained(&*estimator, &table);
-        let mut model =
-            TabularModel { estimator, signature: Signature::new(table.inputs(), Vec::new()), outputs: Vec::new() };
+        let signature = Signature::new(table.inputs(), Vec::new());
+        let mut model = TabularModel { estimator, signature, outputs: Vec::new(), notes: Vec::new() };
         model.signature.table = Some(table);
         let parts = model.probability_parts();
         let outputs_of = |method: Method| match method {
@@ -101,7 +103,7 @@ impl TabularModel {
                 self.signature.outputs[output].dims = std::iter::once(None).chain(inner).chain([None]).collect();
                 continue;
             }
-            let learnt = rows.iter().find_map(|row| self.answer(row, output).ok());
+            let learnt = rows.iter().find_map(|row| self.answers(row, &[output]).ok()?.pop());
             let Some(tensor) = learnt else { continue };
             let inner = tensor.shape().dims().iter().skip(1).map(|size| Some(*size));
             let dims = std::iter::once(None).chain(inner).collect();
@@ -148,19 +150,37 @@ impl TabularModel {
         }
     }
 
-    fn answer(&self, rows: &Data, output: usize) -> Result<Tensor> {
-        let name = self.signature.outputs[output].name.clone();
-        let Output { method, part } = self.outputs[output];
-        match method {
+    /// Each output of the rows; what several outputs are made of is computed once.
+    fn answers(&self, rows: &Data, outputs: &[usize]) -> Result<Vec<Tensor>> {
+        let mut known: Vec<(Method, Vec<Tensor>)> = Vec::new();
+        let answer = |output: &usize| {
+            let Output { method, part } = self.outputs[*output];
+            let place = match known.iter().position(|(other, _)| *other == method) {
+                Some(place) => place,
+                None => {
+                    known.push((method, self.compute(rows, method)?));
+                    known.len() - 1
+                }
+            };
+            let tensor = known[place].1.get(part.unwrap_or(0)).ok_or_else(|| Error::internal("too few outputs"))?;
+            Ok(tensor.clone().renamed(self.signature.outputs[*output].name.clone()))
+        };
+        outputs.iter().map(answer).collect()
+    }
+
+    /// What a method gives: one tensor, or one for each part.
+    fn compute(&self, rows: &Data, method: Method) -> Result<Vec<Tensor>> {
+        let name: Arc<str> = Arc::from(method.name());
+        let tensor = match method {
             Method::Predict => {
                 let target = self.estimator.predict(rows)?;
                 let dims = std::iter::once(rows.rows()).chain(target.columns).collect();
                 from_labels(name, dims, &target.values)
             }
             Method::PredictProba => {
-                let matrices = self.estimator.predict_proba(rows)?;
-                let matrix = matrices.get(part.unwrap_or(0)).ok_or_else(|| Error::internal("too few outputs"))?;
-                from_matrix(name, vec![matrix.rows, matrix.columns], matrix)
+                let parts = self.estimator.predict_proba(rows)?;
+                let tensor = |part: &Matrix| from_matrix(name.clone(), vec![part.rows, part.columns], part);
+                return parts.iter().map(tensor).collect();
             }
             Method::DecisionFunction => {
                 let scores = self.estimator.decision_function(rows)?;
@@ -179,7 +199,8 @@ impl TabularModel {
                 let dims = vec![transformed.rows(), transformed.columns()];
                 from_labels(name, dims, &Labels::of(transformed, self.estimator.gives())?)
             }
-        }
+        };
+        Ok(vec![tensor?])
     }
 }
 
@@ -200,13 +221,16 @@ impl Model for TabularModel {
         &self.signature
     }
 
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     fn example(&self, rows: usize) -> Option<Vec<Tensor>> {
         self.example_of(rows, 1.0).ok()
     }
 
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
-        let rows = self.rows(inputs)?;
-        outputs.iter().map(|output| self.answer(&rows, *output)).collect()
+        self.answers(&self.rows(inputs)?, outputs)
     }
 }
 
