@@ -89,11 +89,7 @@ impl Matrix {
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid), in scikit-learn's words, when a number is NaN or infinite.
     pub fn check_finite(&self) -> Result<()> {
-        match self.values.iter().find(|value| !value.is_finite()) {
-            None => Ok(()),
-            Some(value) if value.is_nan() => Err(Error::invalid("Input X contains NaN.")),
-            Some(_) => Err(Error::invalid("Input X contains infinity or a value too large for dtype('float64').")),
-        }
+        check_finite(&self.values)
     }
 
     /// As [`Matrix::check_finite`] for estimators that know NaN as missing.
@@ -105,6 +101,14 @@ impl Matrix {
             return Err(Error::invalid("Input X contains infinity or a value too large for dtype('float64')."));
         }
         Ok(())
+    }
+}
+
+fn check_finite(values: &[f64]) -> Result<()> {
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(value) if value.is_nan() => Err(Error::invalid("Input X contains NaN.")),
+        Some(_) => Err(Error::invalid("Input X contains infinity or a value too large for dtype('float64').")),
     }
 }
 
@@ -124,6 +128,14 @@ impl Sparse {
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
         let range = self.starts[row]..self.starts[row + 1];
         self.indices[range.clone()].iter().map(|index| *index as usize).zip(self.values[range].iter().copied())
+    }
+
+    /// As [`Matrix::check_finite`].
+    ///
+    /// # Errors
+    /// When a number is NaN or infinite.
+    pub fn check_finite(&self) -> Result<()> {
+        check_finite(&self.values)
     }
 
     /// Each number, given its column, by another; zeros are left out.
@@ -301,6 +313,21 @@ pub enum Data {
 }
 
 impl Data {
+    /// As [`Matrix::check_finite`]. Columns that are not all numbers are not looked into, as those of type object.
+    ///
+    /// # Errors
+    /// When a number is NaN or infinite.
+    pub fn check_finite(&self) -> Result<()> {
+        match self {
+            Data::Dense(matrix) => matrix.check_finite(),
+            Data::Sparse(sparse) => sparse.check_finite(),
+            Data::Table(table) => table.columns.iter().try_for_each(|column| match &column.cells {
+                Cells::Numbers(values) => check_finite(values),
+                Cells::Mixed(_) => Ok(()),
+            }),
+        }
+    }
+
     pub fn rows(&self) -> usize {
         match self {
             Data::Dense(matrix) => matrix.rows,

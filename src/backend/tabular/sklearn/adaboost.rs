@@ -114,6 +114,7 @@ fn same_classes(members: &[Member<'_>], classes: &Labels) -> bool {
 
 impl Classifier {
     fn sums(&self, rows: &Data) -> Result<Matrix> {
+        rows.check_finite()?;
         let members = match &self.members {
             Members::Trees(trees) => return trees.sums(rows),
             Members::Others(members) => members,
@@ -212,6 +213,7 @@ fn regressor(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>
 impl Regressor {
     /// What each member predicts, a column each.
     fn predictions(&self, rows: &Data) -> Result<Matrix> {
+        rows.check_finite()?;
         let members = match &self.members {
             Members::Trees(trees) => return trees.sums(rows),
             Members::Others(members) => members,

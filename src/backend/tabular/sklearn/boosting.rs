@@ -1,7 +1,7 @@
 //! Gradient boosting of decision trees, which are read in [`super::trees`].
 
 use super::read::{self, argmax, expit, softmax, two_columns};
-use super::trees::{check, read_tree};
+use super::trees::{read_tree, seen};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, unsupported};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
@@ -127,8 +127,7 @@ fn raw(link: Link, age: Age, probabilities: &[f64]) -> Vec<f64> {
 
 impl Boosting {
     fn raw(&self, rows: &Data) -> Result<Matrix> {
-        let dense = rows.dense()?;
-        check(&dense, false)?;
+        let dense = seen(rows, false)?;
         let each = self.forest.outputs();
         let values = match &self.start {
             Start::Constant(start) => self.forest.sums(&dense.values, start),
@@ -173,8 +172,7 @@ impl Estimator for Boosting {
 
     /// Of the raw predictions.
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
-        let rows = rows.dense()?;
-        check(&rows, false)?;
+        let rows = seen(rows, false)?;
         match &self.start {
             Start::Constant(start) => self.forest.explain(&rows, start),
             Start::Estimator(_) => Err(Error::new(Kind::Unsupported, "boosting from another model is not explained")),

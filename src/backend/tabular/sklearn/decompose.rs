@@ -78,8 +78,8 @@ pub fn vector(node: Node<'_>, name: &str, length: usize) -> Result<Vec<f64>> {
 pub fn checked(rows: &Data, sparse: bool) -> Result<&Data> {
     match rows {
         Data::Sparse(_) if !sparse => Err(read::sparse()),
-        Data::Dense(matrix) => matrix.check_finite().map(|()| rows),
-        rows => Ok(rows),
+        Data::Table(_) => rows.dense()?.check_finite().map(|()| rows),
+        rows => rows.check_finite().map(|()| rows),
     }
 }
 

@@ -25,7 +25,7 @@ impl<'a> Input<'a> {
         }
         match rows {
             Data::Sparse(sparse) => {
-                finite(&sparse.values)?;
+                sparse.check_finite()?;
                 Ok(Input::Sparse(Cow::Borrowed(sparse)))
             }
             _ => {
@@ -45,14 +45,6 @@ impl<'a> Input<'a> {
             Input::Dense(dense) => Ok(dense),
             Input::Sparse(sparse) => Ok(Cow::Owned(sparse.to_dense()?)),
         }
-    }
-}
-
-fn finite(values: &[f64]) -> Result<()> {
-    match values.iter().find(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(value) if value.is_nan() => Err(Error::invalid("Input X contains NaN.")),
-        Some(_) => Err(Error::invalid("Input X contains infinity or a value too large for dtype('float64').")),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Forests that were grown without targets: isolation forests, where it counts how soon random splits set a row apart,
 //! and embeddings, where it counts to which leaves a row falls.
 
+use std::borrow::Cow;
+
 use super::members::Member;
 use super::read;
-use super::trees::{ReadTree, check, read_tree};
+use super::trees::{ReadTree, read_tree, seen};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
@@ -77,11 +79,22 @@ fn average_path_length(samples: f64) -> f64 {
 }
 
 impl Isolation {
-    fn decisions(&self, rows: &Data) -> Result<Vec<f64>> {
-        let rows = rows.dense()?;
+    /// Rows as the trees see them. Those of sparse rows compare with NaN, which is greater than nothing, and go on to
+    /// the right, where the greatest number would go, too.
+    fn seen<'a>(&self, rows: &'a Data) -> Result<Cow<'a, Matrix>> {
         if !self.any_number {
-            check(&rows, false)?;
+            return seen(rows, false);
         }
+        let mut dense = rows.dense()?;
+        if matches!(rows, Data::Sparse(_)) {
+            let missing = dense.to_mut().values.iter_mut().filter(|value| value.is_nan());
+            missing.for_each(|value| *value = f64::INFINITY);
+        }
+        Ok(dense)
+    }
+
+    fn decisions(&self, rows: &Data) -> Result<Vec<f64>> {
+        let rows = self.seen(rows)?;
         let depths = self.forest.sums(&rows.values, &[0.0]);
         let share = |depth: f64| if self.scale == 0.0 { 1.0 } else { depth / self.scale };
         Ok(depths.into_iter().map(|depth| -(-share(depth)).exp2() - self.offset).collect())
@@ -95,10 +108,7 @@ impl Estimator for Isolation {
 
     /// Of the mean depth: the less, the more of an outlier.
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
-        let rows = rows.dense()?;
-        if !self.any_number {
-            check(&rows, false)?;
-        }
+        let rows = self.seen(rows)?;
         let mut parts = self.forest.explain(&rows, &[0.0])?;
         parts.values.iter_mut().for_each(|value| *value /= self.forest.trees().max(1) as f64);
         Ok(parts)
@@ -153,8 +163,7 @@ impl Estimator for Embedding {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let rows = rows.dense()?;
-        check(&rows, self.knows_missing)?;
+        let rows = seen(rows, self.knows_missing)?;
         let trees = self.forest.outputs();
         let leaves = self.forest.sums(&rows.values, &vec![0.0; trees]);
         self.encoder.transform(&Data::Dense(Matrix::new(rows.rows, trees, leaves)))

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::read;
-use super::trees::{check, normalise, read_tree};
+use super::trees::{normalise, read_tree, seen};
 use crate::backend::tabular::data::{Data, Labels, Matrix};
 use crate::backend::tabular::estimator::{Builder, Contributions, Estimator, Method, Takes};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
@@ -146,16 +146,14 @@ impl Trees {
 
     /// The sums of what the trees contribute, a row for each row.
     pub fn sums(&self, rows: &Data) -> Result<Matrix> {
-        let dense = rows.dense()?;
-        check(&dense, self.knows_missing)?;
+        let dense = seen(rows, self.knows_missing)?;
         let outputs = self.forest.outputs();
         Ok(Matrix::new(dense.rows, outputs, self.forest.sums(&dense.values, &vec![0.0; outputs])))
     }
 
     /// What each feature contributes to the means of what the trees contribute.
     pub fn explain_mean(&self, rows: &Data) -> Result<Contributions> {
-        let dense = rows.dense()?;
-        check(&dense, self.knows_missing)?;
+        let dense = seen(rows, self.knows_missing)?;
         let mut parts = self.forest.explain(&dense, &vec![0.0; self.forest.outputs()])?;
         parts.values.iter_mut().for_each(|value| *value /= self.forest.trees() as f64);
         Ok(parts)

@@ -92,6 +92,7 @@ impl Estimator for Polynomial {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         if let Data::Sparse(sparse) = rows {
+            sparse.check_finite()?;
             let mut row = vec![0.0; self.features];
             let mut out = Sparse::with_columns(self.ends.len());
             for place in 0..sparse.rows {

@@ -252,6 +252,7 @@ impl Estimator for Normalizer {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         if let Data::Sparse(sparse) = rows {
+            sparse.check_finite()?;
             let mut out = sparse.clone();
             self.norm.apply_sparse(&mut out);
             return Ok(Data::Sparse(out));
@@ -292,6 +293,7 @@ impl Estimator for Binarizer {
             if self.threshold < 0.0 {
                 return Err(Error::invalid("Cannot binarize a sparse matrix with threshold < 0"));
             }
+            sparse.check_finite()?;
             return Ok(Data::Sparse(sparse.map_nonzero(|_, value| above(value))));
         }
         let mut out = rows.dense()?.into_owned();

@@ -42,9 +42,10 @@ impl Estimator for Selector {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        if let Data::Dense(matrix) = rows {
-            let check = if self.takes_missing { Matrix::check_not_infinite } else { Matrix::check_finite };
-            check(matrix)?;
+        match rows {
+            Data::Dense(matrix) if self.takes_missing => matrix.check_not_infinite()?,
+            _ if self.takes_missing => {}
+            rows => rows.check_finite()?,
         }
         Ok(rows.select(&self.kept))
     }

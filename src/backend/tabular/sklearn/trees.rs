@@ -2,6 +2,8 @@
 //!
 //! scikit-learn's trees see `f32` and compare `x <= threshold`; values are summed in `f64`, tree by tree.
 
+use std::borrow::Cow;
+
 use super::read::{self, argmax};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method};
@@ -194,18 +196,22 @@ pub(super) fn normalise(leaves: &mut [f64], classes: usize) {
     }
 }
 
-/// Rows as trees see them.
-pub(super) fn check(rows: &Matrix, knows_missing: bool) -> Result<()> {
+/// Rows as trees see them, which know missing values in dense ones at most.
+pub(super) fn seen(rows: &Data, knows_missing: bool) -> Result<Cow<'_, Matrix>> {
+    let knows_missing = knows_missing && !matches!(rows, Data::Sparse(_));
+    let rows = rows.dense()?;
     if rows.values.iter().any(|value| (*value as f32).is_infinite()) {
         return Err(Error::invalid("Input X contains infinity or a value too large for dtype('float32')."));
     }
-    if knows_missing { Ok(()) } else { rows.check_finite() }
+    if !knows_missing {
+        rows.check_finite()?;
+    }
+    Ok(rows)
 }
 
 impl Averaging {
     fn mean(&self, rows: &Data) -> Result<Matrix> {
-        let rows = rows.dense()?;
-        check(&rows, self.knows_missing)?;
+        let rows = seen(rows, self.knows_missing)?;
         let width = self.forest.outputs();
         let mut values = self.forest.sums(&rows.values, &vec![0.0; width]);
         let trees = self.forest.trees();
@@ -231,8 +237,7 @@ impl Estimator for Averaging {
 
     /// Of the class shares, or of the mean.
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
-        let rows = rows.dense()?;
-        check(&rows, self.knows_missing)?;
+        let rows = seen(rows, self.knows_missing)?;
         let mut parts = self.forest.explain(&rows, &vec![0.0; self.forest.outputs()])?;
         parts.values.iter_mut().for_each(|value| *value /= self.forest.trees() as f64);
         Ok(parts)
