@@ -225,7 +225,12 @@ impl TableSpec {
                 None => unknown.push(tensor.name().as_ref()),
             }
         }
-        if self.columns.is_empty() || (!self.has_names() && inputs.len() != self.columns.len()) {
+        if self.columns.is_empty() {
+            let columns =
+                inputs.iter().map(|tensor| numeric(tensor.name().clone(), tensor)).collect::<Result<Vec<_>>>()?;
+            return Ok(vec![beside(&self.form[0], &columns)?]);
+        }
+        if !self.has_names() && inputs.len() != self.columns.len() {
             return Err(self.wrong_width(inputs.len()));
         }
         let missing: Vec<&str> = self.missing(|place| given[place].is_some());
@@ -243,10 +248,7 @@ impl TableSpec {
                 let cells: Vec<Cow<'_, [u8]>> = cells.collect();
                 column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
             }
-            Some(tensor) => {
-                let data = numbers(tensor).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
-                Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
-            }
+            Some(tensor) => numeric(spec.name.clone(), tensor),
             None => nothing(&spec, rows),
         });
         self.joined(columns.collect::<Result<_>>()?)
@@ -287,9 +289,7 @@ impl TableSpec {
 
     pub fn wrong_width(&self, width: usize) -> Error {
         if self.columns.is_empty() {
-            return Error::invalid(
-                "expected one matrix with rows of equal length: the model does not name its columns",
-            );
+            return Error::invalid("expected rows of equal length");
         }
         Error::invalid(format!(
             "X has {width} features, but the model is expecting {} features as input",
@@ -324,6 +324,12 @@ pub fn column<'a>(spec: &TensorSpec, rows: usize, cells: impl Iterator<Item = &'
         }
     }
     Tensor::new(spec.name.clone(), spec.dtype, Shape::new(vec![rows])?, data.into())
+}
+
+/// A column of numbers from a tensor of any type.
+fn numeric(name: Arc<str>, tensor: &Tensor) -> Result<Tensor> {
+    let data = numbers(tensor).map_err(|error| error.context(format_args!("column \"{name}\"")))?;
+    Tensor::new(name, DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
 }
 
 /// A column of missing values.

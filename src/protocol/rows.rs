@@ -375,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn a_model_of_any_width_takes_rows_of_one_width() {
+        let any = table(&[]);
+        for text in ["[[1, 2], [3, null]]", r#"[[true, "2"], [3, null]]"#, r#"[{"a": 1, "b": 2}, {"b": null, "a": 3}]"#]
+        {
+            assert_eq!(read(&any, text).unwrap(), ["input-0 [1.0, 2.0, 3.0, NaN]"], "{text}");
+        }
+        assert_eq!(
+            read(&any, "[[1, 2], [true]]").unwrap_err().message(),
+            "instances[1]: expected rows of equal length"
+        );
+    }
+
+    #[test]
     fn text_stays_what_it_was() {
         let mixed = table(&[("city", true), ("age", false)]);
         for text in [

@@ -75,7 +75,8 @@ impl Categories {
             _ if numbers != codes.len() => {
                 return Err(Error::load("the categories of a column are numbers and others: train with text for all"));
             }
-            _ if are_codes => Takes::Numbers,
+            // To whom any number will do, codes and categories are the same.
+            _ if are_codes && unseen != Unseen::Refused => Takes::Numbers,
             _ => Takes::NumericCategories,
         };
         Ok(Categories { codes, unseen, takes })
@@ -188,6 +189,9 @@ mod tests {
         assert_eq!(code(&numbers, Cell::Number(30.0)).unwrap_err().message(), told);
         let codes = coding([0.0, 1.0].map(Category::number).to_vec(), Unseen::Missing);
         assert_eq!(codes.takes(0), Takes::Numbers);
+        let refusing = coding([0.0, 1.0].map(Category::number).to_vec(), Unseen::Refused);
+        assert_eq!(refusing.takes(0), Takes::NumericCategories);
+        assert!(code(&refusing, text("7")).unwrap_err().message().contains("7 is no category"));
         let garbled = coding(Vec::new(), Unseen::Untold);
         assert_eq!((garbled.takes(0), code(&garbled, Cell::Number(4.0)).unwrap()), (Takes::Text, 4.0));
         assert!(code(&garbled, text("K")).unwrap_err().message().contains("give their codes"));

@@ -96,6 +96,7 @@ impl TabularModel {
     /// Finds out the outputs' types and shapes by asking about a made-up row.
     fn learn_outputs(&mut self) {
         let rows: Vec<Data> = self.probes().collect();
+        let takes_any_width = self.signature.table.as_ref().is_some_and(|table| table.columns.is_empty());
         for output in 0..self.outputs.len() {
             if self.outputs[output].method == Method::Contributions {
                 let outputs = self.estimator.explained_outputs();
@@ -105,7 +106,9 @@ impl TabularModel {
             }
             let learnt = rows.iter().find_map(|row| self.answers(row, &[output]).ok()?.pop());
             let Some(tensor) = learnt else { continue };
-            let inner = tensor.shape().dims().iter().skip(1).map(|size| Some(*size));
+            // As many as came in, which may be any number.
+            let is_free = self.outputs[output].method == Method::Transform && takes_any_width;
+            let inner = tensor.shape().dims().iter().skip(1).map(|size| (!is_free).then_some(*size));
             let dims = std::iter::once(None).chain(inner).collect();
             let spec = &mut self.signature.outputs[output];
             (spec.dtype, spec.dims) = (tensor.dtype(), dims);

@@ -38,7 +38,8 @@ pub fn columns(estimator: &dyn Estimator, names: Names<'_>, ignores_unknown: boo
     TableSpec::new(columns.collect(), Matching { ignores_unknown, underscored })
 }
 
-/// With what MLflow's signature says of the columns: names where the model has none, types that clients are told.
+/// With what MLflow's signature says of the columns: names where the model has none, types that clients are told. Columns
+/// beyond may come along, which `mlflow.pyfunc` leaves out.
 ///
 /// # Errors
 /// When the signature has another number of columns than the model.
@@ -69,7 +70,7 @@ pub fn with_signature(table: TableSpec, signature: &[mlmodel::Column]) -> Result
         column.optional |= !declared.required;
         column.declared = Some(if column.takes == Takes::Text { DType::Bytes } else { declared.dtype });
     }
-    Ok(TableSpec::new(columns, table.matching))
+    Ok(TableSpec::new(columns, Matching { ignores_unknown: true, ..table.matching }))
 }
 
 /// The object that a request reaches first: down through pipelines and searches, which keep no names of their own.
@@ -95,4 +96,21 @@ fn first_step(root: Node<'_>) -> Node<'_> {
 fn first_in<'g>(node: Node<'g>, list: &str) -> Option<Node<'g>> {
     let steps = node.find(list)?.items().ok()?;
     steps.filter_map(|step| step.items().ok()?.nth(1)).find(|step| step.class().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_names_columns_and_lets_others_come_along() {
+        let declared = |name: &str| mlmodel::Column { name: name.into(), dtype: DType::Int64, required: true };
+        let signature = [declared("a"), declared("b")];
+        let unnamed = TableSpec::new(vec![ColumnSpec::default(); 2], Matching::default());
+        let table = with_signature(unnamed.clone(), &signature).unwrap();
+        assert_eq!(table.position("b"), Some(1));
+        assert_eq!(table.columns[0].declared, Some(DType::Int64));
+        assert!(table.check_names(&[], &["note"]).is_ok() && unnamed.check_names(&[], &["note"]).is_err());
+        assert!(with_signature(unnamed, &signature[..1]).is_err());
+    }
 }

@@ -56,12 +56,20 @@ impl Categories {
     /// Reads one array of `categories_`.
     ///
     /// # Errors
-    /// When it holds something that is no category.
+    /// When it holds something that is no category, or whole numbers that an `f64` does not tell apart.
     pub fn read(node: Node<'_>) -> Result<Categories> {
         let cells = cells(node)?;
+        let integers = are_integers(node, cells.len());
+        let greatest = |cell: &Cell| matches!(cell, Cell::Number(value) if value.abs() > GREATEST_INTEGER);
+        if let Some(place) = (0..cells.len()).find(|place| integers[*place] && greatest(&cells[*place])) {
+            return Err(Error::load(format!(
+                "category {} is a number beyond 2^53, which requests cannot tell from its neighbours: train with text",
+                cells[place].text()
+            )));
+        }
         let mut categories = Categories {
             count: cells.len(),
-            names: names(node, &cells),
+            names: names(&cells, &integers),
             example: cells.iter().find(|cell| !cell.is_missing()).or(cells.first()).cloned(),
             texts: HashMap::new(),
             numbers: HashMap::new(),
@@ -122,8 +130,11 @@ impl Categories {
     }
 }
 
-/// What Python's `str()` makes of the values of an array.
-fn names(node: Node<'_>, cells: &[Cell]) -> Vec<Arc<str>> {
+/// Beyond it lie more integers than numbers of `f64`.
+const GREATEST_INTEGER: f64 = (1_u64 << 53) as f64;
+
+/// Of each value of an array, whether Python has it as an integer.
+fn are_integers(node: Node<'_>, count: usize) -> Vec<bool> {
     let integers = matches!(node.value(), Value::Array(array)
         if matches!(&array.elements, Elements::Plain { element, .. } if matches!(element.kind, b'i' | b'u')));
     let is_integer = |place: usize| {
@@ -133,11 +144,16 @@ fn names(node: Node<'_>, cells: &[Cell]) -> Vec<Arc<str>> {
         };
         integers || item().is_some_and(|item| matches!(item.value(), Value::Int(_)))
     };
-    let name = |(place, cell): (usize, &Cell)| match cell {
-        Cell::Number(value) if is_integer(place) => (*value as i64).to_string().into(),
+    (0..count).map(is_integer).collect()
+}
+
+/// What Python's `str()` makes of values.
+fn names(cells: &[Cell], integers: &[bool]) -> Vec<Arc<str>> {
+    let name = |(cell, is_integer): (&Cell, &bool)| match cell {
+        Cell::Number(value) if *is_integer => (*value as i64).to_string().into(),
         other => other.text(),
     };
-    cells.iter().enumerate().map(name).collect()
+    cells.iter().zip(integers).map(name).collect()
 }
 
 /// Equal for equal numbers.
