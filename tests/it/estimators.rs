@@ -98,7 +98,7 @@ fn refused_text(model: &dyn Estimator, rows: &Data) -> Option<usize> {
 }
 
 /// The type that is answered with.
-fn dtype(model: &dyn Estimator, method: Method, rows: &Data) -> DType {
+pub fn dtype(model: &dyn Estimator, method: Method, rows: &Data) -> DType {
     let of = |matrix: &Matrix| if matrix.single { DType::Fp32 } else { DType::Fp64 };
     match method {
         Method::Predict => model.predict(rows).unwrap().values.dtype(),
@@ -119,7 +119,7 @@ fn are_same(dtype: DType, numpy: &str) -> bool {
 }
 
 /// The rows in the form that a request would bring them in.
-fn rows(value: &Value, model: &dyn Estimator) -> Data {
+pub fn rows(value: &Value, model: &dyn Estimator) -> Data {
     if let Some(matrix) = value["matrix"].as_array() {
         let rows: Vec<Vec<f64>> =
             matrix.iter().map(|row| row.as_array().unwrap().iter().map(number).collect()).collect();
@@ -184,7 +184,7 @@ fn cell(value: &Value, is_text: bool) -> Cell {
     }
 }
 
-fn ask(model: &dyn Estimator, method: Method, rows: &Data) -> stoker::error::Result<Value> {
+pub fn ask(model: &dyn Estimator, method: Method, rows: &Data) -> stoker::error::Result<Value> {
     Ok(match method {
         Method::Predict => {
             let target = model.predict(rows)?;

@@ -19,7 +19,7 @@ fn corpus() -> Vec<Vec<u8>> {
     named_corpus().into_iter().map(|(_, bytes)| bytes).collect()
 }
 
-fn named_corpus() -> Vec<(String, Vec<u8>)> {
+pub fn named_corpus() -> Vec<(String, Vec<u8>)> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tabular/cases");
     let mut paths: Vec<_> = std::fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();

@@ -12,6 +12,7 @@
     clippy::large_stack_arrays
 )]
 
+mod attributes;
 mod batching;
 mod describe;
 mod estimators;

@@ -45,7 +45,7 @@ enum Vote {
 impl Vote {
     fn of(node: Node<'_>, classes: usize) -> Result<Vote> {
         // The option is gone since 1.8, SAMME.R since 1.6.
-        let algorithm = node.read_some("algorithm", Node::text)?.unwrap_or("SAMME");
+        let algorithm = if read::version(node) < (1, 8) { node.read("algorithm", Node::text)? } else { "SAMME" };
         let against = if read::version(node) >= (1, 3) { -1.0 / (classes as f64 - 1.0) } else { 0.0 };
         Ok(if algorithm == "SAMME.R" { Vote::Real } else { Vote::Discrete { against } })
     }

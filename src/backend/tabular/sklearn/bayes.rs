@@ -119,7 +119,7 @@ fn bernoulli(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         }
         *prior += sum;
     }
-    let threshold = node.read_some("binarize", Node::float)?;
+    let threshold = read::option(node, "binarize", Node::float)?;
     build(node, logs.columns, Likelihood::Bits { linear: Linear::new(logs, prior)?, threshold })
 }
 

@@ -37,7 +37,7 @@ struct Boosting {
 
 fn boosting(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let features = node.read("n_features_in_", Node::usize)?;
-    let classes = node.some("classes_").map(|_| read::classes(node)).transpose()?;
+    let classes = read::is_classifier(node).then(|| read::classes(node)).transpose()?;
     let rate = node.read("learning_rate", Node::float)?;
     let estimators: Vec<Node<'_>> = node.read("estimators_", Node::items)?.collect();
     let each = match node.attr("estimators_")?.array()?.shape.as_slice() {

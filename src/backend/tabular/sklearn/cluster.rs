@@ -133,10 +133,10 @@ fn bisecting(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         let mut halves = Vec::with_capacity(2);
         let mut points = Vec::with_capacity(2 * features);
         for side in ["left", "right"] {
-            let Some(half) = tree.some(side) else { continue };
+            let Some(half) = read::option(tree, side, Ok)? else { continue };
             let centre = half.read("center", |node| node.numbers()?.vector(Some(features)))?;
             points.extend(centre);
-            halves.push(if half.some("left").is_some() {
+            halves.push(if read::option(half, "left", Ok)?.is_some() {
                 waiting.push(half);
                 Half::Halving(waiting.len() - 1)
             } else {

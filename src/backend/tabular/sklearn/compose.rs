@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::beside::beside;
+use super::read;
 use crate::backend::tabular::data::{Cell, Data, Matrix, Target};
 use crate::backend::tabular::estimator::{
     Build, Builder, Contributions, Estimator, Method, Names, Takes, are_bounded, unsupported,
@@ -235,7 +236,7 @@ impl Naming {
 }
 
 fn weight(node: Node<'_>, name: &str) -> Result<f64> {
-    let weights = node.some("transformer_weights");
+    let weights = read::option(node, "transformer_weights", Ok)?;
     weights.and_then(|weights| weights.find(name)).map_or(Ok(1.0), Node::float)
 }
 

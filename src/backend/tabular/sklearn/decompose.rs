@@ -109,10 +109,7 @@ impl Projection {
 
 fn pca(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let components = node.read("components_", matrix)?;
-    let mean = match node.some("mean_") {
-        Some(_) => vector(node, "mean_", components.columns)?,
-        None => vec![0.0; components.columns],
-    };
+    let mean = vector(node, "mean_", components.columns)?;
     // Since 1.5 the mean is projected too, which lets sparse rows be.
     let after = read::version(node) >= (1, 5);
     let (mut scale, mut back) = (None, components.clone());
@@ -144,11 +141,8 @@ fn truncated_svd(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> 
 
 fn fast_ica(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let components = node.read("components_", matrix)?;
-    // Only there when it whitens.
-    let shift = match node.some("mean_") {
-        Some(_) => Shift::Before(vector(node, "mean_", components.columns)?),
-        None => Shift::None,
-    };
+    let whitens = node.read("whiten", |given| Ok(given.text().is_ok() || given.bool()?))?;
+    let shift = if whitens { Shift::Before(vector(node, "mean_", components.columns)?) } else { Shift::None };
     Ok(Box::new(Projection { shift, ..Projection::new(components) }))
 }
 

@@ -42,7 +42,8 @@ fn bins(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         "onehot-dense" => Encoding::OneHot { sparse: false },
         other => return Err(unsupported("encode", other)),
     };
-    Ok(Box::new(Bins { edges, encoding, gives: read::dtype(node), moved: read::version(node) < (1, 1) }))
+    let gives = node.read("dtype", |_| Ok(read::dtype(node)))?;
+    Ok(Box::new(Bins { edges, encoding, gives, moved: read::version(node) < (1, 1) }))
 }
 
 impl Bins {

@@ -167,7 +167,8 @@ fn centroid(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         return Err(Error::load(format!("centroids_ has {} rows for {} classes", centroids.rows, classes.len())));
     }
     let metric = Metric::read(node.attr("metric")?, None, features)?;
-    let posterior = match node.read_some("class_prior_", |node| node.numbers()?.vector(Some(classes.len())))? {
+    let priors = |node: Node<'_>| node.numbers()?.vector(Some(classes.len()));
+    let posterior = match read::option_since((1, 6), node, "class_prior_", priors)? {
         None => None,
         Some(priors) => {
             let mut spread = node.read("within_class_std_dev_", |node| node.numbers()?.vector(Some(features)))?;

@@ -233,7 +233,7 @@ struct Voters {
 impl Voters {
     fn read(node: Node<'_>, builder: &mut Builder) -> Result<Voters> {
         let members = builder.build_all(node.read("estimators_", Node::items)?)?;
-        let weights = node.read_some("weights", |weights| weights.numbers()?.vector(None))?;
+        let weights = read::option(node, "weights", |weights| weights.numbers()?.vector(None))?;
         let weights = match weights {
             None => None,
             Some(weights) => {

@@ -31,9 +31,7 @@ struct FunctionTransformer {
 
 fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     for arguments in ["kw_args", "inv_kw_args"] {
-        if node.some(arguments).is_some_and(|given| given.entries().map_or(true, |entries| entries.len() > 0)) {
-            return Err(unsupported(arguments, "{...}"));
-        }
+        read::no_arguments(node, arguments)?;
     }
     Ok(Box::new(FunctionTransformer {
         features: read::features(node)?,
@@ -46,12 +44,10 @@ fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estim
 }
 
 fn function(node: Node<'_>, option: &str) -> Result<Option<Function>> {
-    let Some(given) = node.some(option) else { return Ok(None) };
-    let Value::Name(name) = given.value() else { return Err(unsupported(option, "a function of its own")) };
-    match find(&name.name).filter(|_| name.package() == "numpy") {
-        Some(function) => Ok(Some(function)),
-        None => Err(unsupported(option, name)),
-    }
+    read::option(node, option, |given| {
+        let Value::Name(name) = given.value() else { return Err(unsupported(option, "a function of its own")) };
+        find(&name.name).filter(|_| name.package() == "numpy").ok_or_else(|| unsupported(option, name))
+    })
 }
 
 /// Whether a function says yes or no of each number.

@@ -65,7 +65,7 @@ fn weights(node: Node<'_>, name: &str, rows: usize) -> Result<(Matrix, bool)> {
 fn ridge(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let rows = node.read("X_fit_", input::matrix)?;
     let (weights, flat) = weights(node, "dual_coef_", rows.rows)?;
-    let gamma = node.read_some("gamma", Node::float)?;
+    let gamma = read::option(node, "gamma", Node::float)?;
     let coef0 = node.read("coef0", Node::float)?;
     let degree = node.read("degree", Node::float)?;
     let Ok(kernel) = node.attr("kernel")?.text() else { return Err(unsupported("kernel", "a function")) };

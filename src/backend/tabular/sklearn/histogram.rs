@@ -65,8 +65,8 @@ fn histogram(node: Node<'_>, builder: &mut Builder, classes: Option<Labels>) -> 
     };
     // One number, a row or a column of them: shapes changed over the versions.
     let baseline = node.read("_baseline_prediction", Node::numbers)?.vector(Some(each))?;
-    let categorical = node.read_some("is_categorical_", |mask| places(mask, features))?.unwrap_or_default();
-    let input = match node.some("_preprocessor") {
+    let categorical = read::option(node, "is_categorical_", |mask| places(mask, features))?.unwrap_or_default();
+    let input = match read::option_since((1, 4), node, "_preprocessor", Ok)? {
         Some(preprocessor) => encoded(preprocessor, categorical, features, builder)?,
         None if categorical.is_empty() => Input::AsIs,
         None => Input::Integers(categorical),

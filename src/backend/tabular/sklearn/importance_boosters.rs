@@ -1,6 +1,7 @@
 //! `feature_importances_` of xgboost's and lightgbm's classes.
 
 use super::importance::Importances;
+use super::read;
 use crate::backend::tabular::estimator::unsupported;
 use crate::backend::tabular::{lightgbm, xgboost};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::formats::xgboost::{Booster, Target};
 /// When it is no booster of trees, or the file does not say how much its splits gained.
 pub fn of_xgboost(estimator: Node<'_>) -> Result<Importances> {
     let model = estimator.read("_Booster", xgboost::read_pickled)?;
-    let kind = estimator.read_some("importance_type", Node::text)?.unwrap_or("gain");
+    let kind = read::option(estimator, "importance_type", Node::text)?.unwrap_or("gain");
     let Booster::Forest(forest) = &model.booster else { return Err(unsupported("booster", "gblinear")) };
     let (of_gain, averaged) = match kind {
         "weight" => (None, false),
@@ -64,7 +65,7 @@ fn gain(tree: &Tree, id: u32) -> Result<f32> {
 /// When the importance is of another type.
 pub fn of_lightgbm(estimator: Node<'_>) -> Result<Importances> {
     let model = estimator.read("_Booster", lightgbm::read_pickled)?;
-    let of_gain = match estimator.read_some("importance_type", Node::text)?.unwrap_or("split") {
+    let of_gain = match read::option(estimator, "importance_type", Node::text)?.unwrap_or("split") {
         "split" => false,
         "gain" => true,
         other => return Err(unsupported("importance_type", other)),

@@ -235,11 +235,11 @@ fn simple(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         _ => Err(unsupported("strategy", "a function")),
     })?;
     // A constant stood for columns without any value too, until 1.8.
-    let keeps = node.read_some("keep_empty_features", Node::bool)? == Some(true)
+    let keeps = read::option_since((1, 2), node, "keep_empty_features", Node::bool)? == Some(true)
         || (*strategy == *"constant" && read::version(node) < (1, 8));
     let is_nan = |cell: &Cell| matches!(cell, Cell::Number(value) if value.is_nan());
     let fills = statistics.into_iter().enumerate().filter(|(_, cell)| keeps || !is_nan(cell)).collect();
-    let objects = node.read_some("_fit_dtype", |node| match node.value() {
+    let objects = read::option_since((1, 1), node, "_fit_dtype", |node| match node.value() {
         Value::ElementType(element) => Ok(element.is_object()),
         _ => Err(node.expected("a dtype")),
     })?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::impute::{Missing, MissingIndicator};
+use super::read;
 use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
@@ -37,15 +38,13 @@ fn iterative(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>
     }
     let features = node.read("n_features_in_", Node::usize)?;
     let initial = node.attr("initial_imputer_")?;
-    // Until 1.4 columns were empty when they had no mean (or whatever they were first filled with).
-    let empty: Vec<bool> = match node.some("_is_empty_feature") {
-        Some(_) => node.read("_is_empty_feature", |node| node.numbers()?.vector(Some(features)))?,
-        None => initial.read("statistics_", |node| node.numbers()?.vector(Some(features)))?,
-    }
-    .into_iter()
-    .map(|value| value.is_nan() || (node.some("_is_empty_feature").is_some() && value != 0.0))
-    .collect();
-    let keeps = node.read_some("keep_empty_features", Node::bool)? == Some(true);
+    // Until 1.5 columns were empty when they had no mean (or whatever they were first filled with).
+    let of_features = |node: Node<'_>| node.numbers()?.vector(Some(features));
+    let empty: Vec<bool> = match read::option_since((1, 6), node, "_is_empty_feature", of_features)? {
+        Some(empty) => empty.into_iter().map(|empty| empty != 0.0).collect(),
+        None => initial.read("statistics_", of_features)?.into_iter().map(f64::is_nan).collect(),
+    };
+    let keeps = read::option_since((1, 2), node, "keep_empty_features", Node::bool)? == Some(true);
     let kept: Vec<usize> = (0..features).filter(|column| keeps || !empty[*column]).collect();
     let limit = |name: &str| node.read(name, |node| node.numbers()?.vector(None));
     let (least, most) = (limit("_min_value")?, limit("_max_value")?);

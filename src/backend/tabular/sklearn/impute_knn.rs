@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::impute::{Missing, MissingIndicator};
+use super::read;
 use crate::backend::tabular::data::{Data, Matrix};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
@@ -58,7 +59,7 @@ fn knn(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         fitted,
         lacks,
         means,
-        keep_empty: node.read_some("keep_empty_features", Node::bool)? == Some(true),
+        keep_empty: read::option_since((1, 2), node, "keep_empty_features", Node::bool)? == Some(true),
         neighbours: node.read("n_neighbors", Node::usize)?.max(1),
         by_distance,
         indicator: MissingIndicator::added(node, columns)?,

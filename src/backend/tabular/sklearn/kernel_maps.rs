@@ -25,7 +25,7 @@ struct KernelMap {
 }
 
 fn some_float(node: Node<'_>, name: &str) -> Result<Option<f64>> {
-    node.read_some(name, Node::float)
+    read::option(node, name, Node::float)
 }
 
 fn kernel_name(node: Node<'_>) -> Result<&str> {
@@ -34,7 +34,8 @@ fn kernel_name(node: Node<'_>) -> Result<&str> {
 
 fn kernel_pca(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let fitted = node.read("X_fit_", matrix)?;
-    let gamma = some_float(node, "gamma_")?.or(some_float(node, "gamma")?);
+    let own = read::option_since((1, 3), node, "gamma_", Node::float)?;
+    let gamma = own.or(some_float(node, "gamma")?);
     let (coef0, degree) = (some_float(node, "coef0")?, some_float(node, "degree")?);
     let kernel = Kernel::new(kernel_name(node)?, gamma, coef0, degree, fitted.columns)?;
     let eigenvalues = node.read("eigenvalues_", |node| node.numbers()?.vector(None))?;
@@ -54,9 +55,7 @@ fn kernel_pca(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 }
 
 fn nystroem(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    if node.some("kernel_params").is_some_and(|given| given.entries().map_or(true, |entries| entries.len() > 0)) {
-        return Err(unsupported("kernel_params", "{...}"));
-    }
+    read::no_arguments(node, "kernel_params")?;
     let fitted = node.read("components_", matrix)?;
     let (gamma, coef0, degree) = (some_float(node, "gamma")?, some_float(node, "coef0")?, some_float(node, "degree")?);
     let kernel = Kernel::new(kernel_name(node)?, gamma, coef0, degree, fitted.columns)?;
@@ -168,7 +167,7 @@ fn additive_chi2_sampler(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Esti
         3 => Some(0.4),
         _ => None,
     };
-    let interval = some_float(node, "sample_interval_")?.or(some_float(node, "sample_interval")?).or(own);
+    let interval = some_float(node, "sample_interval")?.or(own);
     match (u32::try_from(steps).ok().filter(|steps| (1..=1000).contains(steps)), interval) {
         (Some(steps), Some(interval)) => {
             Ok(Box::new(AdditiveChi2 { features: read::features(node)?, steps, interval }))

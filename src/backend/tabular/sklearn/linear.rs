@@ -143,11 +143,11 @@ fn ridge_classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator
 fn logistic(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let targets = classes(node)?;
     // 1.8 dropped the option; before, "auto" and "deprecated" meant one-vs-rest for two classes and for liblinear.
-    let multi_class = node.some("multi_class").map(Node::text).transpose()?.unwrap_or("auto");
+    let multi_class = if read::version(node) < (1, 8) { node.read("multi_class", Node::text)? } else { "auto" };
     // Until 1.5, newton-cholesky knew no more than liblinear.
-    let binary_solver = match node.read_some("solver", Node::text)? {
-        Some("liblinear") => true,
-        Some("newton-cholesky") => read::version(node) < (1, 6),
+    let binary_solver = match node.read("solver", Node::text)? {
+        "liblinear" => true,
+        "newton-cholesky" => read::version(node) < (1, 6),
         _ => false,
     };
     let one_vs_rest = match multi_class {

@@ -200,9 +200,7 @@ struct OneVsOne {
 }
 
 fn one_vs_one(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
-    if node.some("pairwise_indices_").is_some() {
-        return Err(unsupported("kernel", "precomputed"));
-    }
+    read::option(node, "pairwise_indices_", |_| Err::<(), _>(unsupported("kernel", "precomputed")))?;
     let classes = read::classes(node)?;
     let estimators = Binary::all(node, builder)?;
     let pairs = (classes.len() as u128 * (classes.len() as u128).saturating_sub(1)) / 2;

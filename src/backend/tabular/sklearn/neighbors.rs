@@ -36,7 +36,8 @@ enum Reach {
 impl Neighbors {
     fn read(node: Node<'_>) -> Result<Neighbors> {
         let points = node.attr("_fit_X").and_then(|_| Points::read(node))?;
-        let by_distance = match node.some("weights").map(|weights| weights.text().unwrap_or("a function")) {
+        let weights = read::option(node, "weights", |weights| Ok(weights.text().unwrap_or("a function")))?;
+        let by_distance = match weights {
             None | Some("uniform") => false,
             Some("distance") => true,
             Some(other) => return Err(unsupported("weights", other)),
@@ -121,13 +122,17 @@ fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         }
         outputs.push((labels.clone(), places));
     }
-    let outlier = node.read_some("outlier_label_", |node| {
+    let outlier = |node: Node<'_>| {
         let labels: Vec<Node<'_>> = node.items()?.collect();
         if labels.len() != classes.len() {
             return Err(Error::load(format!("{} labels for {} outputs", labels.len(), classes.len())));
         }
         labels.into_iter().zip(&classes).map(|(label, classes)| outlier(label, classes)).collect::<Result<Vec<_>>>()
-    })?;
+    };
+    let outlier = match neighbors.reach {
+        Reach::Nearest(_) => None,
+        Reach::Radius(_) => read::option(node, "outlier_label_", outlier)?,
+    };
     let outlier = match outlier {
         Some(outlier) if !several && counts_classes(node, &neighbors)? => {
             // There, a label is taken for the place of a class: 1 for the second one.

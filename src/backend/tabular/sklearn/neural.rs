@@ -2,7 +2,7 @@
 
 use super::affine::{Linear, floats, is_single};
 use super::input::{self, Input};
-use super::read::{expit, softmax, two_columns};
+use super::read::{self, expit, softmax, two_columns};
 use super::targets::Targets;
 use crate::backend::tabular::data::{Data, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, lacks, unsupported};
@@ -70,7 +70,8 @@ fn perceptron(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         layers.push(layer);
     }
     let outputs = layers.last().map_or(0, Linear::outputs);
-    let targets = node.read_some("_label_binarizer", Targets::read)?;
+    let is_classifier = read::is_classifier(node);
+    let targets = is_classifier.then(|| node.read("_label_binarizer", Targets::read)).transpose()?;
     if weights.len() != biases.len() || outputs == 0 || targets.as_ref().is_some_and(|t| t.columns() != outputs) {
         return Err(Error::load(format!("{} layers with {outputs} outputs", weights.len())));
     }

@@ -2,6 +2,7 @@
 
 use super::beside::beside;
 use super::members::check_shape;
+use super::read;
 use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
@@ -79,13 +80,15 @@ fn chain(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     if !sorted.iter().enumerate().all(|(place, output)| *output == place as f64) {
         return Err(Error::load("order_ does not name each output once"));
     }
-    // The option came with 1.5; there may be several to choose from, then the chosen one is here.
-    let seen = node.read_some("chain_method_", Node::text)?.unwrap_or("predict");
+    let classifies = node.class().is_some_and(|class| &*class.name == "ClassifierChain");
+    // Of several methods to choose from, the chosen one; until 1.4 there was no choice.
+    let seen = if classifies { read::option_since((1, 5), node, "chain_method_", Node::text)? } else { None };
+    let seen = seen.unwrap_or("predict");
     Ok(Box::new(Chain {
         estimators,
         order: order.into_iter().map(|output| output as usize).collect(),
         seen: Method::parse(seen).ok_or_else(|| unsupported("chain_method", seen))?,
-        classifies: node.class().is_some_and(|class| &*class.name == "ClassifierChain"),
+        classifies,
         features: node.read("n_features_in_", Node::usize)?,
     }))
 }

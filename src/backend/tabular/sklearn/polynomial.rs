@@ -275,8 +275,8 @@ fn splines(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         curves.push(Curve { inner: spline, low, high, ends, reach: reach.min(outputs) });
     }
     let kept = if node.read("include_bias", Node::bool)? { outputs } else { outputs.saturating_sub(1) };
-    let sparse = node.read_some("sparse_output", Node::bool)? == Some(true);
-    let zero_missing = node.read_some("handle_missing", Node::text)? == Some("zeros");
+    let sparse = read::option_since((1, 3), node, "sparse_output", Node::bool)? == Some(true);
+    let zero_missing = read::option_since((1, 8), node, "handle_missing", Node::text)? == Some("zeros");
     Ok(Box::new(Splines { curves, extrapolation, outputs, kept, sparse, zero_missing }))
 }
 

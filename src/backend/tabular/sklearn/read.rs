@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::tabular::data::{Labels, Matrix, Target};
+use crate::backend::tabular::estimator::unsupported;
 use crate::error::{Error, Result};
 use crate::formats::graph::{Array, Elements, Node, Value};
 use crate::tensor::DType;
@@ -111,11 +112,48 @@ fn integer_type(kind: u8, size: usize) -> DType {
     }
 }
 
-/// `_sklearn_version` as (major, minor); (0, 0) when it does not say.
+/// `_sklearn_version` as (major, minor); the newest when it does not say, as scikit-learn takes it.
 pub fn version(node: Node<'_>) -> (u32, u32) {
-    let text = node.find("_sklearn_version").and_then(|version| version.text().ok()).unwrap_or_default();
+    let Some(text) = node.find("_sklearn_version").and_then(|version| version.text().ok()) else {
+        return (u32::MAX, 0);
+    };
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// An attribute that every fitted object has, such as an option of the constructor; it may be None.
+///
+/// # Errors
+/// When it is missing, which never means that it is off.
+pub fn option<'g, T>(node: Node<'g>, name: &str, read: impl FnOnce(Node<'g>) -> Result<T>) -> Result<Option<T>> {
+    node.read(name, |given| if given.is_none() { Ok(None) } else { read(given).map(Some) })
+}
+
+/// An attribute that fitted objects have since a version; before, it is as if it were None.
+///
+/// # Errors
+/// As [`option`].
+pub fn option_since<'g, T>(
+    since: (u32, u32),
+    node: Node<'g>,
+    name: &str,
+    read: impl FnOnce(Node<'g>) -> Result<T>,
+) -> Result<Option<T>> {
+    if version(node) < since { Ok(None) } else { option(node, name, read) }
+}
+
+/// For arguments of a function, a dict or None, of which there may be none.
+///
+/// # Errors
+/// As [`option`]; also when there are some.
+pub fn no_arguments(node: Node<'_>, name: &str) -> Result<()> {
+    let count = option(node, name, |given| Ok(given.entries()?.len()))?.unwrap_or(0);
+    if count == 0 { Ok(()) } else { Err(unsupported(name, "{...}")) }
+}
+
+/// Whether its class is a classifier's, which has attributes that regressors lack.
+pub fn is_classifier(node: Node<'_>) -> bool {
+    node.class().is_some_and(|class| class.name.ends_with("Classifier"))
 }
 
 /// Whether a classifier's tree has the shares of classes in its leaves; until 1.3 it has their weights.

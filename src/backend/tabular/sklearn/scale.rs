@@ -40,11 +40,8 @@ struct Scaler {
 
 /// Numbers of a column each that are there when an option is set.
 fn option(node: Node<'_>, option: &str, name: &str, features: usize) -> Result<Option<Vec<f64>>> {
-    if node.read(option, Node::bool)? { vector(node, name, features) } else { Ok(None) }
-}
-
-fn vector(node: Node<'_>, name: &str, features: usize) -> Result<Option<Vec<f64>>> {
-    node.read_some(name, |node| node.numbers()?.vector(Some(features)))
+    let is_on = node.read(option, Node::bool)?;
+    is_on.then(|| node.read(name, |node| node.numbers()?.vector(Some(features)))).transpose()
 }
 
 /// `(x - mean_) / scale_`.
@@ -75,7 +72,7 @@ fn min_max(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let features = node.read("n_features_in_", Node::usize)?;
     let of = |name: &str| node.read(name, |node| node.numbers()?.vector(Some(features)));
     let mut steps = vec![Step::Multiply(of("scale_")?), Step::Add(of("min_")?)];
-    if node.read_some("clip", Node::bool)? == Some(true) {
+    if node.read("clip", Node::bool)? {
         let [low, high] = node.read("feature_range", Node::tuple)?;
         steps.push(clip(low.float()?, high.float()?)?);
     }
@@ -86,7 +83,7 @@ fn min_max(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 fn max_abs(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let features = node.read("n_features_in_", Node::usize)?;
     let mut steps = vec![Step::Divide(node.read("scale_", |node| node.numbers()?.vector(Some(features)))?)];
-    if node.read_some("clip", Node::bool)? == Some(true) {
+    if read::option_since((1, 9), node, "clip", Node::bool)? == Some(true) {
         steps.push(clip(-1.0, 1.0)?);
     }
     Ok(Box::new(Scaler { features, steps, takes_sparse: true, casts: false }))

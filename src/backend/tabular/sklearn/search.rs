@@ -49,7 +49,7 @@ impl Points {
     pub fn read(node: Node<'_>) -> Result<Points> {
         let mut rows = node.read("_fit_X", input::matrix)?;
         let metric =
-            Metric::read(node.attr("effective_metric_")?, node.some("effective_metric_params_"), rows.columns)?;
+            Metric::read(node.attr("effective_metric_")?, Some(node.attr("effective_metric_params_")?), rows.columns)?;
         rows.values.chunks_exact_mut(rows.columns).for_each(|row| metric.prepare(row));
         let tree = match node.read("_fit_method", Node::text)? {
             "brute" => None,

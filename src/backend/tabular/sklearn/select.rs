@@ -193,8 +193,8 @@ fn from_model(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let threshold = threshold(node, estimator, &scores)?;
     let scores = scores.values;
     let mut mask = vec![true; scores.len()];
-    if node.some("max_features").is_some() {
-        let most = node.some("max_features_").map_or_else(|| node.attr("max_features"), Ok)?;
+    if let Some(given) = read::option(node, "max_features", Ok)? {
+        let most = node.some("max_features_").unwrap_or(given);
         let most = most.usize().map_err(|error| error.context("max_features"))?;
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|one, other| scores[*other].total_cmp(&scores[*one]));

@@ -7,7 +7,7 @@ use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
-use crate::formats::graph::Node;
+use crate::formats::graph::{Node, Value};
 use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[("StackingClassifier", stacking), ("StackingRegressor", stacking)];
@@ -29,13 +29,7 @@ fn stacking(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>>
     }
     let methods = methods.iter().map(|name| Method::parse(name).ok_or_else(|| unsupported("stack_method_", name)));
     let methods = methods.collect::<Result<Vec<Method>>>()?;
-    let encoder = node.some("_label_encoder").or_else(|| node.some("_le"));
-    let classes = match encoder.map(|encoder| encoder.items().is_ok()) {
-        None => Vec::new(),
-        Some(false) => vec![node.read("classes_", read::labels)?],
-        // Several outputs of two classes each.
-        Some(true) => node.read("classes_", |classes| classes.items()?.map(read::labels).collect())?,
-    };
+    let classes = if read::is_classifier(node) { node.read("classes_", classes)? } else { Vec::new() };
     let last = node.attr("final_estimator_")?;
     if let [classes] = classes.as_slice() {
         check_classes(last, classes.len()).map_err(|error| error.context("final_estimator_"))?;
@@ -46,6 +40,14 @@ fn stacking(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>>
         classes,
         passthrough: node.read("passthrough", Node::bool)?,
     }))
+}
+
+/// Of one output, or of several of two classes each.
+fn classes(node: Node<'_>) -> Result<Vec<Labels>> {
+    match node.value() {
+        Value::List(_) => node.items()?.map(read::labels).collect(),
+        _ => Ok(vec![read::labels(node)?]),
+    }
 }
 
 impl Stacking {

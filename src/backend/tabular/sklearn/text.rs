@@ -61,9 +61,7 @@ struct Analyzer {
 impl Analyzer {
     fn read(node: Node<'_>) -> Result<Analyzer> {
         for option in ["preprocessor", "tokenizer"] {
-            if node.some(option).is_some() {
-                return Err(unsupported(option, "a function"));
-            }
+            read::option(node, option, |_| Err::<(), _>(unsupported(option, "a function")))?;
         }
         let text = |option: &'static str| {
             node.read(option, |given| given.text().map_err(|_| unsupported(option, "a function")))
@@ -71,14 +69,13 @@ impl Analyzer {
         if text("input")? != "content" {
             return Err(unsupported("input", text("input")?));
         }
-        let accents = match node.some("strip_accents") {
-            None => Accents::Keep,
-            Some(_) => match text("strip_accents")? {
-                "unicode" => Accents::Unicode,
-                "ascii" => Accents::Ascii,
-                other => return Err(unsupported("strip_accents", other)),
-            },
-        };
+        let accents = read::option(node, "strip_accents", |given| match given.text() {
+            Ok("unicode") => Ok(Accents::Unicode),
+            Ok("ascii") => Ok(Accents::Ascii),
+            Ok(other) => Err(unsupported("strip_accents", other)),
+            Err(_) => Err(unsupported("strip_accents", "a function")),
+        })?;
+        let accents = accents.unwrap_or(Accents::Keep);
         let pieces = match text("analyzer")? {
             "word" => Pieces::Words {
                 tokens: node.read("token_pattern", |pattern| Tokens::compile(pattern.text()?))?,
@@ -291,11 +288,12 @@ fn vectorizer(node: Node<'_>, gives: Option<DType>, tfidf: Option<Node<'_>>) -> 
 }
 
 fn count(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    vectorizer(node, read::dtype(node), None)
+    vectorizer(node, node.read("dtype", |_| Ok(read::dtype(node)))?, None)
 }
 
 fn tfidf_vectorizer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    vectorizer(node, read::float_dtype(node), Some(node.attr("_tfidf")?))
+    let gives = node.read("dtype", |_| Ok(read::float_dtype(node)))?;
+    vectorizer(node, gives, Some(node.attr("_tfidf")?))
 }
 
 fn hashing(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -303,13 +301,13 @@ fn hashing(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     if columns == 0 || u32::try_from(columns).is_err() {
         return Err(Error::load(format!("n_features is {columns}")));
     }
-    let gives = read::float_dtype(node);
+    let gives = node.read("dtype", |_| Ok(read::float_dtype(node)))?;
     Ok(Box::new(Vectorizer {
         analyzer: Analyzer::read(node)?,
         columns: Columns::Hashed { columns, signed: node.read("alternate_sign", Node::bool)? },
         binary: node.read("binary", Node::bool)?,
         weights: Weights {
-            norm: node.read_some("norm", Norm::read)?,
+            norm: read::option(node, "norm", Norm::read)?,
             single: gives == Some(DType::Fp32),
             ..Weights::default()
         },
@@ -383,7 +381,7 @@ impl Weights {
         Ok(Weights {
             sublinear: node.read("sublinear_tf", Node::bool)?,
             idf,
-            norm: node.read_some("norm", Norm::read)?,
+            norm: read::option(node, "norm", Norm::read)?,
             single: false,
         })
     }

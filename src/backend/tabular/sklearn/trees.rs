@@ -86,11 +86,10 @@ struct Outputs {
 impl Outputs {
     fn read(node: Node<'_>) -> Result<Outputs> {
         let outputs = node.read("n_outputs_", Node::usize)?;
-        let classes = match node.find("classes_") {
-            None => Vec::new(),
-            Some(classes) if outputs == 1 => vec![read::labels(classes).map_err(|error| error.context("classes_"))?],
-            Some(classes) => classes.items()?.map(read::labels).collect::<Result<_>>()?,
+        let classes = |node: Node<'_>| {
+            if outputs == 1 { Ok(vec![read::labels(node)?]) } else { node.items()?.map(read::labels).collect() }
         };
+        let classes = if read::is_classifier(node) { node.read("classes_", classes)? } else { Vec::new() };
         let fit = classes.is_empty() || classes.len() == outputs && !classes.iter().any(Labels::is_empty);
         if !fit || outputs == 0 {
             return Err(Error::load(format!("classes_ are of {} outputs, not of {outputs}", classes.len())));

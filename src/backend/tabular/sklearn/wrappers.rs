@@ -52,13 +52,14 @@ fn fixed_threshold(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Esti
         Ok(_) => None, // "auto"
         Err(_) => Some(node.read("threshold", Node::float)?),
     };
-    threshold(node, builder, given, node.some("pos_label"))
+    let positive = read::option(node, "pos_label", Ok)?;
+    threshold(node, builder, given, positive)
 }
 
 fn tuned_threshold(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let scorer = node.attr("_curve_scorer")?;
-    let positive = scorer.some("_kwargs").and_then(|options| options.some("pos_label"));
-    if positive.is_none() && ask_for_one(scorer) {
+    let positive = scorer.attr("_kwargs")?.some("pos_label");
+    if positive.is_none() && asks_for_one(scorer)? {
         // Their default is the class 1; with other classes than 0 and 1 that may be the first one.
         let known = node.read("estimator_", classes)?;
         if Places::of(&known).find(&Labels::Float(vec![1.0])) != [Some(1)] {
@@ -70,10 +71,10 @@ fn tuned_threshold(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Esti
 }
 
 /// Whether the scoring function has an option `pos_label` that is 1 unless it is given.
-fn ask_for_one(scorer: Node<'_>) -> bool {
-    let function = scorer.some("_score_func").map(Node::value);
+fn asks_for_one(scorer: Node<'_>) -> Result<bool> {
+    let function = scorer.attr("_score_func")?.value();
     let ones = ["f1_score", "fbeta_score", "jaccard_score", "precision_score", "recall_score"];
-    matches!(function, Some(Value::Name(name)) if ones.contains(&&*name.name))
+    Ok(matches!(function, Value::Name(name) if ones.contains(&&*name.name)))
 }
 
 fn threshold(
