@@ -141,7 +141,12 @@ fn try_model(bytes: Vec<u8>, random: &mut Random) -> bool {
 
 /// An object of a class with these attributes, which are a pickle's pairs of keys and values.
 fn object(class: &str, attributes: &[u8]) -> Vec<u8> {
-    [b"\x80\x04c", class.as_bytes(), b"\n)\x81q\x00}(", attributes, b"ub."].concat()
+    [b"\x80\x04", &instance(class, attributes)[..], b"."].concat()
+}
+
+/// As [`object`], for inside of another.
+fn instance(class: &str, attributes: &[u8]) -> Vec<u8> {
+    [b"c", class.as_bytes(), b"\n)\x81q\x00}(", attributes, b"ub"].concat()
 }
 
 #[test]
@@ -149,6 +154,23 @@ fn a_pipeline_that_contains_itself_is_refused_once() {
     let pipeline = object("sklearn.pipeline\nPipeline", b"\x8c\x05steps](\x8c\x04selfh\x00\x86e");
     let error = sklearn::load(pipeline.into()).err().unwrap();
     assert_eq!(error.message(), "Pipeline: step \"self\": this Pipeline contains itself");
+}
+
+#[test]
+fn targets_that_nothing_brings_back_are_refused() {
+    let linear =
+        instance("sklearn.linear_model._base\nLinearRegression", b"\x8c\x05coef_]K\x01a\x8c\x0aintercept_K\x00");
+    let normalizer = instance("sklearn.preprocessing._data\nNormalizer", b"\x8c\x04norm\x8c\x02l2");
+    let pipeline = [b"\x8c\x05steps]\x8c\x04unit", &normalizer[..], b"\x86a"].concat();
+    let pipeline = instance("sklearn.pipeline\nPipeline", &pipeline);
+    for (transformer, class) in [(normalizer, "Normalizer"), (pipeline, "Pipeline")] {
+        let attributes =
+            [b"\x8c\x0aregressor_", &linear[..], b"\x8c\x0ctransformer_", &transformer, b"\x8c\x0d_training_dimK\x01"];
+        let model = object("sklearn.compose._target\nTransformedTargetRegressor", &attributes.concat());
+        let error = sklearn::load(model.into()).err().unwrap();
+        let expected = format!("transformer_: inverse_transform=of {class} is not supported");
+        assert!(error.message().contains(&expected), "{error}");
+    }
 }
 
 #[test]

@@ -128,12 +128,17 @@ pub trait Estimator: Send + Sync {
         Err(lacks(Method::Contributions))
     }
 
+    /// Whether it has an [`Estimator::inverse_transform`].
+    fn can_invert(&self) -> bool {
+        false
+    }
+
     /// Undoes `transform`, for the targets of a regression.
     ///
     /// # Errors
     /// As [`Estimator::predict`].
     fn inverse_transform(&self, _rows: &Matrix) -> Result<Matrix> {
-        Err(Error::new(Kind::Unsupported, "the estimator has no inverse_transform"))
+        Err(irreversible())
     }
 
     /// Columns that it was fitted with, where it knows.
@@ -172,6 +177,11 @@ pub trait Estimator: Send + Sync {
 /// For methods that an estimator does not have as it was fitted.
 pub fn lacks(method: Method) -> Error {
     Error::new(Kind::Unsupported, format!("the estimator has no {}", method.name()))
+}
+
+/// For transformers without an inverse.
+pub fn irreversible() -> Error {
+    Error::new(Kind::Unsupported, "the estimator has no inverse_transform")
 }
 
 /// Builds an estimator from a fitted object.
@@ -302,6 +312,10 @@ impl Estimator for Checked {
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         self.check(Method::Contributions, rows)?.contributions(rows)
+    }
+
+    fn can_invert(&self) -> bool {
+        self.inner.can_invert()
     }
 
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {

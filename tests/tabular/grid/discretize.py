@@ -6,7 +6,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer
 
-from . import Case
+from . import INVERSE, Case
 
 
 def cases(random):
@@ -28,3 +28,11 @@ def cases(random):
     x = random.rows(rows=40)
     model = KBinsDiscretizer(3, encode="ordinal", dtype=np.float64).fit(x)
     yield Case("typed", model, x[:3].astype(np.float32))
+    # Numbers that are not quite those of a bin, and one that counts from the end.
+    bins = np.array([[0.0, 1.9, 2.0, -0.9, -1.2], [1.0, 0.0, 0.5, 2.9, 2.0]])
+    for encode in ["ordinal", "onehot-dense"]:
+        model = KBinsDiscretizer(3, encode=encode).fit(x)
+        rows = bins if encode == "ordinal" else random.rows(columns=15, rows=3)
+        yield Case(f"{encode}_inverse", model, rows, INVERSE)
+        if encode == "ordinal":
+            yield Case(f"{encode}_inverse_single", model, rows.astype(np.float32), INVERSE, tolerance=1e-7)

@@ -7,7 +7,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomTreesEmbedding
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
@@ -37,6 +37,7 @@ def families(random):
     yield from thresholds(random, size)
     yield from targets(random, size)
     yield from dummies(random, x, y)
+    yield from bins(random, size)
 
 
 def thresholds(random, size):
@@ -81,6 +82,18 @@ def targets(random, size):
     yield Case("TransformedTarget_nothing", model, rows(random))
     model = RandomTreesEmbedding(n_estimators=3, max_depth=2, random_state=random.seed32()).fit(x)
     yield Case("RandomTreesEmbedding", model, rows(random))
+
+
+def bins(random, size):
+    x, y = random.regression(**size)
+    for encode in ["ordinal", "onehot-dense"]:
+        model = TransformedTargetRegressor(
+            DecisionTreeRegressor(max_depth=2), transformer=KBinsDiscretizer(4, encode=encode), check_inverse=False
+        )
+        yield Case(f"TransformedTarget_bins_{encode}", model.fit(x, y), rows(random))
+    scaled = make_pipeline(StandardScaler(), KBinsDiscretizer(4, encode="ordinal"))
+    model = TransformedTargetRegressor(DecisionTreeRegressor(max_depth=2), transformer=scaled, check_inverse=False)
+    yield Case("TransformedTarget_bins_scaled", model.fit(x, y), rows(random))
 
 
 def dummies(random, x, y):

@@ -83,6 +83,10 @@ impl Estimator for Pipeline {
         self.up_to_last(rows, |last, data| last.contributions(data))
     }
 
+    fn can_invert(&self) -> bool {
+        self.steps.iter().all(|step| step.can_invert())
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         self.steps.iter().rev().try_fold(rows.clone(), |rows, step| step.inverse_transform(&rows))
     }

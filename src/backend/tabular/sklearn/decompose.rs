@@ -3,7 +3,7 @@
 use super::affine::is_single;
 use super::{input, read};
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, irreversible, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -136,14 +136,20 @@ fn pca(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 
 fn truncated_svd(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let components = node.read("components_", matrix)?;
-    Ok(Box::new(Projection { takes_sparse: true, ..Projection::new(components) }))
+    let back = Some((components.clone(), vec![0.0; components.columns]));
+    Ok(Box::new(Projection { takes_sparse: true, back, ..Projection::new(components) }))
 }
 
 fn fast_ica(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let components = node.read("components_", matrix)?;
     let whitens = node.read("whiten", |given| Ok(given.text().is_ok() || given.bool()?))?;
-    let shift = if whitens { Shift::Before(vector(node, "mean_", components.columns)?) } else { Shift::None };
-    Ok(Box::new(Projection { shift, ..Projection::new(components) }))
+    let mean = if whitens { vector(node, "mean_", components.columns)? } else { vec![0.0; components.columns] };
+    let mixing = node.read("mixing_", matrix)?.transposed();
+    if (mixing.rows, mixing.columns) != (components.rows, components.columns) {
+        return Err(Error::load(format!("mixing_ has shape [{}, {}]", mixing.columns, mixing.rows)));
+    }
+    let back = Some((mixing, mean.clone()));
+    Ok(Box::new(Projection { shift: Shift::Before(mean), back, ..Projection::new(components) }))
 }
 
 /// `(x - mean) @ W.T @ inv(I + W @ components.T)`, where `W = components / noise_variance` (Bishop, 12.66).
@@ -270,10 +276,12 @@ impl Estimator for Projection {
         Ok(Data::Dense(out))
     }
 
+    fn can_invert(&self) -> bool {
+        self.back.is_some()
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
-        let Some((back, mean)) = &self.back else {
-            return Err(unsupported("inverse_transform", "of this projection"));
-        };
+        let (back, mean) = self.back.as_ref().ok_or_else(irreversible)?;
         rows.check_columns(back.rows)?;
         let mut out = Matrix::zeros(rows.rows, back.columns);
         for (place, row) in rows.iter_rows().enumerate() {

@@ -20,6 +20,8 @@ enum Encoding {
 struct Bins {
     /// Of each column, ascending: one less than there are bins.
     edges: Vec<Vec<f64>>,
+    /// Of each column, the middle of each bin.
+    centres: Vec<Vec<f64>>,
     encoding: Encoding,
     /// What numbers are made first.
     gives: Option<DType>,
@@ -28,14 +30,17 @@ struct Bins {
 }
 
 fn bins(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let inner = |node: Node<'_>| {
+    let column = |node: Node<'_>| {
         let edges = node.numbers()?.vector(None)?;
         match edges.as_slice() {
-            [_, inner @ .., _] => Ok(inner.to_vec()),
+            [_, inner @ .., _] => {
+                Ok((inner.to_vec(), edges.windows(2).map(|edges| (edges[1] + edges[0]) * 0.5).collect()))
+            }
             _ => Err(Error::load(format!("{} edges", edges.len()))),
         }
     };
-    let edges = node.read("bin_edges_", |node| node.items()?.map(inner).collect::<Result<Vec<_>>>())?;
+    let columns = node.read("bin_edges_", |node| node.items()?.map(column).collect::<Result<Vec<_>>>())?;
+    let (edges, centres) = columns.into_iter().unzip();
     let encoding = match node.read("encode", Node::text)? {
         "ordinal" => Encoding::Ordinal,
         "onehot" => Encoding::OneHot { sparse: true },
@@ -43,7 +48,7 @@ fn bins(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         other => return Err(unsupported("encode", other)),
     };
     let gives = node.read("dtype", |_| Ok(read::dtype(node)))?;
-    Ok(Box::new(Bins { edges, encoding, gives, moved: read::version(node) < (1, 1) }))
+    Ok(Box::new(Bins { edges, centres, encoding, gives, moved: read::version(node) < (1, 1) }))
 }
 
 impl Bins {
@@ -51,6 +56,33 @@ impl Bins {
         let value = if self.moved { value + (1e-8 + 1e-5 * value.abs()) } else { value };
         edges.partition_point(|edge| *edge <= value)
     }
+
+    /// The bin that each number stands for, of each column; or the place of the greatest of a column's numbers.
+    fn chosen(&self, row: &[f64]) -> Result<Vec<usize>> {
+        if self.encoding == Encoding::Ordinal {
+            return row.iter().zip(&self.centres).map(|(value, centres)| index(*value, centres.len())).collect();
+        }
+        let mut rest = row;
+        let mut bin = |centres: &Vec<f64>| {
+            let (own, others) = rest.split_at(centres.len());
+            rest = others;
+            if own.iter().sum::<f64>() == 0.0 {
+                return Err(Error::invalid("Samples can not be inverted because they contain all zeros"));
+            }
+            Ok(read::argmax_of(own))
+        };
+        self.centres.iter().map(&mut bin).collect()
+    }
+}
+
+/// Where numpy finds a number among so many: without its fraction, and from the end when it is negative.
+fn index(value: f64, size: usize) -> Result<usize> {
+    let place = value as i64;
+    let from_end = if place < 0 { place.saturating_add(size as i64) } else { place };
+    usize::try_from(from_end)
+        .ok()
+        .filter(|place| *place < size)
+        .ok_or_else(|| Error::invalid(format!("index {place} is out of bounds for axis 0 with size {size}")))
 }
 
 impl Estimator for Bins {
@@ -88,6 +120,25 @@ impl Estimator for Bins {
             places.into_iter().for_each(|column| out.row_mut(row)[column] = 1.0);
         }
         Ok(Data::Dense(out))
+    }
+
+    fn can_invert(&self) -> bool {
+        true
+    }
+
+    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
+        rows.check_finite()?;
+        let is_ordinal = self.encoding == Encoding::Ordinal;
+        rows.check_columns(if is_ordinal { self.centres.len() } else { self.centres.iter().map(Vec::len).sum() })?;
+        let mut values = Vec::with_capacity(rows.rows * self.centres.len());
+        for row in rows.iter_rows() {
+            let bins = self.chosen(row)?.into_iter().zip(&self.centres);
+            values.extend(bins.map(|(bin, centres)| centres[bin]));
+        }
+        let mut out =
+            Matrix { single: rows.single && is_ordinal, ..Matrix::new(rows.rows, self.centres.len(), values) };
+        out.rounded();
+        Ok(out)
     }
 
     fn gives(&self) -> Option<DType> {

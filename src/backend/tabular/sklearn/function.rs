@@ -132,6 +132,10 @@ impl Estimator for FunctionTransformer {
         self.each(self.function, rows)
     }
 
+    fn can_invert(&self) -> bool {
+        true
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         Ok(self.each(self.inverse, &Data::Dense(rows.clone()))?.dense()?.into_owned())
     }

@@ -97,6 +97,10 @@ impl Estimator for PowerTransformer {
         }
     }
 
+    fn can_invert(&self) -> bool {
+        true
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         rows.check_columns(self.lambdas.len())?;
         let mut out = match &self.scaler {
@@ -235,6 +239,10 @@ impl Estimator for QuantileTransformer {
         let single = out.single;
         self.each(&mut out, |value, quantiles| self.apply(value, quantiles, single));
         Ok(Data::Dense(out))
+    }
+
+    fn can_invert(&self) -> bool {
+        true
     }
 
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {

@@ -166,6 +166,10 @@ impl Estimator for Scaler {
         Ok(Data::Dense(out))
     }
 
+    fn can_invert(&self) -> bool {
+        true
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         let mut out = rows.clone();
         out.check_columns(self.features)?;

@@ -50,6 +50,10 @@ impl Estimator for Selector {
         Ok(rows.select(&self.kept))
     }
 
+    fn can_invert(&self) -> bool {
+        true
+    }
+
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         rows.check_columns(self.kept.len())?;
         let mut out = Matrix { single: rows.single, ..Matrix::zeros(rows.rows, self.features) };
@@ -281,6 +285,10 @@ impl Estimator for Elimination {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         self.selector.transform(rows)
+    }
+
+    fn can_invert(&self) -> bool {
+        true
     }
 
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {

@@ -172,9 +172,20 @@ struct TransformedTarget {
 fn transformed_target(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     Ok(Box::new(TransformedTarget {
         regressor: node.read("regressor_", |inner| builder.build(inner))?,
-        transformer: node.read("transformer_", |inner| builder.build(inner))?,
+        transformer: node.read("transformer_", |inner| inverse(inner, builder))?,
         flat: node.read("_training_dim", Node::usize)? == 1,
     }))
+}
+
+/// A transformer whose inverse is computed here, which not all are.
+fn inverse(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
+    let transformer = builder.build(node)?;
+    let class = node.class().map_or("", |class| &*class.name);
+    if transformer.can_invert() {
+        Ok(transformer)
+    } else {
+        Err(unsupported("inverse_transform", format!("of {class}")))
+    }
 }
 
 impl Estimator for TransformedTarget {
