@@ -130,3 +130,11 @@ def cases(random):
 
     x, rows = random.rows(rows=20, missing=0.3).astype(np.float32), random.rows(rows=4, missing=0.3).astype(np.float32)
     yield Case("indicator_single", impute.SimpleImputer(add_indicator=True).fit(x), rows)
+
+    # Rows that have columns in common with fewer rows than are asked for: until 1.5 others counted, too. The case
+    # whose name ends with a version was made by that version.
+    x = np.full((5, 4), np.nan)
+    x[:3, :2], x[:, 2], x[3:, 3] = random.rng.normal(size=(3, 2)), random.rng.normal(size=5), 1
+    few = np.array([[1.0, 0.5, np.nan, np.nan], [np.nan, -1.0, np.nan, np.nan], [np.nan, np.nan, np.nan, 2.0]])
+    version = "" if sklearn.__version__ >= "1.6" else f"_{sklearn.__version__.replace('.', '_')}"
+    yield Case(f"knn_few{version}", impute.KNNImputer(n_neighbors=5).fit(x), few)

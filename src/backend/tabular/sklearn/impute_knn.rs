@@ -26,6 +26,8 @@ struct KnnImputer {
     keep_empty: bool,
     neighbours: usize,
     by_distance: bool,
+    /// Until 1.5, where too few rows have a distance, others count as well when all count alike.
+    counts_any: bool,
     indicator: Option<MissingIndicator>,
 }
 
@@ -62,6 +64,7 @@ fn knn(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         keep_empty: read::option_since((1, 2), node, "keep_empty_features", Node::bool)? == Some(true),
         neighbours: node.read("n_neighbors", Node::usize)?.max(1),
         by_distance,
+        counts_any: !by_distance && read::version(node) < (1, 6),
         indicator: MissingIndicator::added(node, columns)?,
     }))
 }
@@ -109,9 +112,9 @@ impl KnnImputer {
         let mut donors: Vec<(f64, usize)> = (0..distances.len())
             .filter(has)
             .map(|row| (distances[row], row))
-            .filter(|(far, _)| !far.is_nan())
+            .filter(|(far, _)| self.counts_any || !far.is_nan())
             .collect();
-        if donors.is_empty() {
+        if donors.iter().all(|(far, _)| far.is_nan()) {
             return mean;
         }
         let order = |one: &(f64, usize), other: &(f64, usize)| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1));
