@@ -138,3 +138,4 @@ def cases(random):
     few = np.array([[1.0, 0.5, np.nan, np.nan], [np.nan, -1.0, np.nan, np.nan], [np.nan, np.nan, np.nan, 2.0]])
     version = "" if sklearn.__version__ >= "1.6" else f"_{sklearn.__version__.replace('.', '_')}"
     yield Case(f"knn_few{version}", impute.KNNImputer(n_neighbors=5).fit(x), few)
+    yield Case("iterative_one", impute.IterativeImputer(random_state=0).fit(x[:, 1:2]), few[:, 1:2])

@@ -46,29 +46,8 @@ fn iterative(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>
     };
     let keeps = read::option_since((1, 2), node, "keep_empty_features", Node::bool)? == Some(true);
     let kept: Vec<usize> = (0..features).filter(|column| keeps || !empty[*column]).collect();
-    let limit = |name: &str| node.read(name, |node| node.numbers()?.vector(None));
-    let (least, most) = (limit("_min_value")?, limit("_max_value")?);
-    let mut steps = Vec::new();
-    let rounds = node.read("n_iter_", Node::usize)?;
-    for (number, step) in node.read("imputation_sequence_", Node::items)?.enumerate().filter(|_| rounds > 0) {
-        let place = |error: Error| error.context(format_args!("imputation_sequence_[{number}]"));
-        let [column, others, estimator] = step.object()?.args.as_slice() else {
-            return Err(place(step.expected("a column, others and an estimator")));
-        };
-        let column = step.at(*column).usize().map_err(place)?;
-        let others = step.at(*others).array().and_then(Array::integers).map_err(place)?;
-        let others = others.into_iter().map(|other| usize::try_from(other).ok().filter(|other| *other < kept.len()));
-        let others = others.collect::<Option<Vec<_>>>();
-        let (Some(others), Some(least), Some(most)) = (others, least.get(column), most.get(column)) else {
-            return Err(place(Error::load("columns that do not exist")));
-        };
-        let estimator = builder.build(step.at(*estimator)).map_err(place)?;
-        let fits = column < kept.len() && estimator.features().is_none_or(|features| features == others.len());
-        if !fits || least.is_nan() || most.is_nan() || least > most || !estimator.can(Method::Predict) {
-            return Err(place(Error::load(format!("column {column} cannot be predicted from {}", others.len()))));
-        }
-        steps.push(Step { column, others, least: *least, most: *most, estimator });
-    }
+    // Without rounds, as of one feature, it fills once and knows no limits.
+    let steps = if node.read("n_iter_", Node::usize)? == 0 { Vec::new() } else { steps(node, kept.len(), builder)? };
     Ok(Box::new(IterativeImputer {
         missing: Missing::read(node)?,
         features,
@@ -78,6 +57,33 @@ fn iterative(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>
         steps,
         indicator: MissingIndicator::added(node, features)?,
     }))
+}
+
+/// What is done in all rounds, to so many columns.
+fn steps(node: Node<'_>, columns: usize, builder: &mut Builder) -> Result<Vec<Step>> {
+    let limit = |name: &str| node.read(name, |node| node.numbers()?.vector(None));
+    let (least, most) = (limit("_min_value")?, limit("_max_value")?);
+    let mut steps = Vec::new();
+    for (number, step) in node.read("imputation_sequence_", Node::items)?.enumerate() {
+        let place = |error: Error| error.context(format_args!("imputation_sequence_[{number}]"));
+        let [column, others, estimator] = step.object()?.args.as_slice() else {
+            return Err(place(step.expected("a column, others and an estimator")));
+        };
+        let column = step.at(*column).usize().map_err(place)?;
+        let others = step.at(*others).array().and_then(Array::integers).map_err(place)?;
+        let others = others.into_iter().map(|other| usize::try_from(other).ok().filter(|other| *other < columns));
+        let others = others.collect::<Option<Vec<_>>>();
+        let (Some(others), Some(least), Some(most)) = (others, least.get(column), most.get(column)) else {
+            return Err(place(Error::load("columns that do not exist")));
+        };
+        let estimator = builder.build(step.at(*estimator)).map_err(place)?;
+        let fits = column < columns && estimator.features().is_none_or(|features| features == others.len());
+        if !fits || least.is_nan() || most.is_nan() || least > most || !estimator.can(Method::Predict) {
+            return Err(place(Error::load(format!("column {column} cannot be predicted from {}", others.len()))));
+        }
+        steps.push(Step { column, others, least: *least, most: *most, estimator });
+    }
+    Ok(steps)
 }
 
 impl IterativeImputer {
