@@ -93,3 +93,5 @@ def categorical(random, end):
         typed = frame.astype({"city": "category", "plan": "category"})
         model = HistGradientBoostingRegressor(categorical_features="from_dtype", **options(random)).fit(typed, y)
         yield Case(f"Regressor_from_dtype{end}", model, rows.astype({"city": "category", "plan": "category"}))
+    one = HistGradientBoostingClassifier(**options(random)).fit(x, np.full(len(x), 3))
+    yield Case("Classifier_one_class", one, random.rows(rows=3))

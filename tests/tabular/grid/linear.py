@@ -149,3 +149,5 @@ def cases(random):
     yield Case("Pipeline", model.fit(x, y), random.few())
     columns = ColumnTransformer([("scaled", StandardScaler(), [0, 3])], remainder="passthrough")
     yield Case("ColumnTransformer", make_pipeline(columns, linear_model.Ridge(**RIDGE)).fit(x, y), random.few())
+    one = linear_model.RidgeClassifier(**RIDGE).fit(x, np.full(len(x), 3))
+    yield Case("RidgeClassifier_one_class", one, random.few())

@@ -38,6 +38,10 @@ def families(random):
                 yield Case(f"OutputCode_{classes}_{name}", model.fit(x, y), rows(random))
     yield from multilabel(random, inners)
     yield from several_outputs(random)
+    if VERSION >= (1, 7):
+        x, _ = random.classification()
+        one = OneVsRestClassifier(inners["logistic"]).fit(x, np.full(len(x), 3))
+        yield Case("OneVsRest_one_class", one, rows(random), ["predict", "predict_proba"])
 
 
 def multilabel(random, inners):

@@ -54,3 +54,5 @@ def models(random):
     if "loss" in neural_network.MLPRegressor().get_params():
         model = neural_network.MLPRegressor(loss="poisson", hidden_layer_sizes=(3,), max_iter=20, random_state=0)
         yield Case("MLPRegressor_poisson", model.fit(x, y * y), random.few())
+    one = neural_network.MLPClassifier((3,), max_iter=5, random_state=0).fit(x, np.full(len(x), "a"))
+    yield Case("MLPClassifier_one_class", one, random.few())

@@ -59,7 +59,6 @@ fn histogram(node: Node<'_>, builder: &mut Builder, classes: Option<Labels>) -> 
     let features = node.read("n_features_in_", Node::usize)?;
     let each = match classes.as_ref().map_or(1, Labels::len) {
         0 => return Err(Error::load("classes_ is empty")),
-        1 if classes.is_some() => return Err(Error::load("a model of one class is not supported")),
         1 | 2 => 1,
         several => several,
     };
@@ -82,6 +81,10 @@ fn histogram(node: Node<'_>, builder: &mut Builder, classes: Option<Labels>) -> 
         for (output, predictor) in predictors.enumerate() {
             trees.push((read_tree(predictor, &known).map_err(place)?, output));
         }
+    }
+    let is_single = classes.as_ref().is_some_and(|classes| classes.len() == 1);
+    if is_single && trees.iter().any(|(tree, _)| tree.nodes.len() > 1) {
+        return Err(Error::load("classes_ is one, but there are trees that tell more apart"));
     }
     let grown = Grown { features, outputs: each, width: 1, input: InputPrecision::Double, trees };
     Ok(Histogram { input, forest: Forest::compile(grown)?, baseline, inverse_link: |raw| raw, classes })

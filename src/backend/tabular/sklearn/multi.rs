@@ -95,8 +95,8 @@ fn one_vs_rest(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimato
     let classes = binarizer.read("classes_", read::labels)?;
     let multilabel = binarizer.read("y_type_", Node::text)?.starts_with("multilabel");
     let estimators = Binary::all(node, builder)?;
-    let expected = if classes.len() == 2 && !multilabel { 1 } else { classes.len() };
-    if estimators.len() != expected || classes.len() < 2 && !multilabel {
+    let expected = if classes.len() <= 2 && !multilabel { 1 } else { classes.len() };
+    if estimators.len() != expected || classes.is_empty() {
         return Err(Error::load(format!("{} estimators for {} classes", estimators.len(), classes.len())));
     }
     let version = read::version(node);
@@ -136,8 +136,7 @@ impl Estimator for OneVsRest {
             return Ok(Target { values: Labels::Int(set, DType::Int64), columns: Some(scores.columns) });
         }
         if scores.columns == 1 {
-            let places = scores.values.iter().map(|score| usize::from(*score > threshold));
-            return Ok(Target::one(self.classes.pick(places)));
+            return Ok(read::either(&self.classes, scores.values.iter().map(|score| *score > threshold)));
         }
         let chosen = scores.iter_rows().map(|row| {
             let first = read::argmax_of(row);

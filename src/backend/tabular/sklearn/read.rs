@@ -231,10 +231,16 @@ pub fn argmax_of(scores: &[f64]) -> usize {
 /// Labels of classes by what a decision function says: one column decides between two classes by its sign.
 pub fn decide(classes: &Labels, scores: &Matrix) -> Target {
     if scores.columns == 1 {
-        Target::one(classes.pick(scores.values.iter().map(|score| usize::from(*score > 0.0))))
+        either(classes, scores.values.iter().map(|score| *score > 0.0))
     } else {
         Target::one(classes.pick(argmax(scores)))
     }
+}
+
+/// The second of two classes where it is meant, else the first. A model that was shown a single class knows no other.
+pub fn either(classes: &Labels, second: impl Iterator<Item = bool>) -> Target {
+    let last = classes.len().saturating_sub(1);
+    Target::one(classes.pick(second.map(|second| usize::from(second).min(last))))
 }
 
 /// `1 / (1 + exp(-x))`, without overflow on either side (scipy's expit).

@@ -1,6 +1,6 @@
 //! How classifiers that learn 0 and 1 for each class (scikit-learn's `LabelBinarizer`) get back to labels.
 
-use super::read::{self, argmax};
+use super::read::{self, argmax, either};
 use crate::backend::tabular::data::{Labels, Matrix, Target};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -8,7 +8,7 @@ use crate::tensor::DType;
 
 /// What a fitted `LabelBinarizer` was shown.
 pub enum Targets {
-    /// One label a row. Two classes have one column, others one each.
+    /// One label a row. Two classes have one column, as has a single one; others one each.
     Classes(Labels),
     /// Any number of labels a row, each of its own column.
     Multilabel(usize),
@@ -21,7 +21,7 @@ impl Targets {
         let classes = node.read("classes_", read::labels)?;
         match node.read("y_type_", Node::text)? {
             "multilabel-indicator" => Ok(Targets::Multilabel(classes.len())),
-            "binary" | "multiclass" if classes.len() >= 2 => Ok(Targets::Classes(classes)),
+            "binary" | "multiclass" if !classes.is_empty() => Ok(Targets::Classes(classes)),
             kind => Err(Error::load(format!("{} classes of type \"{kind}\"", classes.len()))),
         }
     }
@@ -29,7 +29,7 @@ impl Targets {
     /// Columns that scores must have.
     pub fn columns(&self) -> usize {
         match self {
-            Targets::Classes(classes) if classes.len() == 2 => 1,
+            Targets::Classes(classes) if classes.len() <= 2 => 1,
             Targets::Classes(classes) => classes.len(),
             Targets::Multilabel(count) => *count,
         }
@@ -39,7 +39,7 @@ impl Targets {
     pub fn decide(&self, scores: &Matrix, threshold: f64) -> Target {
         let above = scores.values.iter().map(|score| *score > threshold);
         match self {
-            Targets::Classes(classes) if classes.len() == 2 => Target::one(classes.pick(above.map(usize::from))),
+            Targets::Classes(classes) if classes.len() <= 2 => either(classes, above),
             Targets::Classes(classes) => Target::one(classes.pick(argmax(scores))),
             Targets::Multilabel(count) => {
                 let values = Labels::Int(above.map(i64::from).collect(), DType::Int64);
