@@ -23,10 +23,6 @@ fn wide_cases_are_answered_as_by_the_library() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Cases of transformers whose columns have names that we do not tell.
-const UNNAMED: [&str; 4] =
-    ["decompose_chi2", "ensembles_Stacking", "ensembles_Voting", "wrappers_RandomTreesEmbedding"];
-
 /// One line for each case that is not answered as expected.
 fn failures(folder: &Path) -> Vec<String> {
     let mut cases: Vec<PathBuf> =
@@ -47,8 +43,7 @@ fn compare(folder: &Path) -> Result<(), String> {
     let rows = rows(&case["rows"], &*model);
     let tolerance = case["tolerance"].as_f64().unwrap();
     let name = folder.file_name().unwrap().to_string_lossy();
-    let may_lack = UNNAMED.iter().any(|start| name.starts_with(start));
-    check_names(&*model, &case, may_lack)?;
+    check_names(&*model, &case)?;
     if let Some(column) = refused_text(&*model, &rows)
         && name != "function_text"
     {
@@ -75,7 +70,7 @@ fn compare(folder: &Path) -> Result<(), String> {
 }
 
 /// What columns are called after a transformation, or what is explained, against what the library calls them.
-fn check_names(model: &dyn Estimator, case: &Value, may_lack: bool) -> Result<(), String> {
+fn check_names(model: &dyn Estimator, case: &Value) -> Result<(), String> {
     let Some(names) = case.get("names") else { return Ok(()) };
     let texts = |names: &Value| -> Vec<Arc<str>> {
         names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().into()).collect()
@@ -83,7 +78,6 @@ fn check_names(model: &dyn Estimator, case: &Value, may_lack: bool) -> Result<()
     let (given, expected) = (texts(&names["in"]), texts(&names["out"]));
     let is_explained = case["answers"].get("shap_values").is_some();
     match if is_explained { model.explained(&given) } else { model.names_out(&given) } {
-        None if may_lack => Ok(()),
         Some(names) if names == expected => Ok(()),
         names => Err(format!("names are {names:?}, expected {expected:?}")),
     }

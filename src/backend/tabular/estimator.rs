@@ -242,11 +242,13 @@ impl Builder {
     }
 }
 
-/// Names as models have them: steps may multiply their number and length without end.
+/// More columns are not named: steps may multiply their number without end.
+pub const MOST_NAMES: usize = 1 << 20;
+
+/// Names as models have them, no more and no longer.
 pub fn are_bounded(names: &[Arc<str>]) -> bool {
-    const MOST: usize = 1 << 20;
     const LONGEST_BYTES: usize = 1 << 10;
-    names.len() <= MOST && names.iter().all(|name| name.len() <= LONGEST_BYTES)
+    names.len() <= MOST_NAMES && names.iter().all(|name| name.len() <= LONGEST_BYTES)
 }
 
 /// An estimator that is only asked what it can answer, about as many columns as it was fitted with, so that it can

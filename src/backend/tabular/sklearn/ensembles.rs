@@ -1,9 +1,13 @@
 //! Bagging and voting: means of what several estimators say.
 
-use super::members::{Built, Member, Trees, check_classes, check_shape, classes, numbered, probabilities};
+use std::sync::Arc;
+
+use super::members::{Built, Member, Trees, check_classes, check_shape, classes, kept, numbered, probabilities};
 use super::read::{self, argmax};
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Takes, lacks, unsupported};
+use crate::backend::tabular::estimator::{
+    Build, Builder, Contributions, Estimator, MOST_NAMES, Method, Takes, lacks, unsupported,
+};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::DType;
@@ -227,6 +231,7 @@ impl Estimator for BaggingRegressor {
 /// Different estimators of the same rows, with their weights.
 struct Voters {
     members: Vec<Box<dyn Estimator>>,
+    names: Vec<Arc<str>>,
     weights: Option<Vec<f64>>,
 }
 
@@ -234,25 +239,15 @@ impl Voters {
     fn read(node: Node<'_>, builder: &mut Builder) -> Result<Voters> {
         let members = builder.build_all(node.read("estimators_", Node::items)?)?;
         let weights = read::option(node, "weights", |weights| weights.numbers()?.vector(None))?;
-        let weights = match weights {
-            None => None,
-            Some(weights) => {
-                // Those of dropped estimators are there too.
-                let mut kept = Vec::new();
-                for (estimator, weight) in node.read("estimators", Node::items)?.zip(weights) {
-                    let [_, estimator] = estimator.tuple()?;
-                    if !estimator.text().is_ok_and(|text| text == "drop") {
-                        kept.push(weight);
-                    }
-                }
-                Some(kept)
-            }
-        };
-        let fits = weights.as_ref().is_none_or(|weights| weights.len() == members.len());
+        let kept = kept(node)?;
+        // Those of dropped estimators are there too.
+        let of_kept = |weights: Vec<f64>| kept.iter().filter_map(|(place, _)| weights.get(*place).copied()).collect();
+        let weights: Option<Vec<f64>> = weights.map(of_kept);
+        let fits = kept.len() == members.len() && weights.as_ref().is_none_or(|weights| weights.len() == members.len());
         if members.is_empty() || !fits {
             return Err(Error::load("estimators_ is empty, or does not fit estimators and weights"));
         }
-        Ok(Voters { members, weights })
+        Ok(Voters { members, names: kept.into_iter().map(|(_, name)| name.into()).collect(), weights })
     }
 
     fn weight(&self, place: usize) -> f64 {
@@ -368,6 +363,16 @@ impl Estimator for VotingClassifier {
         (!self.soft).then_some(DType::Int64)
     }
 
+    fn names_out(&self, _names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let voters = self.voters.names.iter().map(|name| format!("votingclassifier_{name}"));
+        if !self.soft {
+            return Some(voters.map(Arc::from).collect());
+        }
+        let of_classes = |name: String| (0..self.classes.len()).map(move |class| format!("{name}{class}").into());
+        let are_few = voters.len() * self.classes.len() <= MOST_NAMES;
+        (self.flat && are_few).then(|| voters.flat_map(of_classes).collect())
+    }
+
     fn features(&self) -> Option<usize> {
         self.voters.features()
     }
@@ -398,6 +403,10 @@ impl Estimator for VotingRegressor {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         Ok(Data::Dense(Matrix::beside(&self.0.predictions(rows)?)))
+    }
+
+    fn names_out(&self, _names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        Some(self.0.names.iter().map(|name| format!("votingregressor_{name}").into()).collect())
     }
 
     fn features(&self) -> Option<usize> {

@@ -2,6 +2,7 @@
 //! and embeddings, where it counts to which leaves a row falls.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::members::Member;
 use super::read;
@@ -167,6 +168,11 @@ impl Estimator for Embedding {
         let trees = self.forest.outputs();
         let leaves = self.forest.sums(&rows.values, &vec![0.0; trees]);
         self.encoder.transform(&Data::Dense(Matrix::new(rows.rows, trees, leaves)))
+    }
+
+    fn names_out(&self, _names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let trees = (0..self.forest.outputs()).map(|tree| format!("randomtreesembedding_{tree}").into());
+        self.encoder.names_out(&trees.collect::<Vec<_>>())
     }
 
     fn features(&self) -> Option<usize> {

@@ -1,10 +1,12 @@
 //! Maps of rows into columns where a kernel is (nearly) a product, and kernel PCA.
 
+use std::sync::Arc;
+
 use super::decompose::{checked, matrix, project, vector};
 use super::kernels::Kernel;
 use super::read;
 use crate::backend::tabular::data::{Data, Matrix, Sparse};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, MOST_NAMES, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -204,6 +206,13 @@ impl Estimator for AdditiveChi2 {
             .flat_map(|row| (0..places).flat_map(move |place| row.iter().map(move |value| map(*value, place))));
         let out = Matrix::new(rows.rows, rows.columns * places as usize, values.collect());
         Ok(if sparse { Data::Sparse(Sparse::from(&out)) } else { Data::Dense(out) })
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let steps = (1..self.steps).flat_map(|step| [format!("cos{step}"), format!("sin{step}")]);
+        let kinds = std::iter::once("sqrt".to_owned()).chain(steps);
+        let of_kind = |kind: String| names.iter().map(move |name| format!("additivechi2sampler_{name}_{kind}").into());
+        (names.len() * 2 * self.steps as usize <= MOST_NAMES).then(|| kinds.flat_map(of_kind).collect())
     }
 
     fn features(&self) -> Option<usize> {

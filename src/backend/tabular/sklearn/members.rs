@@ -185,6 +185,18 @@ pub fn classifier(node: Node<'_>) -> Result<Node<'_>> {
     Err(Error::load("estimators contain themselves"))
 }
 
+/// Places among `estimators` and names of those that were not dropped.
+pub fn kept(node: Node<'_>) -> Result<Vec<(usize, &str)>> {
+    let mut kept = Vec::new();
+    for (place, estimator) in node.read("estimators", Node::items)?.enumerate() {
+        let [name, estimator] = estimator.tuple()?;
+        if !estimator.text().is_ok_and(|text| text == "drop") {
+            kept.push((place, name.text()?));
+        }
+    }
+    Ok(kept)
+}
+
 /// For members that were fitted with the numbers of all classes of an ensemble.
 ///
 /// # Errors

@@ -1,11 +1,13 @@
 //! Stacking: a final estimator that sees what others say of the rows.
 
+use std::sync::Arc;
+
 use super::beside::beside;
-use super::members::{check_classes, numbered};
+use super::members::{check_classes, kept, numbered};
 use super::read;
 use super::trees::interleave;
 use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, MOST_NAMES, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
 use crate::tensor::DType;
@@ -19,6 +21,8 @@ struct Stacking {
     classes: Vec<Labels>,
     /// The last one sees the rows too.
     passthrough: bool,
+    /// What the members' columns are called, since 1.1.
+    names: Option<Vec<Arc<str>>>,
 }
 
 fn stacking(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -39,6 +43,7 @@ fn stacking(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>>
         last: builder.build(last).map_err(|error| error.context("final_estimator_"))?,
         classes,
         passthrough: node.read("passthrough", Node::bool)?,
+        names: names(node)?,
     }))
 }
 
@@ -48,6 +53,22 @@ fn classes(node: Node<'_>) -> Result<Vec<Labels>> {
         Value::List(_) => node.items()?.map(read::labels).collect(),
         _ => Ok(vec![read::labels(node)?]),
     }
+}
+
+fn names(node: Node<'_>) -> Result<Option<Vec<Arc<str>>>> {
+    let counts = node.read_some("_n_feature_outs", |counts| counts.numbers()?.vector(None))?;
+    let are_few = |counts: &Vec<f64>| counts.iter().map(|count| count.abs()).sum::<f64>() <= MOST_NAMES as f64;
+    let Some(counts) = counts.filter(are_few) else { return Ok(None) };
+    let class = node.class().map_or_else(String::new, |class| class.name.to_lowercase());
+    let mut names = Vec::new();
+    for ((_, member), count) in kept(node)?.into_iter().zip(counts) {
+        let name = format!("{class}_{member}");
+        match count as usize {
+            1 => names.push(name.into()),
+            several => names.extend((0..several).map(|place| Arc::from(format!("{name}{place}")))),
+        }
+    }
+    Ok(Some(names))
 }
 
 impl Stacking {
@@ -134,6 +155,11 @@ impl Estimator for Stacking {
         // Members tell classes by number.
         let numbers = !self.classes.is_empty() && self.members.iter().all(|(_, method)| *method == Method::Predict);
         (numbers && !self.passthrough).then_some(DType::Int64)
+    }
+
+    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
+        let passed = if self.passthrough { names } else { &[] };
+        Some([self.names.as_deref()?, passed].concat())
     }
 
     fn features(&self) -> Option<usize> {
