@@ -16,14 +16,9 @@ use crate::estimators::{ask, dtype, rows};
 use crate::hostile_models::named_corpus;
 
 /// Attributes that make a difference though they may be missing, each with its reason.
-const MAY_BE_MISSING: [(&str, &str); 5] = [
+const MAY_BE_MISSING: [(&str, &str); 1] = [
     // The only mark of lightgbm 4.7's classifiers: without it they are older ones, which calibrate otherwise.
     ("_fitted_with_feature_names", "boosters_lightgbm_calibrated"),
-    // Wrong: the encoders of categories do not ask for these yet.
-    ("_drop_idx_after_grouping", "encode_OneHotEncoder"),
-    ("_infrequent_enabled", "encode_"),
-    ("_missing_indices", "encode_OrdinalEncoder"),
-    ("encoded_missing_value", "encode_OrdinalEncoder"),
 ];
 
 /// Names of attributes of all objects in a file.

@@ -56,7 +56,10 @@ impl<'g> Grouped<'g> {
             node.read("categories_", |node| node.items()?.map(Categories::read).collect())?;
         let columns = categories.len();
         let mut grouped = Grouped { groups: vec![None; columns], infrequent: vec![None; columns], categories, node };
-        if node.read_some("_infrequent_enabled", Node::bool)? == Some(true) {
+        // Only one-hot encoders grouped categories at first.
+        let is_one_hot = node.class().is_some_and(|class| *class.name == *"OneHotEncoder");
+        let since = if is_one_hot { (1, 1) } else { (1, 3) };
+        if read::option_since(since, node, "_infrequent_enabled", Node::bool)? == Some(true) {
             grouped.groups = grouped.of_each_column("_default_to_infrequent_mappings")?;
             let infrequent = grouped.of_each_column("_infrequent_indices")?;
             grouped.infrequent = infrequent.into_iter().map(|places| places?.first().copied()).collect();
@@ -117,11 +120,9 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let grouped = Grouped::read(node)?;
     let features = grouped.categories.len();
     let unknown = node.read("handle_unknown", Node::text)?;
-    // `drop_idx_` was of groups until 1.3 said so with a name of its own.
-    let dropped = match node.some("_drop_idx_after_grouping").or_else(|| node.some("drop_idx_")) {
-        None => vec![None; features],
-        Some(dropped) => places(dropped)?,
-    };
+    // `drop_idx_` was of groups until 1.2 said so with a name of its own.
+    let name = if read::version(node) < (1, 2) { "drop_idx_" } else { "_drop_idx_after_grouping" };
+    let dropped = read::option(node, name, places)?.unwrap_or_else(|| vec![None; features]);
     if dropped.len() != features {
         return Err(Error::load(format!("drop_idx_ is of {} columns, not {features}", dropped.len())));
     }
@@ -240,13 +241,11 @@ fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         other => return Err(unsupported("handle_unknown", other)),
     };
     // Before 1.1 the missing stayed missing.
-    let missing = node.find("encoded_missing_value").map_or(Ok(f64::NAN), Node::float)?;
+    let missing = read::option_since((1, 1), node, "encoded_missing_value", Node::float)?.unwrap_or(f64::NAN);
     let mut missing_at = vec![None; grouped.categories.len()];
-    if let Some(places) = node.some("_missing_indices") {
-        for (column, place) in places.entries()? {
-            if let Some(column) = missing_at.get_mut(column.usize()?) {
-                *column = Some(place.usize()?);
-            }
+    for (column, place) in node.read("_missing_indices", Node::entries)? {
+        if let Some(column) = missing_at.get_mut(column.usize()?) {
+            *column = Some(place.usize()?);
         }
     }
     let codings = grouped.codings(|grouped, column| {
