@@ -98,7 +98,8 @@ fn copyreg(store: &mut Store, name: &str, args: &[Id]) -> Result<Id> {
         ("_reconstructor", [class, base, content]) => {
             let base = store.class(*base)?;
             let made = call(store, *class, Vec::new())?;
-            let items = if &*base.name == "list" { store.items(*content)? } else { Vec::new() };
+            let is_sequence = matches!(&*base.name, "list" | "tuple");
+            let items = if is_sequence { store.items(*content)? } else { Vec::new() };
             let entries = match store.value(*content) {
                 Value::Dict(entries) if &*base.name == "dict" => entries.clone(),
                 _ => Vec::new(),

@@ -31,6 +31,7 @@ class Case:
     rows: object  # a numpy array, a matrix of scipy, a DataFrame, or a list of str
     methods: list = field(default_factory=lambda: list(METHODS))
     tolerance: float = 1e-12
+    protocol: int = None  # the pickle's
     # By method, where the library's own form of the answer is not what a server gives.
     answers: dict = None
 
@@ -129,7 +130,7 @@ def names(model):
 def write(case, folder):
     target = os.path.join(folder, case.name)
     os.makedirs(target, exist_ok=True)
-    joblib.dump(case.model, os.path.join(target, "model.joblib"), compress=("gzip", 9))
+    joblib.dump(case.model, os.path.join(target, "model.joblib"), compress=("gzip", 9), protocol=case.protocol)
     answers = {}
     for method in case.methods:
         if case.answers or hasattr(case.model, method):

@@ -139,3 +139,7 @@ def cases(random):
     version = "" if sklearn.__version__ >= "1.6" else f"_{sklearn.__version__.replace('.', '_')}"
     yield Case(f"knn_few{version}", impute.KNNImputer(n_neighbors=5).fit(x), few)
     yield Case("iterative_one", impute.IterativeImputer(random_state=0).fit(x[:, 1:2]), few[:, 1:2])
+    x, rows = random.rows(rows=20, columns=2, missing=0.2), random.rows(rows=3, columns=2, missing=0.4)
+    for protocol in [0, 1]:
+        model = impute.IterativeImputer(max_iter=2, random_state=0).fit(x)
+        yield Case(f"iterative_protocol_{protocol}", model, rows, tolerance=1e-10, protocol=protocol)

@@ -66,7 +66,10 @@ fn steps(node: Node<'_>, columns: usize, builder: &mut Builder) -> Result<Vec<St
     let mut steps = Vec::new();
     for (number, step) in node.read("imputation_sequence_", Node::items)?.enumerate() {
         let place = |error: Error| error.context(format_args!("imputation_sequence_[{number}]"));
-        let [column, others, estimator] = step.object()?.args.as_slice() else {
+        let triplet = step.object()?;
+        // Protocols 0 and 1 have it as a tuple that was made something else.
+        let parts = if triplet.args.is_empty() { &triplet.items } else { &triplet.args };
+        let [column, others, estimator] = parts.as_slice() else {
             return Err(place(step.expected("a column, others and an estimator")));
         };
         let column = step.at(*column).usize().map_err(place)?;
