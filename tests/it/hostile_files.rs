@@ -7,6 +7,7 @@ use stoker::error::{Kind, Result};
 use stoker::formats::graph::{Graph, Id, Value};
 use stoker::formats::{pickle, skops};
 
+use crate::hostile_models::unframed;
 use crate::support::Random;
 use crate::tabular::{files, read};
 
@@ -94,6 +95,33 @@ fn lengths_are_checked_before_they_are_used() {
         refusal(array(shape).as_bytes());
     }
     refusal(array(&"I0\n".repeat(65)).as_bytes());
+}
+
+/// A byte that is lost from a coefficient would otherwise leave another model.
+#[test]
+fn instructions_lie_in_the_frames_that_announce_them() {
+    const HEAD: usize = 11;
+    for (name, bytes) in files().into_iter().filter(|(name, _)| ["linear.p4.pkl", "linear.p5.pkl"].contains(&&**name)) {
+        for lost in HEAD..bytes.len() {
+            let message = refusal(&[&bytes[..lost], &bytes[lost + 1..]].concat());
+            assert!(message.contains("is it complete?"), "{name} without byte {lost}: {message}");
+        }
+    }
+    let frame = |size: u64, rest: &[u8]| [&b"\x95"[..], &size.to_le_bytes(), rest].concat();
+    for whole in [frame(2, b"N."), frame(1, b"N."), frame(1, &[b"N", &frame(1, b".")[..]].concat()), frame(0, b"N.")] {
+        assert!(pickled(&whole).is_ok(), "{whole:?}");
+    }
+    let within = frame(12, &[b"N", &frame(2, b"0N")[..], b"."].concat());
+    for (broken, named) in [
+        (frame(3, b"N."), "is it complete?"),
+        (frame(2, b"NK\x01."), "in the middle of an instruction"),
+        (frame(3, b"I12\n."), "in the middle of an instruction"),
+        (frame(3, b"N.."), "longer than its instructions"),
+        (within, "longer than its instructions"),
+    ] {
+        let message = refusal(&broken);
+        assert!(message.contains(named), "{broken:?}: {message}");
+    }
 }
 
 #[test]
@@ -283,13 +311,13 @@ fn cases() -> u64 {
 /// `FUZZ_CASES` asks for more.
 #[test]
 fn mutated_pickles_are_read_or_refused() {
-    let files = files();
-    let corpus: Vec<&[u8]> = files
-        .iter()
+    let files: Vec<Vec<u8>> = files()
+        .into_iter()
         .filter(|(name, _)| name.ends_with(".pkl") || name.matches('.').count() == 1)
         .filter(|(name, bytes)| !name.ends_with(".skops") && bytes.len() < 10_000)
-        .map(|(_, bytes)| &bytes[..])
+        .map(|(_, bytes)| unframed(bytes))
         .collect();
+    let corpus: Vec<&[u8]> = files.iter().map(|bytes| &bytes[..]).collect();
     for seed in 0..cases() {
         ask(pickled(&mutate(&mut Random(seed), &corpus)));
     }

@@ -1,4 +1,5 @@
 //! The bytes of a pickle, read front to back. Every length is checked against what is left before it is used.
+//! Since protocol 4 instructions come in frames that say their length: one that does not fit shows that bytes are lost.
 
 use bytes::Bytes;
 
@@ -7,11 +8,39 @@ use crate::error::{Error, Result};
 pub struct Input {
     bytes: Bytes,
     at: usize,
+    /// Where the last frame ends.
+    frame_end: usize,
+    /// How far the instruction at hand may read: no further than its frame goes.
+    limit: usize,
 }
 
 impl Input {
     pub fn new(bytes: Bytes) -> Input {
-        Input { bytes, at: 0 }
+        let limit = bytes.len();
+        Input { bytes, at: 0, frame_end: 0, limit }
+    }
+
+    /// The first byte of an instruction.
+    pub fn opcode(&mut self) -> Result<u8> {
+        self.limit = if self.at < self.frame_end { self.frame_end } else { self.bytes.len() };
+        self.byte()
+    }
+
+    /// Begins a frame, whose length comes first.
+    pub fn frame(&mut self) -> Result<()> {
+        let length = self.length::<8>()?;
+        self.leave_frame()?;
+        self.frame_end = self.end(length)?;
+        Ok(())
+    }
+
+    /// For what lies outside of frames.
+    pub fn leave_frame(&mut self) -> Result<()> {
+        if self.at < self.frame_end {
+            return Err(Error::load("a frame is longer than its instructions: is the file damaged?"));
+        }
+        self.limit = self.bytes.len();
+        Ok(())
     }
 
     /// Bytes read so far.
@@ -37,8 +66,8 @@ impl Input {
 
     /// Up to the next line feed, without it.
     pub fn line(&mut self) -> Result<&[u8]> {
-        let rest = &self.bytes[self.at..];
-        let length = memchr::memchr(b'\n', rest).ok_or_else(cut)?;
+        let rest = &self.bytes[self.at..self.limit];
+        let length = memchr::memchr(b'\n', rest).ok_or_else(|| self.cut())?;
         self.at += length + 1;
         Ok(&rest[..length])
     }
@@ -49,7 +78,7 @@ impl Input {
     }
 
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let bytes = *self.bytes[self.at..].first_chunk().ok_or_else(cut)?;
+        let bytes = *self.bytes[self.at..self.limit].first_chunk().ok_or_else(|| self.cut())?;
         self.at += N;
         Ok(bytes)
     }
@@ -63,14 +92,18 @@ impl Input {
         let bytes = self.array::<N>()?;
         let mut wide = [0; 8];
         wide[..N].copy_from_slice(&bytes);
-        usize::try_from(u64::from_le_bytes(wide)).map_err(|_| cut())
+        usize::try_from(u64::from_le_bytes(wide)).map_err(|_| self.cut())
     }
 
     fn end(&self, count: usize) -> Result<usize> {
-        self.at.checked_add(count).filter(|end| *end <= self.bytes.len()).ok_or_else(cut)
+        self.at.checked_add(count).filter(|end| *end <= self.limit).ok_or_else(|| self.cut())
     }
-}
 
-fn cut() -> Error {
-    Error::load("the file ends in the middle of a value: is it complete?")
+    fn cut(&self) -> Error {
+        Error::load(if self.limit < self.bytes.len() {
+            "a frame ends in the middle of an instruction: is the file damaged?"
+        } else {
+            "the file ends in the middle of a value: is it complete?"
+        })
+    }
 }

@@ -9,6 +9,7 @@ use crate::formats::npy;
 
 /// The array behind a wrapper that has just got its state.
 pub fn read_array(store: &mut Store, wrapper: Id, depth: usize) -> Result<Value> {
+    store.input.leave_frame()?;
     let node = store.node(wrapper);
     let (shape, element) = (node.attr("shape")?.id(), node.attr("dtype")?.id());
     let fortran = node.read("order", |order| order.text().map(|order| order == "F"))?;

@@ -33,18 +33,19 @@ struct Machine<'s> {
 impl Machine<'_> {
     /// Runs one opcode; `false` when it is `STOP`.
     fn step(&mut self) -> Result<bool> {
-        let opcode = self.store.input.byte()?;
+        let opcode = self.store.input.opcode()?;
         if let Some(id) = literal::read(self.store, opcode)? {
             self.push(id)?;
             return Ok(true);
         }
         match opcode {
-            b'.' => return Ok(false),
-            // PROTO, FRAME: nothing that we would do differently.
-            0x80 => _ = self.store.input.byte()?,
-            0x95 => {
-                self.store.input.length::<8>()?;
+            b'.' => {
+                self.store.input.leave_frame()?;
+                return Ok(false);
             }
+            // PROTO: nothing that we would do differently.
+            0x80 => _ = self.store.input.byte()?,
+            0x95 => self.store.input.frame()?,
             b'(' if self.marks.len() == MAX_MARKS => {
                 return Err(Error::load(format!("tuples or lists are nested deeper than {MAX_MARKS}")));
             }
