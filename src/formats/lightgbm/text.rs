@@ -74,18 +74,23 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model> {
     }
     let header = block(&mut rest, STOPS);
     let mut model = read_header(&header)?;
+    let sizes: Option<Vec<&str>> = header.get("tree_sizes").map(|sizes| sizes.split_ascii_whitespace().collect());
     let mut index = 0_usize;
     while rest.starts_with("Tree=") {
+        let begun = rest;
         line(&mut rest);
         let fields = block(&mut rest, STOPS);
         let named = |error: Error| error.context(format_args!("tree {index}"));
         let tree = tree::build(&fields).map_err(named)?;
         tree.check(model.features, 1).map_err(named)?;
+        if let Some(size) = sizes.as_ref().and_then(|sizes| sizes.get(index)) {
+            check_size(begun, rest, size).map_err(named)?;
+        }
         model.trees.push(tree);
         model.shrinkage.push(fields.get("shrinkage").map_or(Ok(1.0), |_| fields.number("shrinkage")).map_err(named)?);
         index += 1;
     }
-    check_complete(&model, &header, rest, bytes.len())?;
+    check_complete(&model, sizes.map(|sizes| sizes.len()), rest, bytes.len())?;
     model.parameters = parameters(rest);
     model.pandas_categorical = pandas_categorical(rest)?;
     Ok(model)
@@ -134,14 +139,24 @@ fn read_header(header: &Fields<'_>) -> Result<Model> {
     })
 }
 
+/// The sizes are how lightgbm finds the trees, so that one that lost a digit is none.
+fn check_size(begun: &str, rest: &str, expected: &str) -> Result<()> {
+    let tree = &begun.as_bytes()[..begun.len() - rest.len()];
+    let of_windows = memchr::memchr_iter(b'\r', tree).count();
+    // lightgbm before 2.2 ends the trees with a line more.
+    let more = usize::from(rest.starts_with("feature importances:"));
+    let size = tree.len() - of_windows - more;
+    if expected.parse() == Ok(size) {
+        return Ok(());
+    }
+    Err(Error::load(format!("it has {size} bytes, but {} by tree_sizes: was the file edited?", Excerpt(expected))))
+}
+
 /// A file that was cut between two trees is well formed but for its ends.
-fn check_complete(model: &Model, header: &Fields<'_>, rest: &str, bytes: usize) -> Result<()> {
+fn check_complete(model: &Model, expected: Option<usize>, rest: &str, bytes: usize) -> Result<()> {
     let count = model.trees.len();
-    if let Some(sizes) = header.get("tree_sizes") {
-        let expected = sizes.split_ascii_whitespace().count();
-        if expected != count {
-            return Err(Error::load(format!("there are {count} of {expected} trees: was the file cut short?")));
-        }
+    if let Some(expected) = expected.filter(|expected| *expected != count) {
+        return Err(Error::load(format!("there are {count} of {expected} trees: was the file cut short?")));
     }
     if model.version != "v2" && !rest.starts_with("end of trees") {
         return Err(Error::load("there is no \"end of trees\": was the file cut short?"));

@@ -92,6 +92,25 @@ fn windows_line_ends_are_taken() {
     assert_eq!(lgb::read(windows.as_bytes()).unwrap(), lgb::read(text.as_bytes()).unwrap());
 }
 
+#[test]
+fn a_tree_of_another_size_than_the_file_says_is_refused() {
+    let good = text("categories");
+    let read = |text: &str| lgb::read(text.as_bytes()).map_err(|error| error.message().to_owned());
+    let leaf = good.find("leaf_value=").unwrap() + "leaf_value=".len() + 1;
+    let lost = [&good[..leaf], &good[leaf + 1..]].concat();
+    for text in [&lost, &lost.replace('\n', "\r\n"), &good.replacen("\n\n\nTree=1", "\n\n\n\nTree=1", 1)] {
+        assert!(read(text).unwrap_err().contains("by tree_sizes: was the file edited?"));
+    }
+    let last = good.replacen("\n\nend of trees", "\n0=\n\nend of trees", 1);
+    assert!(read(&last).unwrap_err().starts_with("tree 3: it has"));
+    // As lightgbm 2.1 wrote.
+    let end = good.find("end of trees").unwrap()..good.find("feature_importances:").unwrap();
+    let old = good.replacen("version=v4", "version=v2", 1).replacen(&good[end], "\n", 1);
+    let old = old.replacen("feature_importances:", "feature importances:", 1);
+    assert_eq!(read(&old).unwrap().trees, read(&good).unwrap().trees);
+    assert!(read(&old.replacen("\nfeature", "feature", 1)).is_err());
+}
+
 /// Replaces the value of the first line with this key.
 fn with(text: &str, key: &str, value: &str) -> String {
     let begin = text.find(&format!("\n{key}=")).unwrap_or_else(|| panic!("{key}")) + 1;
@@ -118,7 +137,7 @@ fn what_is_wrong_is_named() {
         ("split_feature", "0 0 0 0 5", "splits on feature 5, but the model has 5"),
         ("threshold", "nan nan nan nan nan", "tree 0: "),
         ("num_cat", "18446744073709551615", "cat_boundaries"),
-        ("tree_sizes", "1", "there are 4 of 1 trees"),
+        ("tree_sizes", "756", "there are 4 of 1 trees"),
     ] {
         let error = read(&with(&good, key, value));
         assert!(error.contains(expected), "{key}={value}: {error:?} lacks {expected:?}");
@@ -132,10 +151,17 @@ fn what_is_wrong_is_named() {
     }
 }
 
+fn without_sizes(model: Vec<u8>) -> Vec<u8> {
+    let text = String::from_utf8(model).unwrap();
+    text.split_inclusive('\n').filter(|line| !line.starts_with("tree_sizes=")).collect::<String>().into()
+}
+
 #[test]
 fn mutated_models_are_read_or_refused() {
     let texts: &[&[u8]] = &[b"-1", b"1e999", b"nan", b"inf", b"4294967296", b"9223372036854775807", b"0 0", b""];
-    fuzz(&models("lightgbm"), texts, |bytes| {
+    // With them hardly a changed tree would come to be used.
+    let corpus: Vec<Vec<u8>> = models("lightgbm").into_iter().map(without_sizes).collect();
+    fuzz(&corpus, texts, |bytes| {
         let model = lgb::read(bytes)?;
         let row: Vec<f64> = [0.5, f64::NAN, -3.0, 1e300, 2.0].into_iter().cycle().take(model.features).collect();
         model.apply(&mut lightgbm_scores(&model, &row).0);
