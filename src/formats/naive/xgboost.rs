@@ -161,6 +161,8 @@ fn what_is_wrong_is_named() {
     let tree = |change: fn(&mut Value)| {
         changed("reg_gamma", |learner| change(&mut learner["gradient_booster"]["model"]["trees"][1]))
     };
+    let model =
+        |name: &str, change: fn(&mut Value)| changed(name, |learner| change(&mut learner["gradient_booster"]["model"]));
     assert_eq!(tree(|_| ()), "read");
     for (change, expected) in [
         (tree(|tree| tree["left_children"][0] = 0.into()), "trees: 1: node 0: its child 0 has a parent already"),
@@ -179,6 +181,15 @@ fn what_is_wrong_is_named() {
             "at most 1048576",
         ),
         (changed("reg_gamma", |learner| learner["gradient_booster"]["name"] = "gbtreee".into()), "gbtreee"),
+        (changed("reg_gamma", |learner| learner["learner_model_param"]["num_target"] = "0".into()), "num_target is 0"),
+        (
+            model("reg_gamma", |model| model["gbtree_model_param"]["num_parallel_tree"] = "0".into()),
+            "num_parallel_tree is 0",
+        ),
+        (
+            model("vector", |model| model["trees"][0]["tree_param"]["size_leaf_vector"] = "1".into()),
+            "base_weights has 39 values for 13 nodes",
+        ),
     ] {
         assert!(change.contains(expected), "{change:?} lacks {expected:?}");
     }
@@ -195,6 +206,42 @@ fn what_is_wrong_is_named() {
     assert!(read(&binary).contains("18446744073709551615"));
 }
 
+/// One whose name lost a bit would have another's default: other answers, where xgboost refuses the file.
+#[test]
+fn fields_that_every_version_writes_are_required() {
+    let without = |name: &str, path: &str, key: &str| {
+        changed(name, |learner| {
+            let object = learner.pointer_mut(path).and_then(Value::as_object_mut).unwrap();
+            let value = object.remove(key).unwrap();
+            object.insert(format!("{key}~"), value);
+        })
+    };
+    let model = "/gradient_booster/model";
+    let tree = "/gradient_booster/model/trees/0";
+    for name in ["reg_gamma", "old_trees"] {
+        for (path, key) in [
+            ("", "attributes"),
+            ("/learner_model_param", "base_score"),
+            ("/learner_model_param", "num_class"),
+            ("/learner_model_param", "num_feature"),
+            ("/gradient_booster/model/gbtree_model_param", "num_trees"),
+            (model, "tree_info"),
+            (tree, "id"),
+            (tree, "tree_param"),
+            (tree, "sum_hessian"),
+            (tree, "loss_changes"),
+            ("/gradient_booster/model/trees/0/tree_param", "num_nodes"),
+            ("/gradient_booster/model/trees/0/tree_param", "size_leaf_vector"),
+        ] {
+            let error = without(name, path, key);
+            assert!(error.contains(&format!(" {key}")), "{name} without {key}: {error}");
+        }
+        for (path, key) in [("/learner_model_param", "num_target"), (tree, "split_type")] {
+            assert_eq!(without(name, path, key), "read", "{key} is of later versions");
+        }
+    }
+}
+
 #[test]
 fn thresholds_that_are_not_numbers_are_refused() {
     let case = cases("xgboost").into_iter().find(|case| case.name == "stump" && case.format == "json").unwrap();
@@ -203,7 +250,15 @@ fn thresholds_that_are_not_numbers_are_refused() {
     assert!(text.contains("\"right_children\":[-1]"));
     let text = text.replace("\"right_children\":[-1]", "\"right_children\":[2,-1,-1]");
     let mut wide = text.replace("\"num_nodes\":\"1\"", "\"num_nodes\":\"3\"");
-    for name in ["split_indices", "split_conditions", "default_left", "sum_hessian", "loss_changes", "split_type"] {
+    for name in [
+        "split_indices",
+        "split_conditions",
+        "default_left",
+        "sum_hessian",
+        "loss_changes",
+        "split_type",
+        "base_weights",
+    ] {
         let begin = wide.find(&format!("\"{name}\":[")).unwrap();
         let end = begin + wide[begin..].find(']').unwrap();
         let values = if name == "split_conditions" { "NaN,1,Infinity" } else { "0,0,0" };

@@ -104,7 +104,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model> {
         learner: true,
         parameters: parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         objective: Some(objective_name),
-        attributes,
+        attributes: Some(attributes),
         booster,
         ..Raw::default()
     };
@@ -120,7 +120,8 @@ fn read_trees(input: &mut Binary<'_>, booster: &mut RawBooster) -> Result<()> {
     let groups = input.words(booster.trees.len())?;
     booster.groups = Some(groups.into_iter().map(|group| i64::from(i32::from_le_bytes(group))).collect());
     // Old versions had the number of roots here, which was 1 as well.
-    booster.parameters.insert("num_parallel_tree".to_owned(), parallel.max(1).to_string());
+    let parameters = [("num_trees", trees), ("num_parallel_tree", parallel.max(1))];
+    booster.parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_string())).into();
     Ok(())
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Raw {
     /// `learner_model_param`.
     pub parameters: BTreeMap<String, String>,
     pub objective: Option<String>,
-    pub attributes: BTreeMap<String, String>,
+    pub attributes: Option<BTreeMap<String, String>>,
     pub feature_names: Vec<String>,
     pub feature_types: Vec<String>,
     pub booster: RawBooster,
@@ -38,6 +38,11 @@ pub(super) struct RawBooster {
     pub tree_weights: Option<Vec<f32>>,
     pub linear_weights: Option<Vec<f32>>,
     pub categories: Vec<Option<Categories>>,
+}
+
+/// A field that all versions write. What it says cannot be guessed when its name is damaged.
+pub(super) fn required<T>(name: &str, field: Option<T>) -> Result<T> {
+    field.ok_or_else(|| Error::load(format!("there is no {name}: is the file damaged?")))
 }
 
 /// A parameter that counts something.
@@ -74,7 +79,7 @@ impl Raw {
     fn learner_field<I: Input>(&mut self, name: &str, input: &mut I) -> Result<()> {
         match name {
             "learner_model_param" => input.parameters().map(|parameters| self.parameters = parameters),
-            "attributes" => input.parameters().map(|attributes| self.attributes = attributes),
+            "attributes" => input.parameters().map(|attributes| self.attributes = Some(attributes)),
             "feature_names" => input.texts().map(|names| self.feature_names = names),
             "feature_types" => input.texts().map(|types| self.feature_types = types),
             "objective" => input.fields(|name, input| match name {
@@ -89,17 +94,20 @@ impl Raw {
     /// # Errors
     /// When something is missing or does not fit the rest.
     pub fn finish(mut self) -> Result<Model> {
-        let parameter =
-            |name: &str, default: usize| self.parameters.get(name).map_or(Ok(default), |text| count(name, text));
-        let (classes, targets) = (parameter("num_class", 0)?, parameter("num_target", 1)?);
+        let parameter = |name: &str| required(name, self.parameters.get(name));
+        let classes = count("num_class", parameter("num_class")?)?;
+        // Old versions have one.
+        let targets = self.parameters.get("num_target").map_or(Ok(1), |text| count("num_target", text))?;
+        if targets == 0 {
+            return Err(Error::load("num_target is 0"));
+        }
         if classes > 1 && targets > 1 {
             return Err(Error::load(format!("the model has both {classes} classes and {targets} targets")));
         }
-        let outputs = classes.max(targets).max(1);
-        let features = parameter("num_feature", 0)?;
+        let outputs = classes.max(targets);
+        let features = count("num_feature", parameter("num_feature")?)?;
         crate::formats::trees::check_features(features)?;
-        let text = self.parameters.get("base_score").map_or("0.5", String::as_str);
-        let base_scores = base_scores(text, outputs)?;
+        let base_scores = base_scores(parameter("base_score")?, outputs)?;
         let named = self.objective.ok_or_else(|| Error::load("the model names no objective"))?;
         let objective = Objective::named(&named)?;
         for (what, names) in [("feature_names", &self.feature_names), ("feature_types", &self.feature_types)] {
@@ -123,7 +131,7 @@ impl Raw {
             objective,
             base_scores,
             booster,
-            attributes: self.attributes,
+            attributes: required("attributes", self.attributes)?,
         })
     }
 }
@@ -224,7 +232,8 @@ impl RawBooster {
         }
         let mut trees: Vec<Grown> = self.trees.into_iter().map(|(_, grown)| grown).collect();
         let parameter = |name: &str| self.parameters.get(name).map(|text| count(name, text)).transpose();
-        if let Some(count) = parameter("num_trees")?.filter(|count| *count != trees.len()) {
+        let count = required("num_trees", parameter("num_trees")?)?;
+        if count != trees.len() {
             return Err(Error::load(format!("num_trees is {count}, but there are {}", trees.len())));
         }
         let groups = self.groups.ok_or_else(|| Error::load("the model has no tree_info"))?;
@@ -251,7 +260,11 @@ impl RawBooster {
         if dart && self.tree_weights.is_none() {
             return Err(Error::load("the dart model has no weight_drop"));
         }
-        let parallel_trees = parameter("num_parallel_tree")?.unwrap_or(1).max(1);
+        // Old versions do not say.
+        let parallel_trees = parameter("num_parallel_tree")?.unwrap_or(1);
+        if parallel_trees == 0 {
+            return Err(Error::load("num_parallel_tree is 0"));
+        }
         let groups = groups.iter().max().map_or(1, |last| usize::try_from(*last).unwrap_or(0) + 1);
         let iterations = match self.iterations {
             Some(iterations) => checked_iterations(&iterations, trees.len())?,

@@ -1,6 +1,7 @@
 //! One tree: parallel arrays by node in documents, records in binary files, [`Tree`] here.
 
 use super::document::{Input, Number};
+use super::model::{count, required};
 use super::{Grown, Target};
 use crate::error::{Error, Result};
 use crate::formats::trees::{Categories, Kind, Node, Test, Tree, below};
@@ -41,17 +42,11 @@ pub(super) fn parse<I: Input>(input: &mut I) -> Result<Arrays> {
     fn into<I: Input, N: Number>(input: &mut I, array: &mut Vec<N>) -> Result<()> {
         input.numbers().map(|numbers| *array = numbers)
     }
-    let mut arrays = Arrays { width: 1, ..Arrays::default() };
-    let mut nodes = None;
+    let mut arrays = Arrays::default();
+    let mut parameters = None;
     input.fields(|name, input| match name {
         "id" => input.integer().map(|id| arrays.id = Some(id)),
-        "tree_param" => {
-            let parameters = input.parameters()?;
-            let number = |name: &str| parameters.get(name).map(|text| super::model::count(name, text)).transpose();
-            nodes = number("num_nodes")?;
-            arrays.width = number("size_leaf_vector")?.unwrap_or(1).max(1);
-            Ok(())
-        }
+        "tree_param" => input.parameters().map(|found| parameters = Some(found)),
         "left_children" => into(input, &mut arrays.left),
         "right_children" => into(input, &mut arrays.right),
         "split_indices" => into(input, &mut arrays.feature),
@@ -68,7 +63,13 @@ pub(super) fn parse<I: Input>(input: &mut I) -> Result<Arrays> {
         "categories" => into(input, &mut arrays.categories),
         _ => input.skip(),
     })?;
-    if let Some(nodes) = nodes.filter(|nodes| *nodes != arrays.left.len()) {
+    required("id", arrays.id)?;
+    let parameters = required("tree_param", parameters)?;
+    let number = |name: &str| count(name, required(name, parameters.get(name))?);
+    // 0 before 2.0.
+    arrays.width = number("size_leaf_vector")?.max(1);
+    let nodes = number("num_nodes")?;
+    if nodes != arrays.left.len() {
         return Err(Error::load(format!("num_nodes is {nodes}, but left_children has {}", arrays.left.len())));
     }
     Ok(arrays)
@@ -78,20 +79,20 @@ impl Arrays {
     /// Every array that goes by node must have all nodes.
     fn check_lengths(&self) -> Result<()> {
         let count = self.left.len();
+        // With whether every version writes it: of trees with vector leaves statistics are there since 3.2.
+        let statistics = self.width == 1;
         let lengths = [
-            ("right_children", self.right.len()),
-            ("split_indices", self.feature.len()),
-            ("split_conditions", self.condition.len()),
-            ("default_left", self.default_left.len()),
+            ("right_children", self.right.len(), true),
+            ("split_indices", self.feature.len(), true),
+            ("split_conditions", self.condition.len(), true),
+            ("default_left", self.default_left.len(), true),
+            ("sum_hessian", self.hessian.len(), statistics),
+            ("loss_changes", self.gain.len(), statistics),
+            ("split_type", self.split_type.len(), false),
+            ("base_weights", self.node_weights.len() / self.width, false),
         ];
-        let optional = [
-            ("sum_hessian", self.hessian.len()),
-            ("loss_changes", self.gain.len()),
-            ("split_type", self.split_type.len()),
-        ];
-        let wrong = lengths.iter().chain(optional.iter().filter(|(_, length)| *length > 0));
-        for (name, length) in wrong {
-            if *length != count {
+        for (name, length, always) in lengths {
+            if length != count && (always || length > 0) {
                 return Err(Error::load(format!("{name} has {length} values for {count} nodes")));
             }
         }
