@@ -4,7 +4,7 @@
 //! and a whole Triton repository with one model in it (`NAME/1/model.onnx`). Of several versions the highest wins.
 //! A directory with `MLmodel` is MLflow's, and that file says which of the others is the model.
 
-use super::{FileEntry, Format, lightgbm, xgboost};
+use super::{FileEntry, Format, lightgbm, mistakes, xgboost};
 use crate::error::{Error, Result};
 
 /// What was recognised, in terms of the listing.
@@ -38,9 +38,10 @@ pub fn detect(files: &[FileEntry], head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Re
     match chosen.as_slice() {
         [] => Err(Error::load(format!(
             "no model file found. Supported: one file of {}, also below a version folder (1/model.onnx), or an MLflow \
-             model (MLmodel). It holds {}",
+             model (MLmodel). It holds {}{}",
             supported(),
-            show(files.iter().map(|file| file.path.as_str()))
+            show(files.iter().map(|file| file.path.as_str())),
+            looks(files, head)
         ))),
         [one] => Ok(Detected {
             format: one.format,
@@ -74,12 +75,11 @@ pub fn mlmodel(files: &[FileEntry]) -> Option<&str> {
 /// # Errors
 /// When the file cannot be read.
 pub fn format(path: &str, head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Option<Format>> {
-    let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
+    let ending = ending(path);
     Ok(match ending.as_str() {
         "onnx" => Some(Format::Onnx),
         "joblib" | "pkl" | "pickle" | "skops" => Some(Format::Sklearn),
-        // Endings that others use, too.
-        "bst" | "txt" | "model" | "json" | "ubj" => {
+        shared if SHARED.contains(&shared) => {
             let head = head(path)?;
             if lightgbm::recognise(&head) {
                 Some(Format::Lightgbm)
@@ -91,6 +91,24 @@ pub fn format(path: &str, head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Opti
         }
         _ => None,
     })
+}
+
+/// Endings that others use, too.
+const SHARED: &[&str] = &["bst", "txt", "model", "json", "ubj"];
+
+fn ending(path: &str) -> String {
+    path.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase()
+}
+
+/// What those files are that could be models by name and place, as far as it can be told.
+fn looks(files: &[FileEntry], head: &dyn Fn(&str) -> Result<Vec<u8>>) -> String {
+    const SHOWN: usize = 3;
+    let possible = files.iter().map(|file| file.path.as_str()).filter(|path| {
+        let ending = ending(path);
+        place(path).is_some() && SHARED.contains(&ending.as_str())
+    });
+    let look = |path| Some(format!(". {path} is {}", mistakes::of_none(&head(path).ok()?)?));
+    possible.filter_map(look).take(SHOWN).collect()
 }
 
 fn supported() -> String {
@@ -113,14 +131,17 @@ struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     fn of(file: &'a FileEntry, head: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Option<Candidate<'a>>> {
         let path = file.path.as_str();
-        let folders = path.matches('/').count();
-        let folder = &path[..path.rfind('/').map_or(0, |slash| slash + 1)];
-        let version = folder.trim_end_matches('/').rsplit('/').next().and_then(|name| name.parse().ok());
-        if folders > 0 && (folders > 2 || version.is_none()) {
-            return Ok(None);
-        }
+        let Some((folder, version)) = place(path) else { return Ok(None) };
         Ok(format(path, head)?.map(|format| Candidate { format, path, folder, version }))
     }
+}
+
+/// The folder and the version of a file that lies where a model may.
+fn place(path: &str) -> Option<(&str, Option<u64>)> {
+    let folders = path.matches('/').count();
+    let folder = &path[..path.rfind('/').map_or(0, |slash| slash + 1)];
+    let version = folder.trim_end_matches('/').rsplit('/').next().and_then(|name| name.parse().ok());
+    (folders == 0 || (folders <= 2 && version.is_some())).then_some((folder, version))
 }
 
 fn show<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -173,6 +194,30 @@ mod tests {
         assert!(message(&["a.pkl", "b.joblib"]).contains("exactly one: a.pkl, b.joblib"));
         assert!(message(&["x/1/model.onnx", "y/1/model.onnx"]).contains("exactly one: x/1/model.onnx, y/1/model.onnx"));
         assert!(message(&["deep/er/1/model.onnx"]).contains("no model file found"));
+    }
+
+    #[test]
+    fn what_looks_like_no_model_is_said_with_what_to_do() {
+        let head = |path: &str| {
+            Ok(match path.rsplit('/').next().unwrap() {
+                "lfs.json" => b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+                "page.ubj" => b"<!doctype html>".to_vec(),
+                "marked.json" => b"\xef\xbb\xbf{\"learner\": {}}".to_vec(),
+                "notes.txt" => b"numpy\n".to_vec(),
+                _ => Vec::new(),
+            })
+        };
+        let message = |paths: &[&str]| detect(&entries(paths), &head).unwrap_err().message().to_owned();
+        assert!(message(&["lfs.json"]).contains("It holds lfs.json. lfs.json is a Git LFS pointer"));
+        assert!(message(&["1/page.ubj"]).contains(". 1/page.ubj is an HTML page: "));
+        assert!(message(&["marked.json"]).contains("byte order mark"));
+        assert!(
+            message(&["notes.txt", "a.txt"])
+                .ends_with("a.txt is an empty file: was it written and uploaded completely?")
+        );
+        let many = message(&["a.txt", "b.json", "c.ubj", "d.model", "notes.txt", "sub/e.json", "f.bin"]);
+        assert_eq!(many.matches(" is an empty file").count(), 3, "{many}");
+        assert!(message(&["sub/e.json", "f.bin"]).ends_with("It holds sub/e.json, f.bin"));
     }
 
     #[test]

@@ -15,7 +15,10 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
         b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19",
         "a file of torch.save: export the model to ONNX (torch.onnx.export) and serve that",
     ),
+    (b"\xff\xfe", "a text in UTF-16, as PowerShell writes: save it in UTF-8"),
 ];
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn refuse(what: &str) -> Result<()> {
     Err(Error::load(format!("this is {what}")))
@@ -26,25 +29,40 @@ fn refuse(what: &str) -> Result<()> {
 /// # Errors
 /// When it is something else that is well known.
 pub fn check(bytes: &[u8]) -> Result<()> {
+    well_known(bytes).map_or(Ok(()), refuse)
+}
+
+fn well_known(bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
-        return refuse("an empty file: was it written and uploaded completely?");
+        return Some("an empty file: was it written and uploaded completely?");
     }
     if let Some((_, what)) = BEGINNINGS.iter().find(|(beginning, _)| bytes.starts_with(beginning)) {
-        return refuse(what);
+        return Some(what);
     }
     // Where tar's headers say so.
     if bytes.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
-        return refuse("a tar archive: unpack it, and serve the directory that was in it");
+        return Some("a tar archive: unpack it, and serve the directory that was in it");
     }
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let marked = bytes.strip_prefix(BYTE_ORDER_MARK);
+    if marked.is_some_and(|rest| xgboost::recognise(rest) || lightgbm::recognise(rest)) {
+        return Some("a model behind a UTF-8 byte order mark, which an editor has put there: save it without");
+    }
+    let text = marked.unwrap_or(bytes).trim_ascii_start();
     let begins = |tag: &[u8]| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
     if begins(b"<!doctype html") || begins(b"<html") {
-        return refuse("an HTML page: a login or an error was saved in place of the model, download it again");
+        return Some("an HTML page: a login or an error was saved in place of the model, download it again");
     }
-    if begins(b"<?xml") {
-        return refuse("an XML file: PMML is not supported, and an answer of S3 is the error of a download");
-    }
-    Ok(())
+    (begins(b"<?xml") || begins(b"<error>"))
+        .then_some("an XML file: PMML is not supported, and an answer of S3 is the error of a download")
+}
+
+/// What a file is that no format takes, although its ending is one of theirs.
+pub fn of_none(head: &[u8]) -> Option<&'static str> {
+    well_known(head).or(match head.trim_ascii_start() {
+        [0x80, 2..=5, ..] => Some("a pickle: name it model.pkl"),
+        [b'{' | b'[', ..] => Some("JSON, but does not begin as xgboost's models do, with \"learner\""),
+        _ => None,
+    })
 }
 
 /// What a `.pkl` or `.joblib` file may be in addition, when unpacked.
@@ -109,6 +127,10 @@ mod tests {
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a", "git lfs pull"),
             (b"\xef\xbb\xbf\n<!DOCTYPE HTML><title>Sign in</title>", "an HTML page"),
             (b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>", "an XML file"),
+            (b"<Error><Code>NoSuchKey</Code></Error>", "an XML file"),
+            (b"\xef\xbb\xbf{\"learner\": {}}", "byte order mark"),
+            (b"\xef\xbb\xbftree\nversion=v4\n", "byte order mark"),
+            (b"\xff\xfe{\0", "UTF-16"),
             (b"\x93NUMPY\x01\0v\0{'descr'", "an array of numpy"),
             (&tar, "a tar archive"),
         ] {
@@ -126,6 +148,14 @@ mod tests {
             assert!(error.message().contains(named), "{error}");
         }
         assert!(check_pickle(b"\x80\x04\x95").is_ok() && check_pickle(b"ccopy_reg\n_reconstructor\n").is_ok());
+        for (head, named) in [
+            (&b""[..], "an empty file"),
+            (b"\x80\x04\x95", "name it model.pkl"),
+            (b" {\"error\": 1}", "with \"learner\""),
+        ] {
+            assert!(of_none(head).is_some_and(|what| what.contains(named)), "{named}");
+        }
+        assert_eq!(of_none(b"numpy==2.0\n"), None);
         let zip = |names: &'static [&str]| of_zip(names.iter().copied());
         assert!(zip(&["archive/data.pkl", "archive/version"]).contains("torch.save"));
         assert!(zip(&["coef.npy", "names.npy"]).contains(".npz"));

@@ -61,7 +61,7 @@ fn what_is_no_model_is_called_by_its_name() {
     assert!(refusal(&encoder.finish().unwrap()).contains("an HTML page"));
     let error = skops::read(archive(&[("archive/data.pkl", b""), ("archive/version", b"3")]).into()).unwrap_err();
     assert!(error.message().contains("torch.save"), "{error}");
-    for ending in ["onnx", "pkl", "bst"] {
+    for ending in ["onnx", "pkl", "bst", "json", "ubj", "txt", "model"] {
         let directory = tempfile::tempdir().unwrap();
         let model = directory.path().join(format!("model.{ending}"));
         std::fs::write(&model, "version https://git-lfs.github.com/spec/v1\n").unwrap();
