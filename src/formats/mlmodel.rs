@@ -79,8 +79,8 @@ pub fn read(text: &str) -> Result<MlModel> {
         file: file.to_owned(),
         class: text(flavor.get("model_class")),
         method: text(flavors.get("python_function").and_then(|flavor| flavor.get("predict_fn"))),
-        inputs: columns(&document),
-        output: output(&document),
+        inputs: columns(&document)?,
+        output: output(&document)?,
     })
 }
 
@@ -94,8 +94,8 @@ fn loaded(flavors: &Map<String, Value>) -> Option<(Flavor, &Value)> {
 }
 
 /// The columns of `signature.inputs`, a JSON text; none when it is of tensors or of columns without names.
-fn columns(document: &Value) -> Vec<Column> {
-    let inputs = schema(document, "inputs").unwrap_or_default();
+fn columns(document: &Value) -> Result<Vec<Column>> {
+    let inputs = schema(document, "inputs")?;
     let column = |column: &Value| {
         let name = column.get("name")?.as_str()?;
         let dtype = dtype(column.get("type")?.as_str()?)?;
@@ -104,19 +104,28 @@ fn columns(document: &Value) -> Vec<Column> {
         let required = column.get("required").and_then(Value::as_bool).unwrap_or(!optional);
         Some(Column { name: name.into(), dtype, required })
     };
-    inputs.iter().map(column).collect::<Option<Vec<_>>>().unwrap_or_default()
+    Ok(inputs.iter().map(column).collect::<Option<_>>().unwrap_or_default())
 }
 
-fn output(document: &Value) -> Option<Arc<str>> {
-    match schema(document, "outputs")?.as_slice() {
-        [only] => Some(only.get("name")?.as_str()?.into()),
+fn output(document: &Value) -> Result<Option<Arc<str>>> {
+    Ok(match schema(document, "outputs")?.as_slice() {
+        [only] => only.get("name").and_then(Value::as_str).map(Arc::from),
         _ => None,
-    }
+    })
 }
 
-fn schema(document: &Value, key: &str) -> Option<Vec<Value>> {
-    let text = document.get("signature")?.get(key)?.as_str()?;
-    serde_json::from_str(text).ok()
+/// `signature.inputs` or `signature.outputs`, empty where MLflow takes there to be none.
+fn schema(document: &Value, key: &str) -> Result<Vec<Value>> {
+    let text = match document.get("signature").and_then(|signature| signature.get(key)) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::String(text)) if text.is_empty() => return Ok(Vec::new()),
+        // What is no text is no JSON.
+        Some(value) => value.as_str().unwrap_or_default(),
+    };
+    serde_json::from_str(text).map_err(|error| {
+        let message = format!("signature.{key} should be a list of columns as JSON: was the file edited?");
+        Error::load(message).with_source(error)
+    })
 }
 
 /// As `MLServer` shows MLflow's types; what is none of them is no column that a table has.
@@ -320,6 +329,10 @@ signature:
 
     #[test]
     fn each_mistake_is_named() {
+        let signed = |schema: &str| format!("flavors:\n  sklearn: {{pickled_model: x.pkl}}\nsignature:\n  {schema}\n");
+        for none in ["inputs: null", "inputs: ''", "params: null", "outputs: '[]'"] {
+            assert!(read(&signed(none)).is_ok(), "{none}");
+        }
         let cases = [
             ("", "it is empty"),
             ("a: [b", "no YAML"),
@@ -328,6 +341,9 @@ signature:
             ("flavors:\n  sklearn: {}\n", "flavor sklearn has no pickled_model"),
             ("flavors:\n  sklearn: {pickled_model: ../x.pkl}\n", "outside of the model's directory"),
             ("a: &x [1]\nb: *x\n", "aliases are not supported"),
+            (&signed("inputs: '[{\"type\":'"), "signature.inputs should be a list of columns as JSON"),
+            (&signed("inputs: [a]"), "signature.inputs should be"),
+            (&signed("outputs: '{}'"), "signature.outputs should be"),
         ];
         for (text, message) in cases {
             let error = read(text).unwrap_err();
