@@ -68,6 +68,15 @@ fn unpack_within(bytes: Bytes, limit: u64) -> Result<Bytes> {
     Ok(unpacked.into())
 }
 
+/// A zip archive's method 14: of LZMA's header the properties are in front, behind a version and their size.
+pub fn zip_lzma(data: &[u8], size: u64) -> std::io::Result<impl Read> {
+    let Some(([_, _, 5, 0, properties @ ..], stream)) = data.split_first_chunk::<9>() else {
+        return Err(std::io::ErrorKind::InvalidData.into());
+    };
+    let header = [&properties[..], &size.to_le_bytes()].concat();
+    lzma_rust2::LzmaReader::new_mem_limit(std::io::Cursor::new(header).chain(stream), MAX_LZMA_KIB, None)
+}
+
 /// joblib before 0.9.3: `ZF`, the length in hexadecimal padded to 19 characters, sometimes a space more, zlib data.
 fn zfile(input: &[u8]) -> &[u8] {
     let data = input.get(2 + 19..).unwrap_or_default();

@@ -106,23 +106,18 @@ impl Zip {
         let data = self.data(member).ok_or_else(|| damaged("a member lies outside of the file"))?;
         let content = match member.method {
             0 if member.packed == member.size => data,
-            8 => {
+            0 => return Err(damaged("a member's size")),
+            method => {
                 let size = narrow(member.size).ok_or_else(|| damaged("a member's size"))?;
                 // One byte more shows that there is more; what is not written to takes no memory.
                 let mut content = Vec::new();
                 content.try_reserve_exact(size + 1).map_err(|error| damaged("a member's size").with_source(error))?;
-                let mut reader = flate2::bufread::DeflateDecoder::new(&data[..]).take(member.size + 1);
+                let mut reader = decoder(method, &data, member.size)?.take(member.size + 1);
                 reader.read_to_end(&mut content).map_err(|error| damaged("a member's data").with_source(error))?;
                 if content.len() != size {
                     return Err(damaged("a member's size"));
                 }
                 content.into()
-            }
-            0 => return Err(damaged("a member's size")),
-            method => {
-                return Err(Error::load(format!(
-                    "zip compression method {method}: save the file with zipfile.ZIP_STORED or ZIP_DEFLATED"
-                )));
             }
         };
         let mut crc = flate2::Crc::new();
@@ -142,6 +137,23 @@ impl Zip {
         let end = start.checked_add(narrow(member.packed)?)?;
         (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
     }
+}
+
+/// Those that Python's zipfile writes.
+fn decoder<'a>(method: u16, data: &'a [u8], size: u64) -> Result<Box<dyn Read + 'a>> {
+    Ok(match method {
+        8 => Box::new(flate2::bufread::DeflateDecoder::new(data)),
+        12 => Box::new(bzip2::bufread::BzDecoder::new(data)),
+        14 => {
+            let reader = compression::zip_lzma(data, size);
+            Box::new(reader.map_err(|error| damaged("a member's data").with_source(error))?)
+        }
+        _ => {
+            return Err(Error::load(format!(
+                "zip compression method {method}: save the file with zipfile.ZIP_STORED or ZIP_DEFLATED"
+            )));
+        }
+    })
 }
 
 fn directory(bytes: &Bytes) -> Result<HashMap<Box<str>, Member>> {
@@ -245,6 +257,34 @@ mod tests {
         let zip = Zip::open(Bytes::from_static(ARCHIVE)).unwrap();
         zip.left.set(159);
         assert!(zip.read("b").unwrap_err().message().contains("this is not a model"), "the bound is for all members");
+    }
+
+    #[test]
+    fn every_compression_is_bounded_and_checked() {
+        for compression in ["deflated", "bz2", "lzma"] {
+            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tabular/files");
+            let whole = std::fs::read(format!("{root}/linear.{compression}.skops")).unwrap();
+            let entry = memchr::memmem::rfind(&whole, b"PK\x01\x02").unwrap();
+            let read = |bytes: Vec<u8>| Zip::open(bytes.into())?.read("schema.json");
+            let content = read(whole.clone()).unwrap();
+            assert!(whole[entry + 46..].starts_with(b"schema.json") && content.starts_with(b"{"));
+            let sized = |size: u32| {
+                let mut bytes = whole.clone();
+                bytes[entry + 24..entry + 28].copy_from_slice(&size.to_le_bytes());
+                read(bytes).unwrap_err().message().to_owned()
+            };
+            assert!(sized(0xffff_fff0).contains("this is not a model"));
+            let size = u32::try_from(content.len()).unwrap();
+            for wrong in [0, 1, size - 1, size + 1, size + (1 << 20)] {
+                assert!(sized(wrong).contains("a damaged zip archive"), "{compression} of {wrong}");
+            }
+            let begun = usize::try_from(number(&whole, entry + 42, 4).unwrap()).unwrap();
+            for bit in (begun * 8..entry * 8).step_by(11) {
+                let mut bytes = whole.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(read(bytes).map_or(true, |read| read == content), "{compression} with bit {bit} changed");
+            }
+        }
     }
 
     #[test]

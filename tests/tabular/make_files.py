@@ -210,6 +210,8 @@ def variants(name, value):
         yield "cloud.pkl", cloudpickle.dumps(value)
     if name == "linear":
         yield "skops", skops.io.dumps(value)
+        yield "bz2.skops", skops.io.dumps(value, compression=zipfile.ZIP_BZIP2)
+        yield "lzma.skops", skops.io.dumps(value, compression=zipfile.ZIP_LZMA)
     if name != "plain":
         yield "deflated.skops", skops.io.dumps(value, compression=zipfile.ZIP_DEFLATED)
 
