@@ -31,9 +31,9 @@ class Case:
     rows: object  # a numpy array, a matrix of scipy, a DataFrame, or a list of str
     methods: list = field(default_factory=lambda: list(METHODS))
     tolerance: float = 1e-12
-    protocol: int = None  # the pickle's
     # By method, where the library's own form of the answer is not what a server gives.
     answers: dict = None
+    protocol: int = None  # the pickle's
 
 
 class Random:
