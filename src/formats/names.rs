@@ -265,6 +265,8 @@ fn canonical<'a>(module: &str, name: &'a str) -> (String, &'a str) {
     let module = match module {
         "__builtin__" => "builtins".to_owned(),
         "copy_reg" => "copyreg".to_owned(),
+        // As Cython called it in scikit-learn 1.5 to 1.8.
+        "_loss" => "sklearn._loss._loss".to_owned(),
         _ => match module.split_once('.') {
             Some(("numpy", rest)) if rest == "core" || rest.starts_with("core.") => format!("numpy._{rest}"),
             Some(("sklearn", rest)) if rest.starts_with("externals.joblib") => rest["externals.".len()..].to_owned(),

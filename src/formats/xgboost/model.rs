@@ -17,6 +17,8 @@ pub(super) struct Raw {
     /// `learner_model_param`.
     pub parameters: BTreeMap<String, String>,
     pub objective: Option<String>,
+    /// Of a pickled booster's configuration.
+    pub parallel_trees: Option<String>,
     pub attributes: Option<BTreeMap<String, String>>,
     pub feature_names: Vec<String>,
     pub feature_types: Vec<String>,
@@ -55,9 +57,19 @@ pub(super) fn parse<I: Input>(input: &mut I) -> Result<Raw> {
     let mut raw = Raw::default();
     input.fields(|name, input| match name {
         "Model" => input.fields(|name, input| raw.field(name, input)),
+        "Config" => parameter_at(&TRAINED_IN_PARALLEL, input, &mut raw.parallel_trees),
         _ => raw.field(name, input),
     })?;
     if raw.learner { Ok(raw) } else { Err(Error::load("there is no \"learner\": this is no xgboost model")) }
+}
+
+/// Where a pickled booster's configuration says what files of before 1.6 do not.
+const TRAINED_IN_PARALLEL: [&str; 4] = ["learner", "gradient_booster", "gbtree_train_param", "num_parallel_tree"];
+
+/// Reads the parameter at the end of a path of fields, if it is there.
+fn parameter_at<I: Input>(path: &[&str], input: &mut I, found: &mut Option<String>) -> Result<()> {
+    let Some((first, rest)) = path.split_first() else { return input.text().map(|text| *found = Some(text)) };
+    input.fields(|name, input| if name == *first { parameter_at(rest, input, found) } else { input.skip() })
 }
 
 impl Raw {
@@ -119,7 +131,11 @@ impl Raw {
         if !categories.is_empty() && categories.len() != features {
             return Err(Error::load(format!("cats has {} entries for {features} features", categories.len())));
         }
-        let booster = self.booster.finish(features, outputs)?;
+        let parallel_trees = match &self.parallel_trees {
+            Some(text) => Some(count("num_parallel_tree", text)?),
+            None => self.attributes.as_ref().and_then(parallel_trees),
+        };
+        let booster = self.booster.finish(features, outputs, parallel_trees)?;
         Ok(Model {
             version: self.version,
             features,
@@ -196,10 +212,10 @@ impl RawBooster {
         Ok(())
     }
 
-    fn finish(self, features: usize, outputs: usize) -> Result<Booster> {
+    fn finish(self, features: usize, outputs: usize, parallel_trees: Option<usize>) -> Result<Booster> {
         match self.name.as_deref() {
             Some("gblinear") => self.linear(features, outputs).map(Booster::Linear),
-            Some("gbtree" | "dart") => self.forest(features, outputs).map(Booster::Forest),
+            Some("gbtree" | "dart") => self.forest(features, outputs, parallel_trees).map(Booster::Forest),
             Some(name) => {
                 Err(Error::load(format!("the booster \"{}\" is not gbtree, dart or gblinear", Excerpt(name))))
             }
@@ -221,7 +237,7 @@ impl RawBooster {
         Ok(Linear { weights, bias })
     }
 
-    fn forest(mut self, features: usize, outputs: usize) -> Result<Forest> {
+    fn forest(mut self, features: usize, outputs: usize, parallel_trees: Option<usize>) -> Result<Forest> {
         // The order of trees decides how sums round. A file need not have them in order.
         if self.trees.iter().all(|(id, _)| id.is_some()) {
             self.trees.sort_by_key(|(id, _)| *id);
@@ -260,8 +276,7 @@ impl RawBooster {
         if dart && self.tree_weights.is_none() {
             return Err(Error::load("the dart model has no weight_drop"));
         }
-        // Old versions do not say.
-        let parallel_trees = parameter("num_parallel_tree")?.unwrap_or(1);
+        let parallel_trees = parameter("num_parallel_tree")?.or(parallel_trees).unwrap_or(1);
         if parallel_trees == 0 {
             return Err(Error::load("num_parallel_tree is 0"));
         }
@@ -275,6 +290,14 @@ impl RawBooster {
         };
         Ok(Forest { trees, weights: self.tree_weights.filter(|_| dart), parallel_trees, iterations })
     }
+}
+
+/// `num_parallel_tree`, as the attributes of the scikit-learn classes of before 1.6 tell it, whose files do not: the trees
+/// up to the best iteration, for each output.
+fn parallel_trees(attributes: &BTreeMap<String, String>) -> Option<usize> {
+    let number = |name: &str| attributes.get(name)?.parse::<usize>().ok();
+    let (trees, iterations) = (number("best_ntree_limit")?, number("best_iteration")?.checked_add(1)?);
+    (trees > 0 && trees.is_multiple_of(iterations)).then_some(trees / iterations)
 }
 
 fn checked_iterations(iterations: &[i64], trees: usize) -> Result<Vec<usize>> {

@@ -132,7 +132,7 @@ impl Trees {
                 return Ok(None);
             }
             let mut tree = read.tree;
-            if read::has_classes(member.node) && !read::holds_shares(member.node) {
+            if read::has_classes(member.node) && !read::holds_shares(member.node)? {
                 normalise(&mut tree.leaves, width);
             }
             tree.leaves.chunks_exact_mut(width).for_each(|values| contribute(number, values));

@@ -156,9 +156,13 @@ pub fn is_classifier(node: Node<'_>) -> bool {
     node.class().is_some_and(|class| class.name.ends_with("Classifier"))
 }
 
-/// Whether a classifier's tree has the shares of classes in its leaves; until 1.3 it has their weights.
-pub fn holds_shares(node: Node<'_>) -> bool {
-    version(node) >= (1, 3)
+/// Whether a classifier's tree has the shares of classes in its leaves; before 1.4 it has their weights.
+///
+/// # Errors
+/// When the version is missing, which nothing else tells.
+pub fn holds_shares(node: Node<'_>) -> Result<bool> {
+    node.attr("_sklearn_version")?;
+    Ok(version(node) >= (1, 4))
 }
 
 /// Columns that an estimator was fitted with.

@@ -156,13 +156,13 @@ fn forest(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 fn averaging<'g>(node: Node<'g>, estimators: impl Iterator<Item = Node<'g>>) -> Result<Box<dyn Estimator>> {
     let outputs = Outputs::read(node)?;
     let features = node.read("n_features_in_", Node::usize)?;
-    let shares = read::holds_shares(node);
+    let normalised = !outputs.is_classifier() || read::holds_shares(node)?;
     let mut trees = Vec::new();
     let (mut width, mut knows_missing) = (outputs.outputs, true);
     for (number, estimator) in estimators.enumerate() {
         let read = estimator.read("tree_", read_tree).map_err(|error| error.context(format_args!("tree {number}")))?;
         let mut tree = read.tree;
-        if outputs.is_classifier() && !shares {
+        if !normalised {
             normalise(&mut tree.leaves, read.width / outputs.outputs);
         }
         if number > 0 && read.width != width {
