@@ -87,9 +87,10 @@ async fn materialize(uri: &SourceUri, cache: &Path, metrics: &Metrics) -> Result
         SourceUri::S3 { bucket, prefix } => (bucket, prefix),
     };
     let settings = settings::from_env(&|name| std::env::var(name).ok())?;
-    let source = Arc::new(S3::new(&settings, bucket, prefix)?);
+    let source = S3::new(&settings, bucket, prefix)?;
     let started = Instant::now();
-    let fetched = fetch(source, &uri.to_string(), cache).await?;
+    let (name, cache) = (uri.to_string(), cache.to_owned());
+    let fetched = blocking(move || fetch(&source, &name, &cache)).await?;
     if !fetched.cached {
         metrics.source_bytes(fetched.bytes);
     }

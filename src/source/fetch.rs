@@ -5,20 +5,13 @@
 //! manifest's sizes, and fetched again otherwise. What a killed process has left behind is removed by the next one.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use tokio::task::JoinSet;
 
+use super::transfer::{transfer, write_error};
 use super::{RemoteFile, Source};
 use crate::error::{Error, Result};
-
-/// One request's worth: large enough that a round trip does not matter, small enough for 8 of them in memory.
-const PART_BYTES: u64 = 8 << 20;
-/// Requests in flight. Half of it already fills a 10 Gbit/s link against MinIO.
-const PARALLEL_READS: usize = 8;
 
 /// What was fetched.
 pub struct Fetched {
@@ -31,8 +24,8 @@ pub struct Fetched {
 
 /// # Errors
 /// When the source is empty or fails, or when the cache directory cannot be written.
-pub async fn fetch<S: Source>(source: Arc<S>, name: &str, cache: &Path) -> Result<Fetched> {
-    let manifest = source.manifest().await?;
+pub fn fetch(source: &impl Source, name: &str, cache: &Path) -> Result<Fetched> {
+    let manifest = source.manifest()?;
     if manifest.is_empty() {
         return Err(Error::load(format!("{name}: there is no object below it")));
     }
@@ -46,7 +39,9 @@ pub async fn fetch<S: Source>(source: Arc<S>, name: &str, cache: &Path) -> Resul
     std::fs::create_dir_all(cache).map_err(failed)?;
     remove_leftovers(cache);
     let partial = Partial::new(cache).map_err(failed)?;
-    download(&source, &manifest, &partial.folder).await?;
+    transfer(source, &manifest, &partial.folder)?;
+    // The rename must not reach the disk before the bytes do.
+    sync(&partial.folder).map_err(|error| write_error(&partial.folder, &error))?;
     publish(&partial.folder, &target, &manifest).map_err(failed)?;
     Ok(fetched(false))
 }
@@ -118,66 +113,11 @@ fn cache_key(name: &str, manifest: &[RemoteFile]) -> String {
     hash.finalize().iter().take(16).fold(String::new(), |name, byte| name + &format!("{byte:02x}"))
 }
 
-async fn download<S: Source>(source: &Arc<S>, manifest: &[RemoteFile], directory: &Path) -> Result<()> {
-    let mut reads = JoinSet::new();
-    for remote in manifest {
-        let path = directory.join(&remote.path);
-        let file = Arc::new(create(&path, remote.bytes).map_err(|error| write_error(&path, &error))?);
-        let remote = Arc::new(remote.clone());
-        let mut start = 0;
-        while start < remote.bytes {
-            let end = remote.bytes.min(start + PART_BYTES);
-            if reads.len() >= PARALLEL_READS {
-                finish_one(&mut reads).await?;
-            }
-            let (source, remote, file, path) = (source.clone(), remote.clone(), file.clone(), path.clone());
-            reads.spawn(async move {
-                let part = source.read(&remote, start..end).await?;
-                if part.len() as u64 != end - start {
-                    let got = part.len();
-                    return Err(Error::load(format!("{}: expected {} bytes, got {got}", remote.key, end - start)));
-                }
-                let written = tokio::task::spawn_blocking(move || file.write_all_at(&part, start)).await;
-                written.map_err(std::io::Error::other).flatten().map_err(|error| write_error(&path, &error))
-            });
-            start = end;
-        }
-    }
-    while !reads.is_empty() {
-        finish_one(&mut reads).await?;
-    }
-    // The rename must not reach the disk before the bytes do.
-    let folder = directory.to_owned();
-    let synced = tokio::task::spawn_blocking(move || sync(&folder)).await;
-    synced.map_err(std::io::Error::other).flatten().map_err(|error| write_error(directory, &error))
-}
-
 fn sync(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         path.read_dir()?.try_for_each(|entry| sync(&entry?.path()))?;
     }
     File::open(path)?.sync_all()
-}
-
-async fn finish_one(reads: &mut JoinSet<Result<()>>) -> Result<()> {
-    match reads.join_next().await {
-        Some(Ok(read)) => read,
-        Some(Err(error)) => Err(Error::load(format!("a download task failed: {error}"))),
-        None => Ok(()),
-    }
-}
-
-fn create(path: &Path, bytes: u64) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let file = File::options().write(true).create_new(true).open(path)?;
-    file.set_len(bytes)?;
-    Ok(file)
-}
-
-fn write_error(path: &Path, error: &std::io::Error) -> Error {
-    Error::load(format!("{}: cannot be written: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -186,48 +126,62 @@ mod tests {
 
     use super::*;
     use crate::source::memory::Memory;
+    use crate::source::transfer::{BUFFER_BYTES, PART_BYTES};
 
     fn content() -> Bytes {
         let length = usize::try_from(PART_BYTES).unwrap() * 2 + 12_345;
         (0..=250).cycle().take(length).collect()
     }
 
-    #[tokio::test]
-    async fn all_files_arrive_whole_and_are_not_read_twice() {
+    #[test]
+    fn all_files_arrive_whole_and_are_not_read_twice() {
         let cache = tempfile::tempdir().unwrap();
         let files = [("1/model.onnx", content()), ("empty", Bytes::new()), ("small", Bytes::from_static(b"x"))];
-        let source = Arc::new(Memory::new(files));
-        let first = fetch(source.clone(), "memory://a", cache.path()).await.unwrap();
+        let source = Memory::new(files);
+        let first = fetch(&source, "memory://a", cache.path()).unwrap();
         assert!(!first.cached);
         assert_eq!(std::fs::read(first.directory.join("1/model.onnx")).unwrap(), content());
         assert_eq!(std::fs::read(first.directory.join("empty")).unwrap(), b"");
-        let reads = source.reads();
-        let second = fetch(source.clone(), "memory://a", cache.path()).await.unwrap();
+        let opened = source.opened();
+        let second = fetch(&source, "memory://a", cache.path()).unwrap();
         assert!(second.cached && second.directory == first.directory);
-        assert_eq!(source.reads(), reads);
+        assert_eq!(source.opened(), opened);
     }
 
-    #[tokio::test]
-    async fn a_failed_read_leaves_nothing_behind() {
+    #[test]
+    fn a_failed_read_leaves_nothing_behind() {
         let cache = tempfile::tempdir().unwrap();
         let mut source = Memory::new([("model.onnx", content())]);
-        source.fail_read = Some(2);
-        let error = fetch(Arc::new(source), "memory://a", cache.path()).await.err().unwrap();
+        source.fail_from = Some(2);
+        let error = fetch(&source, "memory://a", cache.path()).err().unwrap();
         assert!(error.message().contains("scripted failure"), "{error}");
         assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
     }
 
-    #[tokio::test]
-    async fn a_damaged_copy_is_fetched_again_and_leftovers_are_removed() {
+    #[test]
+    fn what_breaks_goes_on_where_it_was() {
         let cache = tempfile::tempdir().unwrap();
-        let source = Arc::new(Memory::new([("model.onnx", content())]));
-        let first = fetch(source.clone(), "memory://a", cache.path()).await.unwrap();
+        let mut source = Memory::new([("model.onnx", content())]);
+        source.break_after = Some(3 * BUFFER_BYTES);
+        let fetched = fetch(&source, "memory://a", cache.path()).unwrap();
+        assert_eq!(std::fs::read(fetched.directory.join("model.onnx")).unwrap(), content());
+        // Nothing of it gets anywhere.
+        source.break_after = Some(BUFFER_BYTES - 1);
+        let error = fetch(&source, "memory://b", cache.path()).err().unwrap();
+        assert_eq!(error.message(), "a scripted break");
+    }
+
+    #[test]
+    fn a_damaged_copy_is_fetched_again_and_leftovers_are_removed() {
+        let cache = tempfile::tempdir().unwrap();
+        let source = Memory::new([("model.onnx", content())]);
+        let first = fetch(&source, "memory://a", cache.path()).unwrap();
         File::options().write(true).open(first.directory.join("model.onnx")).unwrap().set_len(10).unwrap();
         // As a killed process leaves them: a folder, and a lock that nobody holds.
         std::fs::create_dir(cache.path().join("partial-dead")).unwrap();
         std::fs::write(cache.path().join("partial-dead.lock"), "").unwrap();
         let alive = Partial::new(cache.path()).unwrap();
-        let again = fetch(source, "memory://a", cache.path()).await.unwrap();
+        let again = fetch(&source, "memory://a", cache.path()).unwrap();
         assert!(!again.cached);
         assert_eq!(std::fs::read(again.directory.join("model.onnx")).unwrap(), content());
         assert!(alive.folder.is_dir(), "somebody is still at it");
@@ -237,10 +191,10 @@ mod tests {
         assert_eq!(left.find(|name| name.starts_with("partial-")), None);
     }
 
-    #[tokio::test]
-    async fn an_empty_source_is_an_error() {
+    #[test]
+    fn an_empty_source_is_an_error() {
         let cache = tempfile::tempdir().unwrap();
-        let error = fetch(Arc::new(Memory::default()), "memory://a", cache.path()).await.err().unwrap();
+        let error = fetch(&Memory::default(), "memory://a", cache.path()).err().unwrap();
         assert_eq!(error.message(), "memory://a: there is no object below it");
     }
 }

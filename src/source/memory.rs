@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{RemoteFile, Source};
+use super::{RangeReader, RemoteFile, Source, Trouble};
 use crate::error::{Error, Result};
 
 #[derive(Default)]
 pub struct Memory {
     files: BTreeMap<String, Bytes>,
-    reads: AtomicUsize,
-    /// The read with this number (from 0) fails.
-    pub fail_read: Option<usize>,
+    opened: AtomicUsize,
+    /// From this many on (from 0), what is opened fails.
+    pub fail_from: Option<usize>,
+    /// Readers fail after so many bytes, and may be tried again.
+    pub break_after: Option<usize>,
 }
 
 impl Memory {
@@ -23,14 +26,14 @@ impl Memory {
         Memory { files, ..Memory::default() }
     }
 
-    /// Reads so far.
-    pub fn reads(&self) -> usize {
-        self.reads.load(Relaxed)
+    /// How often something was opened so far.
+    pub fn opened(&self) -> usize {
+        self.opened.load(Relaxed)
     }
 }
 
 impl Source for Memory {
-    async fn manifest(&self) -> Result<Vec<RemoteFile>> {
+    fn manifest(&self) -> Result<Vec<RemoteFile>> {
         let file = |(path, content): (&String, &Bytes)| RemoteFile {
             path: path.clone(),
             key: path.clone(),
@@ -40,13 +43,38 @@ impl Source for Memory {
         Ok(self.files.iter().map(file).collect())
     }
 
-    async fn read(&self, file: &RemoteFile, range: Range<u64>) -> Result<Bytes> {
-        let number = self.reads.fetch_add(1, Relaxed);
-        if self.fail_read == Some(number) {
-            return Err(Error::load(format!("{}: scripted failure", file.key)));
+    fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble> {
+        let number = self.opened.fetch_add(1, Relaxed);
+        if self.fail_from.is_some_and(|first| number >= first) {
+            let error = Error::load(format!("{}: scripted failure", file.key));
+            return Err(Trouble { error, retry: None });
         }
-        let content = &self.files[&file.key];
         #[allow(clippy::cast_possible_truncation)] // what is in memory has a length that fits
-        Ok(content.slice(range.start as usize..range.end as usize))
+        let content = self.files[&file.key].slice(range.start as usize..range.end as usize);
+        Ok(Box::new(Reading { content, left: self.break_after.unwrap_or(usize::MAX) }))
+    }
+
+    fn attempts(&self) -> u32 {
+        3
+    }
+
+    fn stop(&self) {}
+}
+
+struct Reading {
+    content: Bytes,
+    left: usize,
+}
+
+impl RangeReader for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
+        let count = buffer.len().min(self.content.len());
+        if count > self.left {
+            let error = Error::load("a scripted break");
+            return Err(Trouble { error, retry: Some(Duration::ZERO) });
+        }
+        self.left -= count;
+        buffer[..count].copy_from_slice(&self.content.split_to(count));
+        Ok(count)
     }
 }

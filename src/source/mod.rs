@@ -1,27 +1,57 @@
 //! Where models come from. [`uri`] says what a `storageUri` means, a [`Source`] lists and reads it, [`fetch`] brings
-//! it to a local directory. A local directory is served in place.
+//! it to a local directory with [`transfer`]. A local directory is served in place.
+//!
+//! Everything here blocks: fetching is done by threads of its own, which do nothing else.
 
 pub mod fetch;
+pub mod http;
 pub mod memory;
 pub mod s3;
+pub mod transfer;
 pub mod uri;
 
 use std::ops::Range;
+use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A store of model files.
 pub trait Source: Send + Sync + 'static {
     /// Everything below the URI, in a stable order. Costs requests, reads no content.
-    fn manifest(&self) -> impl Future<Output = Result<Vec<RemoteFile>>> + Send;
+    ///
+    /// # Errors
+    /// With the step that failed and what to do.
+    fn manifest(&self) -> Result<Vec<RemoteFile>>;
 
-    /// The bytes of `range` of a file, exactly as they were when the manifest was made.
+    /// Begins to read `range` of a file, exactly as it was when the manifest was made. Once: whoever asks decides whether
+    /// to ask again.
     ///
     /// # Errors
     /// Also when the file has changed since.
-    fn read(&self, file: &RemoteFile, range: Range<u64>) -> impl Future<Output = Result<Bytes>> + Send;
+    fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble>;
+
+    /// How often to ask for the same before giving up.
+    fn attempts(&self) -> u32;
+
+    /// Lets all that is being read fail soon, for what is read is not wanted any more.
+    fn stop(&self);
+}
+
+/// Bytes as they arrive.
+pub trait RangeReader {
+    /// Fills the buffer, or as much of it as the range has left.
+    ///
+    /// # Errors
+    /// When the connection fails; what was read before counts.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble>;
+}
+
+/// Why something could not be read, and whether to try again.
+#[derive(Debug)]
+pub struct Trouble {
+    pub error: Error,
+    /// How long to wait before another attempt; `None` when that would fail just so.
+    pub retry: Option<Duration>,
 }
 
 /// One file of a [`Source`].

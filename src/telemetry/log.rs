@@ -16,7 +16,7 @@ pub fn init(format: LogFormat, level: &str) {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
     // A plain `debug` is about our requests, not about the libraries' frames; naming a library still shows it.
-    let directives = format!("hyper=info,hyper_util=info,h2=info,aws=info,rustls=info,{level}");
+    let directives = format!("hyper=info,hyper_util=info,h2=info,rustls=info,{level}");
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(SystemTime);
     let installed = if json {

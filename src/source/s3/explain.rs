@@ -1,47 +1,56 @@
 //! What an S3 failure means for the person who has to mend it: each cause has its own message.
 
-use std::error::Error as StdError;
-use std::fmt::Debug;
+use std::time::Duration;
 
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-
+use super::xml;
 use crate::error::Error;
+use crate::source::Trouble;
+use crate::source::http::{Failure, Response};
 
 /// What was being done, for the message.
-pub struct Operation {
+pub struct Operation<'a> {
     pub step: &'static str,
-    pub bucket: String,
-    pub key: String,
-    pub endpoint: String,
+    pub bucket: &'a str,
+    pub key: &'a str,
+    pub endpoint: &'a str,
 }
 
-impl Operation {
-    pub fn explain<E>(self, error: &SdkError<E, HttpResponse>) -> Error
-    where
-        E: ProvideErrorMetadata + StdError + Debug + Send + Sync + 'static,
-    {
-        let Operation { step, bucket, key, endpoint } = &self;
-        let place = format!("cannot {step} s3://{bucket}/{key} at {endpoint}");
-        let status = error.raw_response().map(|response| response.status().as_u16());
-        let text = match error {
-            SdkError::ServiceError(service) => {
-                self.service(service.err().code(), service.err().message(), status.unwrap_or(0))
-            }
-            SdkError::TimeoutError(_) => stalled(),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => stalled(),
-            SdkError::DispatchFailure(failure) => {
-                dispatch(failure.as_connector_error().map(|error| error as &(dyn StdError + 'static)))
-            }
-            SdkError::ResponseError(_) => not_s3(status.unwrap_or(0)),
-            _ => "the request could not be made".to_owned(),
-        };
-        Error::load(format!("{place}: {text}"))
+/// Errors are this long; a page that is no error may be longer.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// Nobody waits longer because a server says so.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+impl Operation<'_> {
+    /// There was no answer.
+    pub fn failed(&self, failure: &Failure) -> Trouble {
+        self.trouble(&unanswered(failure), failure.may_pass().then_some(Duration::ZERO))
     }
 
-    fn service(&self, code: Option<&str>, message: Option<&str>, status: u16) -> String {
+    /// The answer was no.
+    pub fn refused(&self, response: &mut Response<'_>) -> Trouble {
+        let status = response.status;
+        let seconds = response.header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
+        let wait = Duration::from_secs(seconds.unwrap_or(0)).min(MAX_WAIT);
+        let body = response.body.read_all(MAX_ERROR_BYTES).unwrap_or_default();
+        let said = xml::error(&String::from_utf8_lossy(&body));
+        let may_pass = matches!(status, 408 | 429 | 500 | 502 | 503 | 504) || said.code == "RequestTimeout";
+        self.trouble(&self.service(&said.code, &said.message, status), may_pass.then_some(wait))
+    }
+
+    /// The answer makes no sense.
+    pub fn not_s3(&self, status: u16) -> Trouble {
+        self.trouble(&not_s3(status), None)
+    }
+
+    fn trouble(&self, text: &str, retry: Option<Duration>) -> Trouble {
+        let Operation { step, bucket, key, endpoint } = self;
+        Trouble { error: Error::load(format!("cannot {step} s3://{bucket}/{key} at {endpoint}: {text}")), retry }
+    }
+
+    fn service(&self, code: &str, message: &str, status: u16) -> String {
+        let said = if message.is_empty() { "no reason given" } else { message };
         let Operation { bucket, .. } = self;
-        match (code.unwrap_or_default(), status) {
+        match (code, status) {
             ("NoSuchBucket", _) => format!("bucket \"{bucket}\" does not exist"),
             ("SignatureDoesNotMatch", _) => "the secret access key is wrong (AWS_SECRET_ACCESS_KEY)".to_owned(),
             ("InvalidAccessKeyId", _) => "the access key is unknown (AWS_ACCESS_KEY_ID)".to_owned(),
@@ -51,7 +60,6 @@ impl Operation {
             ("RequestTimeTooSkewed", _) => "the clocks of this machine and of the S3 server disagree".to_owned(),
             ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
             | (_, 301) => {
-                let said = message.unwrap_or("no reason given");
                 format!("the region is wrong (AWS_DEFAULT_REGION): {said}")
             }
             ("PreconditionFailed", _) | (_, 412) => {
@@ -66,14 +74,10 @@ impl Operation {
             }
             ("", status) => not_s3(status),
             (code, status) => {
-                format!("status {status} {code}: {}", message.unwrap_or("no reason given"))
+                format!("status {status} {code}: {said}")
             }
         }
     }
-}
-
-fn stalled() -> String {
-    "no answer in time (S3_READ_TIMEOUT): is the server overloaded or stalled?".to_owned()
 }
 
 fn not_s3(status: u16) -> String {
@@ -81,83 +85,72 @@ fn not_s3(status: u16) -> String {
 }
 
 /// Nothing came back: name the layer that failed.
-fn dispatch(error: Option<&(dyn StdError + 'static)>) -> String {
-    let mut causes = Vec::new();
-    let mut next = error;
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        if let Some(rustls::Error::InvalidCertificate(reason)) = tls_error(cause) {
-            return format!(
-                "the server's certificate is not trusted ({reason:?}): name its CA with AWS_CA_BUNDLE, \
-                 or set S3_VERIFY_SSL=0 in a lab"
-            );
+fn unanswered(failure: &Failure) -> String {
+    match failure {
+        Failure::Name(_) => "the endpoint's host name cannot be resolved (AWS_ENDPOINT_URL, S3_ENDPOINT)".to_owned(),
+        Failure::Connect(error) => {
+            format!("the endpoint cannot be reached ({error}): is the address right and the server up?")
         }
-        if let Some(reason) = tls_error(cause) {
-            return format!("TLS failed ({reason}): does the endpoint speak https?");
+        Failure::Tls(rustls::Error::InvalidCertificate(reason)) => format!(
+            "the server's certificate is not trusted ({reason:?}): name its CA with AWS_CA_BUNDLE, or set \
+             S3_VERIFY_SSL=0 in a lab"
+        ),
+        Failure::Tls(reason) => format!("TLS failed ({reason}): does the endpoint speak https?"),
+        Failure::Silence => "no answer in time (S3_READ_TIMEOUT): is the server overloaded or stalled?".to_owned(),
+        Failure::Closed => "the server closed the connection before it had answered".to_owned(),
+        Failure::Io(error) => format!("the connection failed: {error}"),
+        Failure::Protocol(what) => {
+            format!("{what}: does the endpoint lead to the S3 API, with the right scheme?")
         }
-        next = cause.source();
+        Failure::Stopped => "it was given up".to_owned(),
     }
-    let chain = causes.join(": ");
-    if chain.contains("dns error") || chain.contains("failed to lookup address") {
-        return "the endpoint's host name cannot be resolved (AWS_ENDPOINT_URL, S3_ENDPOINT)".to_owned();
-    }
-    if chain.contains("Connection refused") || chain.contains("tcp connect error") {
-        let last = causes.last().map_or("", String::as_str);
-        return format!("the endpoint cannot be reached ({last}): is the address right and the server up?");
-    }
-    format!("the connection failed: {chain}")
-}
-
-/// rustls's own error, at whatever depth `io::Error`s are wrapped around it: their `source` skips what they hold.
-fn tls_error<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    while let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-        error = inner;
-    }
-    error.downcast_ref()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn operation() -> Operation {
-        Operation { step: "list", bucket: "b".into(), key: "k/".into(), endpoint: "http://minio:9000".into() }
+    fn operation() -> Operation<'static> {
+        Operation { step: "list", bucket: "b", key: "k/", endpoint: "http://minio:9000" }
     }
 
     #[test]
     fn each_cause_has_its_own_message() {
         let cases = [
-            (Some("NoSuchBucket"), 404, "bucket \"b\" does not exist"),
-            (Some("SignatureDoesNotMatch"), 403, "AWS_SECRET_ACCESS_KEY"),
-            (Some("InvalidAccessKeyId"), 403, "AWS_ACCESS_KEY_ID"),
-            (Some("AccessDenied"), 403, "access is denied"),
-            (None, 403, "access is denied"),
-            (Some("PreconditionFailed"), 412, "was replaced"),
-            (Some("AuthorizationHeaderMalformed"), 400, "region is wrong"),
-            (Some("SlowDown"), 503, "overloaded"),
-            (Some("Odd"), 418, "status 418 Odd"),
+            ("NoSuchBucket", 404, "bucket \"b\" does not exist"),
+            ("SignatureDoesNotMatch", 403, "AWS_SECRET_ACCESS_KEY"),
+            ("InvalidAccessKeyId", 403, "AWS_ACCESS_KEY_ID"),
+            ("AccessDenied", 403, "access is denied"),
+            ("", 403, "access is denied"),
+            ("PreconditionFailed", 412, "was replaced"),
+            ("AuthorizationHeaderMalformed", 400, "region is wrong"),
+            ("SlowDown", 503, "overloaded"),
+            ("Odd", 418, "status 418 Odd"),
         ];
         for (code, status, part) in cases {
-            let text = operation().service(code, None, status);
+            let text = operation().service(code, "", status);
             assert!(text.contains(part), "{text}");
         }
     }
 
     #[test]
     fn connection_failures_name_the_layer() {
-        let io = |kind, text: &'static str| std::io::Error::new(kind, text);
-        let refused = io(std::io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
-        assert!(dispatch(Some(&refused)).contains("cannot be reached"));
-        let dns = io(std::io::ErrorKind::Other, "dns error");
-        assert!(dispatch(Some(&dns)).contains("cannot be resolved"));
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
         let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, untrusted);
-        let twice = std::io::Error::other(wrapped); // as hyper-rustls hands it over
-        assert!(dispatch(Some(&twice)).contains("AWS_CA_BUNDLE"));
-        let plain = std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
-        );
-        assert!(dispatch(Some(&plain)).contains("does the endpoint speak https"));
+        let twice = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, untrusted));
+        let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let plain = std::io::Error::new(std::io::ErrorKind::InvalidData, plain);
+        let cases = [
+            (Failure::Connect(refused), true, "cannot be reached"),
+            (Failure::Name(std::io::Error::other("no such host")), false, "cannot be resolved"),
+            (Failure::from(twice), false, "AWS_CA_BUNDLE"),
+            (Failure::from(plain), false, "does the endpoint speak https"),
+            (Failure::from(std::io::Error::from(std::io::ErrorKind::WouldBlock)), true, "S3_READ_TIMEOUT"),
+        ];
+        for (failure, may_pass, part) in cases {
+            let trouble = operation().failed(&failure);
+            assert!(trouble.error.message().contains(part), "{}", trouble.error);
+            assert_eq!(trouble.retry.is_some(), may_pass, "{}", trouble.error);
+        }
     }
 }

@@ -1,0 +1,163 @@
+//! The HTTP/1.1 client that models come over. It blocks, for whole threads do nothing but fetch, and it reads bodies
+//! straight into the buffer that they are meant for: of a gigabyte that arrives, the kernel's copy is the only one.
+//!
+//! Why not a library: none reads into the buffer that it is given. ureq takes nine times the processor time in user space
+//! for the same bytes. What is small and easy to get wrong is not ours: heads are parsed by httparse, TLS is rustls.
+
+mod body;
+mod connection;
+mod tls;
+mod url;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub use body::Body;
+use connection::Connection;
+pub use tls::{Trust, config as tls_config};
+pub use url::{Origin, Url};
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    pub connect: Duration,
+    /// Without a byte, in either direction.
+    pub silence: Duration,
+}
+
+/// Makes requests, and keeps connections for the next ones. Shared by threads.
+pub struct Client {
+    tls: Arc<rustls::ClientConfig>,
+    patience: Patience,
+    idle: Mutex<HashMap<Origin, Vec<Connection>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+pub struct Request<'a> {
+    /// `GET` or `HEAD`: what may be sent twice.
+    pub method: &'static str,
+    pub url: &'a Url,
+    /// Beside `Host`.
+    pub headers: &'a [(&'a str, String)],
+}
+
+pub struct Response<'c> {
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    pub body: Body<'c>,
+}
+
+/// Why there is no answer, or no more of one, by the layer that failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The host's name has no address.
+    Name(io::Error),
+    /// Nobody listens there, or no way leads there.
+    Connect(io::Error),
+    Tls(rustls::Error),
+    /// Nothing came for as long as patience lasts.
+    Silence,
+    /// The connection ended before the answer did.
+    Closed,
+    Io(io::Error),
+    /// What came is no HTTP.
+    Protocol(String),
+    /// [`Client::stop`] was called.
+    Stopped,
+}
+
+impl Failure {
+    /// Whether the same request may work a little later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Failure::Connect(_) | Failure::Silence | Failure::Closed | Failure::Io(_) => true,
+            // Resolvers lose packets, too, but a wrong name is by far more likely.
+            Failure::Name(_) | Failure::Tls(_) | Failure::Protocol(_) | Failure::Stopped => false,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::Silence,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Failure::Closed
+            }
+            _ => match tls::error_in(&error) {
+                Some(reason) => Failure::Tls(reason.clone()),
+                None => Failure::Io(error),
+            },
+        }
+    }
+}
+
+impl Client {
+    pub fn new(tls: Arc<rustls::ClientConfig>, patience: Patience) -> Client {
+        Client { tls, patience, idle: Mutex::default(), stopped: Arc::default() }
+    }
+
+    /// Lets every request in flight, and all later ones, fail soon: with [`Failure::Stopped`].
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends a request and reads the head of its answer.
+    ///
+    /// # Errors
+    /// When no answer came; an answer of any status is one.
+    pub fn send(&self, request: &Request<'_>) -> Result<Response<'_>, Failure> {
+        let origin = request.url.origin();
+        let kept = self.idle.lock().expect("no thread panics with it").get_mut(origin).and_then(Vec::pop);
+        if let Some(connection) = kept {
+            match self.exchange(connection, request) {
+                // The server was tired of waiting for us, which it may be at any moment.
+                Err(Failure::Closed) => {}
+                answered => return answered,
+            }
+        }
+        let connection = Connection::open(origin, &self.tls, self.patience, self.stopped.clone())?;
+        self.exchange(connection, request)
+    }
+
+    fn exchange(&self, mut connection: Connection, request: &Request<'_>) -> Result<Response<'_>, Failure> {
+        connection.write(head(request).as_bytes())?;
+        let head = connection.read_head()?;
+        let framing = body::framing(request.method, &head)?;
+        let body = Body::new(self, request.url.origin().clone(), connection, framing, head.keeps_alive);
+        Ok(Response { status: head.status, headers: head.headers, body })
+    }
+
+    fn keep(&self, origin: Origin, connection: Connection) {
+        /// To one host; more would only wait to be closed.
+        const MOST: usize = 128;
+        let mut idle = self.idle.lock().expect("no thread panics with it");
+        let kept = idle.entry(origin).or_default();
+        if kept.len() < MOST {
+            kept.push(connection);
+        }
+    }
+}
+
+fn head(request: &Request<'_>) -> String {
+    let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.url.target(), request.url.host());
+    for (name, value) in request.headers {
+        // Whoever puts a line break into a value would write headers of their own.
+        let value = value.replace(['\r', '\n'], " ");
+        head += &format!("{name}: {value}\r\n");
+    }
+    head + "\r\n"
+}
+
+impl Response<'_> {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! AWS Signature Version 4, in headers. Source: AWS, "Signature Version 4 for authenticating requests", whose example
+//! is the test.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use super::settings::Keys;
+
+/// What RFC 3986 calls unreserved stays.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED_IN_PATHS: &AsciiSet = &RESERVED.remove(b'/');
+
+/// A path as S3 wants it signed and sent: each byte encoded once, slashes kept.
+pub fn encode_path(path: &str) -> String {
+    utf8_percent_encode(path, RESERVED_IN_PATHS).to_string()
+}
+
+/// A query as S3 wants it signed and sent: encoded and sorted.
+pub fn encode_query(parameters: &[(&str, &str)]) -> String {
+    let encode = |text| utf8_percent_encode(text, RESERVED);
+    let mut pairs: Vec<String> =
+        parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    pairs.sort();
+    pairs.join("&")
+}
+
+/// What is signed.
+pub struct Signable<'a> {
+    pub method: &'a str,
+    pub host: &'a str,
+    /// Encoded.
+    pub path: &'a str,
+    /// Encoded and sorted.
+    pub query: &'a str,
+    /// Names in lower case, in order, without `host` and those that signing adds.
+    pub headers: &'a [(&'a str, String)],
+}
+
+/// The headers that a signed request has more than others. Its body is empty.
+pub fn sign(request: &Signable<'_>, region: &str, keys: &Keys, now: SystemTime) -> Vec<(&'static str, String)> {
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let time = amz_date(seconds);
+    let day = &time[..8];
+    let nothing = hex(&Sha256::digest([]));
+    let mut added = vec![("x-amz-content-sha256", nothing.clone()), ("x-amz-date", time.clone())];
+    added.extend(keys.session_token.iter().map(|token| ("x-amz-security-token", token.clone())));
+    let mut signed: Vec<(&str, &str)> = vec![("host", request.host)];
+    signed.extend(request.headers.iter().map(|(name, value)| (*name, value.as_str())));
+    signed.extend(added.iter().map(|(name, value)| (*name, value.as_str())));
+    signed.sort_unstable();
+    let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+    let mut canonical = format!("{}\n{}\n{}\n", request.method, request.path, request.query);
+    for (name, value) in &signed {
+        let _ = writeln!(canonical, "{name}:{}", value.trim());
+    }
+    let _ = write!(canonical, "\n{names}\n{nothing}");
+    let scope = format!("{day}/{region}/s3/aws4_request");
+    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    let key = [day, region, "s3", "aws4_request"]
+        .iter()
+        .fold(format!("AWS4{}", keys.secret_access_key).into_bytes(), |key, part| mac(&key, part));
+    let signature = hex(&mac(&key, &to_sign));
+    let access = &keys.access_key_id;
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential={access}/{scope}, SignedHeaders={names}, Signature={signature}");
+    added.push(("authorization", authorization));
+    added
+}
+
+fn mac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("keys of any length will do");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// `20130524T000000Z`, by the calendar of Howard Hinnant's "chrono-compatible low-level date algorithms".
+fn amz_date(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let since = days + 719_468; // 1 March of the year 0
+    let (era, day_of_era) = (since / 146_097, since % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let cases = [
+            (0, "19700101T000000Z"),
+            (951_782_400, "20000229T000000Z"),
+            (1_369_353_600, "20130524T000000Z"),
+            (1_709_251_199, "20240229T235959Z"),
+            (4_107_542_400, "21000301T000000Z"),
+        ];
+        for (seconds, date) in cases {
+            assert_eq!(amz_date(seconds), date);
+        }
+    }
+
+    /// "Example: GET Object" of AWS's documentation.
+    #[test]
+    fn the_signature_of_the_documentation() {
+        let keys = Keys {
+            access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+            secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+            session_token: None,
+        };
+        let request = Signable {
+            method: "GET",
+            host: "examplebucket.s3.amazonaws.com",
+            path: &encode_path("/test.txt"),
+            query: "",
+            headers: &[("range", "bytes=0-9".to_owned())],
+        };
+        let now = UNIX_EPOCH + Duration::from_secs(1_369_353_600);
+        let added = sign(&request, "us-east-1", &keys, now);
+        let (_, authorization) = added.last().unwrap();
+        assert!(
+            authorization.ends_with("Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"),
+            "{authorization}"
+        );
+    }
+
+    #[test]
+    fn odd_names_are_encoded_once() {
+        assert_eq!(encode_path("/a b/c+d/100%25/ü"), "/a%20b/c%2Bd/100%2525/%C3%BC");
+        assert_eq!(encode_query(&[("prefix", "a/b="), ("list-type", "2")]), "list-type=2&prefix=a%2Fb%3D");
+    }
+}
