@@ -50,7 +50,7 @@ impl S3 {
         let trust = match &settings.ca_bundle {
             _ if !base.origin().https => Trust::Nobody,
             _ if !settings.verify_tls => Trust::Anyone,
-            Some(path) => Trust::Bundle { variable: "AWS_CA_BUNDLE", path: path.clone() },
+            Some((variable, path)) => Trust::Bundle { variable, path: path.clone() },
             None => Trust::System,
         };
         let patience = Patience { connect: settings.connect_timeout, silence: settings.read_timeout };

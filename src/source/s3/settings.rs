@@ -1,6 +1,7 @@
 //! The environment that KServe gives to whoever reads S3, resolved and checked.
 //! Source: kserve `pkg/credentials/s3/s3_secret.go` and `python/storage/kserve_storage/kserve_storage.py`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ pub struct Settings {
     pub path_style: bool,
     /// Whether the server's certificate is checked.
     pub verify_tls: bool,
-    /// Further roots of trust, PEM.
-    pub ca_bundle: Option<PathBuf>,
+    /// The roots of trust instead of the system's, PEM, and the variable that named them.
+    pub ca_bundle: Option<(&'static str, PathBuf)>,
     /// `None` asks without a signature.
     pub credentials: Option<Keys>,
     pub connect_timeout: Duration,
@@ -45,7 +46,8 @@ impl std::fmt::Debug for Keys {
 /// problems are reported at once.
 pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Settings> {
     let mut problems = Vec::new();
-    let get = |name: &str| env(name).filter(|value| !value.is_empty());
+    let spec = storage_spec(env)?;
+    let get = |name: &str| spec.get(name).cloned().or_else(|| env(name)).filter(|value| !value.is_empty());
     let truthy = |value: &str| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off");
     let flag = |name: &str, default: bool| get(name).map_or(default, |value| truthy(&value));
     let mut number = |name: &str, default: u32| match get(name).map(|value| (value.parse::<u32>(), value)) {
@@ -94,18 +96,59 @@ pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Settings> {
     if !problems.is_empty() {
         return Err(Error::load(problems.join("; ")));
     }
+    let region = get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned());
+    let ca_bundle = get("AWS_CA_BUNDLE").map(|path| ("AWS_CA_BUNDLE", PathBuf::from(path))).or_else(|| {
+        // The cluster's own, which KServe mounts.
+        get("CA_BUNDLE_CONFIGMAP_NAME")?;
+        let mounted = get("CA_BUNDLE_VOLUME_MOUNT_POINT")?;
+        Some(("CA_BUNDLE_VOLUME_MOUNT_POINT", PathBuf::from(mounted).join("cabundle.crt")))
+    });
+    // AWS's address of before there were regions only knows the buckets of one.
+    let endpoint = endpoint.filter(|endpoint| endpoint.trim_end_matches('/') != "https://s3.amazonaws.com");
+    let endpoint = match flag("S3_USE_ACCELERATE", false) {
+        true if endpoint.is_none() => Some("https://s3-accelerate.amazonaws.com".to_owned()),
+        _ => endpoint,
+    };
+    let in_host = flag("S3_USER_VIRTUAL_BUCKET", false) || flag("S3_USE_ACCELERATE", false);
     Ok(Settings {
         // KServe spells it S3_USER_VIRTUAL_BUCKET; MinIO and its like want the bucket in the path.
-        path_style: endpoint.is_some() && !flag("S3_USER_VIRTUAL_BUCKET", false),
+        path_style: endpoint.is_some() && !in_host,
         endpoint,
-        region: get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned()),
+        region,
         verify_tls: flag("S3_VERIFY_SSL", true),
-        ca_bundle: get("AWS_CA_BUNDLE").map(PathBuf::from),
+        ca_bundle,
         credentials,
         connect_timeout,
         read_timeout,
         max_attempts,
     })
+}
+
+/// What KServe's storage spec says (a secret's entry as JSON, and parameters of the `InferenceService` that replace some
+/// of it), by the variables that stand for the same.
+fn storage_spec(env: &dyn Fn(&str) -> Option<String>) -> Result<HashMap<&'static str, String>> {
+    const FIELDS: [(&str, &str); 7] = [
+        ("endpoint_url", "AWS_ENDPOINT_URL"),
+        ("access_key_id", "AWS_ACCESS_KEY_ID"),
+        ("secret_access_key", "AWS_SECRET_ACCESS_KEY"),
+        ("region", "AWS_DEFAULT_REGION"),
+        ("ca_bundle", "AWS_CA_BUNDLE"),
+        ("verify_ssl", "S3_VERIFY_SSL"),
+        ("anonymous", "awsAnonymousCredential"),
+    ];
+    let mut spec = HashMap::new();
+    for variable in ["STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"] {
+        let Some(text) = env(variable).filter(|text| !text.trim().is_empty()) else { continue };
+        let fields: HashMap<String, serde_json::Value> = serde_json::from_str(&text)
+            // Not serde's words, which quote what may be a secret.
+            .map_err(|_| Error::load(format!("{variable} should be a JSON object, as in KServe's storage-config")))?;
+        spec.extend(fields);
+    }
+    if spec.get("type").and_then(serde_json::Value::as_str) != Some("s3") {
+        return Ok(HashMap::new());
+    }
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Ok(FIELDS.into_iter().filter_map(|(field, variable)| Some((variable, text(spec.get(field)?)))).collect())
 }
 
 #[cfg(test)]
@@ -138,6 +181,38 @@ mod tests {
         assert!(!settings(&[]).unwrap().path_style);
         assert!(settings(&[minio]).unwrap().path_style);
         assert!(!settings(&[minio, ("S3_USER_VIRTUAL_BUCKET", "1")]).unwrap().path_style);
+    }
+
+    #[test]
+    fn the_storage_spec_replaces_variables() {
+        let config =
+            r#"{"type": "s3", "endpoint_url": "http://a:1", "region": "eu", "verify_ssl": "0", "bucket": "b"}"#;
+        let change = r#"{"region": "us", "anonymous": true}"#;
+        let all = [("STORAGE_CONFIG", config), ("STORAGE_OVERRIDE_CONFIG", change), ("AWS_ENDPOINT_URL", "http://z")];
+        let spec = settings(&all).unwrap();
+        assert_eq!((spec.endpoint.as_deref(), spec.region.as_str()), (Some("http://a:1"), "us"));
+        assert_eq!((spec.verify_tls, spec.credentials), (false, None));
+        // Of another kind of store.
+        let other = settings(&[("STORAGE_CONFIG", r#"{"type": "hdfs", "region": "eu"}"#)]).unwrap();
+        assert_eq!(other.region, "us-east-1");
+        let wrong = settings(&[("STORAGE_CONFIG", "{\"secret_access_key\": hush}")]).unwrap_err();
+        assert!(
+            wrong.message().starts_with("STORAGE_CONFIG should be") && !wrong.message().contains("hush"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
+    fn bundles_and_addresses_of_aws_follow_kserve() {
+        let mounted = [("CA_BUNDLE_CONFIGMAP_NAME", "ca"), ("CA_BUNDLE_VOLUME_MOUNT_POINT", "/etc/certs")];
+        let bundle = settings(&mounted).unwrap().ca_bundle.unwrap();
+        assert_eq!(bundle, ("CA_BUNDLE_VOLUME_MOUNT_POINT", "/etc/certs/cabundle.crt".into()));
+        let own = [mounted[0], mounted[1], ("AWS_CA_BUNDLE", "/own.pem")];
+        assert_eq!(settings(&own).unwrap().ca_bundle.unwrap(), ("AWS_CA_BUNDLE", "/own.pem".into()));
+        let old = settings(&[("AWS_ENDPOINT_URL", "https://s3.amazonaws.com")]).unwrap();
+        assert_eq!((old.endpoint, old.path_style), (None, false));
+        let fast = settings(&[("S3_USE_ACCELERATE", "1")]).unwrap();
+        assert_eq!((fast.endpoint.as_deref(), fast.path_style), (Some("https://s3-accelerate.amazonaws.com"), false));
     }
 
     #[test]
