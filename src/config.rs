@@ -172,6 +172,27 @@ impl InspectConfig {
     }
 }
 
+/// What `stoker pull` brings where.
+#[derive(Clone, Debug)]
+pub struct PullConfig {
+    pub pairs: Vec<(SourceUri, PathBuf)>,
+}
+
+impl PullConfig {
+    /// Resolves the arguments after `stoker pull`: sources and directories by turns, as KServe gives them to its storage
+    /// initializer.
+    ///
+    /// # Errors
+    /// When a source has no directory, or is no URI.
+    pub fn parse(args: &[String]) -> Result<PullConfig> {
+        if args.is_empty() || !args.len().is_multiple_of(2) {
+            return Err(Error::load("expected sources and directories by turns: stoker pull SRC DST [SRC DST ...]"));
+        }
+        let pair = |pair: &[String]| Ok((uri::parse(&pair[0])?, PathBuf::from(&pair[1])));
+        Ok(PullConfig { pairs: args.chunks(2).map(pair).collect::<Result<_>>()? })
+    }
+}
+
 fn backend_options(values: &mut Values) -> BackendOptions {
     let threads = values.or("threads", 0, |text| text.parse::<usize>().map_err(|_| "is no whole number".to_owned()));
     BackendOptions {

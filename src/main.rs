@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use stoker::config::{Config, InspectConfig, flags};
+use stoker::config::{Config, InspectConfig, LogFormat, PullConfig, flags};
 use stoker::inspect::inspect;
+use stoker::pull::pull;
 use stoker::serve::{leave_reason, serve};
+use stoker::telemetry;
 
 /// Gives memory back to the system after large requests, which glibc's allocator does not.
 #[global_allocator]
@@ -15,6 +17,7 @@ const USAGE: &str = "stoker, an inference server for KServe\n\n\
     Usage:\n  \
     stoker serve --model_name NAME --model_dir DIR   serve a model (stoker serve --help lists all flags)\n  \
     stoker inspect DIR                               say what would be served\n  \
+    stoker pull SRC DST [SRC DST ...]                bring models to directories, as KServe's storage initializer\n  \
     stoker --version";
 
 fn main() -> ExitCode {
@@ -33,6 +36,11 @@ fn main() -> ExitCode {
             config.warnings.iter().for_each(|warning| eprintln!("stoker: {warning}"));
             inspect(&config)
         }),
+        "pull" if !wants_help => {
+            telemetry::log::init(LogFormat::Auto, "info");
+            let pulled = PullConfig::parse(rest).and_then(|config| pull(&config, &env));
+            pulled.map(|()| String::new()).map_err(|error| leave_reason(Path::new("/dev/termination-log"), error))
+        }
         "--version" => Ok(concat!("stoker ", env!("CARGO_PKG_VERSION")).to_owned()),
         _ if wants_help => Ok(USAGE.to_owned()),
         _ => {
@@ -41,6 +49,7 @@ fn main() -> ExitCode {
         }
     };
     match &done {
+        Ok(text) if text.is_empty() => {}
         Ok(text) => println!("{}", text.trim_end()),
         Err(error) => eprintln!("stoker: {error}"),
     }

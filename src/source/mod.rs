@@ -6,6 +6,7 @@
 pub mod fetch;
 pub mod http;
 pub mod memory;
+pub mod patterns;
 pub mod s3;
 pub mod transfer;
 pub mod uri;

@@ -53,7 +53,7 @@ struct Download<'a, S> {
     failure: Mutex<Option<Error>>,
 }
 
-/// Brings all files of the manifest below the directory, where none of them is yet.
+/// Brings all files of the manifest below the directory, in place of those that are there.
 ///
 /// # Errors
 /// What kept a file from coming; the directory is then left half-filled.
@@ -189,14 +189,15 @@ pub fn backoff(failures: u32) -> Duration {
 /// From 0 to 1: where the standard library's hash maps get their randomness from.
 fn random() -> f64 {
     use std::hash::{BuildHasher, RandomState};
-    f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX)
+    let [low, high, ..] = RandomState::new().hash_one(()).to_le_bytes();
+    f64::from(u16::from_le_bytes([low, high])) / f64::from(u16::MAX)
 }
 
 fn create(path: &Path, bytes: u64) -> std::io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let file = File::options().write(true).create_new(true).open(path)?;
+    let file = File::options().write(true).create(true).truncate(true).open(path)?;
     file.set_len(bytes)?;
     Ok(file)
 }

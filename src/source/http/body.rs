@@ -24,10 +24,10 @@ pub(super) fn framing(method: &str, head: &Head) -> Result<Framing, Failure> {
         return Ok(Framing::Done);
     }
     if let Some(coding) = head.header("transfer-encoding") {
-        return match coding.eq_ignore_ascii_case("chunked") {
-            true => Ok(Framing::Chunked(0)),
-            false => Err(Failure::Protocol(format!("a body in transfer encoding \"{coding}\""))),
-        };
+        if coding.eq_ignore_ascii_case("chunked") {
+            return Ok(Framing::Chunked(0));
+        }
+        return Err(Failure::Protocol(format!("a body in transfer encoding \"{coding}\"")));
     }
     match head.header("content-length").map(str::parse) {
         Some(Ok(0)) => Ok(Framing::Done),

@@ -105,11 +105,13 @@ pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Settings> {
     });
     // AWS's address of before there were regions only knows the buckets of one.
     let endpoint = endpoint.filter(|endpoint| endpoint.trim_end_matches('/') != "https://s3.amazonaws.com");
-    let endpoint = match flag("S3_USE_ACCELERATE", false) {
-        true if endpoint.is_none() => Some("https://s3-accelerate.amazonaws.com".to_owned()),
-        _ => endpoint,
+    let accelerated = flag("S3_USE_ACCELERATE", false);
+    let endpoint = if accelerated {
+        endpoint.or_else(|| Some("https://s3-accelerate.amazonaws.com".to_owned()))
+    } else {
+        endpoint
     };
-    let in_host = flag("S3_USER_VIRTUAL_BUCKET", false) || flag("S3_USE_ACCELERATE", false);
+    let in_host = flag("S3_USER_VIRTUAL_BUCKET", false) || accelerated;
     Ok(Settings {
         // KServe spells it S3_USER_VIRTUAL_BUCKET; MinIO and its like want the bucket in the path.
         path_style: endpoint.is_some() && !in_host,

@@ -1,0 +1,82 @@
+//! `stoker pull SRC DST [SRC DST ...]`: brings models to directories, by the contract of KServe's storage initializer
+//! (kserve `python/storage-initializer/scripts/initializer-entrypoint`), whose image it can replace.
+//!
+//! It differs in three things, on purpose: `s3://bucket/model` is not `s3://bucket/model2`, empty objects are files, and
+//! nothing is written outside of the directory whatever objects are called.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::config::PullConfig;
+use crate::error::{Error, Result};
+use crate::source::Source;
+use crate::source::patterns::Patterns;
+use crate::source::s3::{S3, settings};
+use crate::source::transfer::transfer;
+use crate::source::uri::SourceUri;
+
+/// Brings each source to its directory, one after the other.
+///
+/// # Errors
+/// At the first source that cannot be had, naming the step that failed.
+pub fn pull(config: &PullConfig, env: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+    let wanted = Patterns::from_env(env)?;
+    for (uri, directory) in &config.pairs {
+        let begun = Instant::now();
+        let made = std::fs::create_dir_all(directory);
+        made.map_err(|error| Error::load(format!("{}: cannot be made: {error}", directory.display())))?;
+        let (files, bytes) = match uri {
+            SourceUri::Local(path) => (link(path, directory, &wanted)?, 0),
+            SourceUri::S3 { bucket, prefix } => {
+                copy(&S3::new(&settings::from_env(env)?, bucket, prefix)?, uri, directory, &wanted)?
+            }
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        tracing::info!(uri = %uri, directory = %directory.display(), files, bytes, seconds, "model pulled");
+    }
+    Ok(())
+}
+
+/// Copies what is wanted; how many files and bytes that were.
+fn copy(source: &impl Source, uri: &SourceUri, directory: &Path, wanted: &Patterns) -> Result<(usize, u64)> {
+    let mut manifest = source.manifest()?;
+    // One object that is asked for by name is wanted.
+    if !matches!((uri, manifest.as_slice()), (SourceUri::S3 { prefix, .. }, [only]) if only.key == *prefix) {
+        manifest.retain(|file| wanted.want(&file.path));
+    }
+    if manifest.is_empty() {
+        return Err(Error::load(format!("{uri}: there is no object below it that is wanted")));
+    }
+    transfer(source, &manifest, directory)?;
+    Ok((manifest.len(), manifest.iter().map(|file| file.bytes).sum()))
+}
+
+/// Links to what lies in a local directory, or to one file.
+fn link(path: &Path, directory: &Path, wanted: &Patterns) -> Result<usize> {
+    let failed = |error: std::io::Error| Error::load(format!("{}: {error}", path.display()));
+    let path = path.canonicalize().map_err(failed)?;
+    let entries = if path.is_dir() {
+        let entries = path.read_dir().map_err(failed)?;
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>().map_err(failed)?
+    } else {
+        vec![path.clone()]
+    };
+    let mut linked = 0;
+    for entry in entries {
+        let Some(name) = entry.file_name() else { continue };
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        if is_hidden || !wanted.want(&name.to_string_lossy()) {
+            continue;
+        }
+        linked += 1;
+        let target = directory.join(name);
+        if !target.exists() {
+            symlink(&entry, &target).map_err(|error| Error::load(format!("{}: {error}", target.display())))?;
+        }
+    }
+    if linked == 0 {
+        return Err(Error::load(format!("{}: there is no file in it that is wanted", path.display())));
+    }
+    Ok(linked)
+}
