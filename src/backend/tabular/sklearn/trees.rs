@@ -254,3 +254,22 @@ impl Estimator for Averaging {
         Some(self.forest.features())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::tabular::data::{Cell, Cells, Column, Sparse, Table};
+
+    #[test]
+    fn missing_values_are_known_in_dense_rows_only() {
+        let dense = Data::Dense(Matrix::new(1, 1, vec![f64::NAN]));
+        let sparse =
+            Data::Sparse(Sparse { rows: 1, columns: 1, starts: vec![0, 1], indices: vec![0], values: vec![f64::NAN] });
+        assert!(seen(&dense, true).is_ok() && seen(&dense, false).is_err());
+        assert!(seen(&sparse, true).is_err());
+        let table = |cells| Data::Table(Table { rows: 1, columns: vec![Column { name: None, cells }] });
+        assert!(dense.check_finite().is_err() && sparse.check_finite().is_err());
+        assert!(table(Cells::Numbers(vec![f64::NAN])).check_finite().is_err());
+        assert!(table(Cells::Mixed(vec![Cell::None])).check_finite().is_ok());
+    }
+}
