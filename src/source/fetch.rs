@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::transfer::{transfer, write_error};
-use super::{RemoteFile, Source};
+use super::{RemoteFile, Source, hex};
 use crate::error::{Error, Result};
 
 /// What was fetched.
@@ -110,7 +110,7 @@ fn cache_key(name: &str, manifest: &[RemoteFile]) -> String {
     for file in manifest {
         hash.update(format!("\0{}\0{}\0{}", file.path, file.bytes, file.tag));
     }
-    hash.finalize().iter().take(16).fold(String::new(), |name, byte| name + &format!("{byte:02x}"))
+    hex(&hash.finalize()[..16])
 }
 
 fn sync(path: &Path) -> std::io::Result<()> {

@@ -55,6 +55,10 @@ pub struct Trouble {
     pub retry: Option<Duration>,
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// One file of a [`Source`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RemoteFile {

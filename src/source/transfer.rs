@@ -161,7 +161,8 @@ impl<S: Source> Download<'_, S> {
     fn pause(&self, wait: Duration) {
         const GLANCE: Duration = Duration::from_millis(50);
         let until = Instant::now() + wait;
-        while Instant::now() < until && self.next.load(Ordering::Relaxed) <= self.parts.len() {
+        let is_wanted = || self.failure.lock().expect("no thread panics with it").is_none();
+        while Instant::now() < until && is_wanted() {
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::data::{Cell, Cells, Data, Matrix};
+use super::data::{Cell, Cells, Data, Matrix, bits};
 use super::estimator::Takes;
 use crate::error::{Error, Result};
 use crate::tensor::Excerpt;
@@ -22,7 +22,7 @@ pub enum Category {
 
 impl Category {
     pub fn number(value: f64) -> Category {
-        Category::Number((value + 0.0).to_bits()) // no negative zero
+        Category::Number(bits(value))
     }
 }
 

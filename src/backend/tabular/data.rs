@@ -202,6 +202,11 @@ impl From<&Matrix> for Sparse {
     }
 }
 
+/// Equal for equal numbers: of the two zeros, one.
+pub fn bits(value: f64) -> u64 {
+    (value + 0.0).to_bits()
+}
+
 /// One value of a column that is not all numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {

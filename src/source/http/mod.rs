@@ -1,8 +1,8 @@
 //! The HTTP/1.1 client that models come over. It blocks, for whole threads do nothing but fetch, and it reads bodies
 //! straight into the buffer that they are meant for: of a gigabyte that arrives, the kernel's copy is the only one.
 //!
-//! Why not a library: none reads into the buffer that it is given. ureq takes nine times the processor time in user space
-//! for the same bytes. What is small and easy to get wrong is not ours: heads are parsed by httparse, TLS is rustls.
+//! Why not a library: none reads into the buffer that it is given. ureq took 0.27 s of processor time in user space
+//! for 2 GiB from MinIO where this way takes 0.03 s (2026-11-20, a prototype). What is small and easy to get wrong is not ours: heads are parsed by httparse, TLS is rustls.
 
 mod body;
 mod connection;

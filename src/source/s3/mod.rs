@@ -1,6 +1,6 @@
 //! S3 and MinIO, with KServe's environment ([`settings`]): the three requests that reading a model takes.
 //!
-//! Why not AWS's SDK: it cannot read into a buffer of ours, and costs 150 crates for signing, which is 80 lines.
+//! Why not AWS's SDK: it cannot read into a buffer of ours, and brings 80 crates; signing is as many lines.
 
 mod explain;
 pub mod settings;

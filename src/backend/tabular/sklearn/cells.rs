@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::read;
-use crate::backend::tabular::data::{Cell, Cells, Data};
+use crate::backend::tabular::data::{Cell, Cells, Data, bits};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Elements, Node, Value};
 
@@ -80,9 +80,9 @@ impl Categories {
             match cell {
                 Cell::None => categories.none = Some(place),
                 Cell::Number(value) if value.is_nan() => categories.nan = Some(place),
-                Cell::Number(value) => drop(categories.numbers.entry(key(value)).or_insert(place)),
+                Cell::Number(value) => drop(categories.numbers.entry(bits(value)).or_insert(place)),
                 Cell::Bool(value) => {
-                    categories.numbers.entry(key(f64::from(u8::from(value)))).or_insert(place);
+                    categories.numbers.entry(bits(f64::from(u8::from(value)))).or_insert(place);
                 }
                 Cell::Text(text) => drop(categories.texts.entry(text).or_insert(place)),
             }
@@ -96,7 +96,7 @@ impl Categories {
     }
 
     fn number(&self, value: f64) -> Option<usize> {
-        if value.is_nan() { self.nan.or(self.none) } else { self.numbers.get(&key(value)).copied() }
+        if value.is_nan() { self.nan.or(self.none) } else { self.numbers.get(&bits(value)).copied() }
     }
 
     fn find(&self, cell: &Cell) -> Option<usize> {
@@ -154,11 +154,6 @@ fn names(cells: &[Cell], integers: &[bool]) -> Vec<Arc<str>> {
         other => other.text(),
     };
     cells.iter().zip(integers).map(name).collect()
-}
-
-/// Equal for equal numbers.
-fn key(value: f64) -> u64 {
-    (value + 0.0).to_bits() // minus zero is zero
 }
 
 /// The value of a row in a column, as Python would print it.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::read;
 use super::trees::{normalise, read_tree, seen};
-use crate::backend::tabular::data::{Data, Labels, Matrix};
+use crate::backend::tabular::data::{Data, Labels, Matrix, bits};
 use crate::backend::tabular::estimator::{Builder, Contributions, Estimator, Method, Takes};
 use crate::backend::tabular::forest::{Forest, Grown, InputPrecision};
 use crate::error::{Error, Result};
@@ -239,11 +239,6 @@ impl<'c> Places<'c> {
             }
         }
     }
-}
-
-/// Equal numbers have equal bits.
-fn bits(value: f64) -> u64 {
-    (value + 0.0).to_bits() // -0.0 + 0.0 is 0.0
 }
 
 /// Classes by number, as members of ensembles that number them predict.
