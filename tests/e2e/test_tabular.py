@@ -124,6 +124,9 @@ def compare(server, body, method, expected, case):
     else:
         values = [output["data"] for output in answer.json()["outputs"]]
         datatypes = [output["datatype"] for output in answer.json()["outputs"]]
+        shapes = [output["shape"] for output in answer.json()["outputs"]]
+        parts = [expected["values"]] if len(shapes) == 1 else expected["values"]
+        assert shapes == [shape(part) for part in parts], f"{method}: {shapes}"
     wanted, got = leaves(expected["values"]), leaves(values)
     assert len(got) == len(wanted), f"{method}: {len(got)} values, expected {len(wanted)}"
     greatest = max((abs(value) for value in wanted if isinstance(value, (int, float))), default=0)
@@ -147,6 +150,10 @@ def are_same(datatype, numpy):
     if datatype == "BYTES":
         return numpy == "object" or numpy.startswith("<U")
     return numpy in ("many", datatype.lower().replace("fp", "float"))
+
+
+def shape(values):
+    return [len(values), *(shape(values[0]) if values else [])] if isinstance(values, list) else []
 
 
 def leaves(values):

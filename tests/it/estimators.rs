@@ -202,6 +202,7 @@ pub fn ask(model: &dyn Estimator, method: Method, rows: &Data) -> stoker::error:
             Data::Table(table) => (0..table.rows)
                 .map(|row| table.columns.iter().map(|column| cell_json(&column.cells.get(row))).collect::<Value>())
                 .collect(),
+            numbers if model.gives_vector() => json(&numbers.dense()?.values),
             numbers => matrix(numbers.dense()?.as_ref()),
         },
     })

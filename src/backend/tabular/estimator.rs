@@ -104,6 +104,11 @@ pub trait Estimator: Send + Sync {
         None
     }
 
+    /// Whether `transform` gives a number for each row, not a column of them.
+    fn gives_vector(&self) -> bool {
+        false
+    }
+
     /// What `get_feature_names_out` calls the columns that `transform` gives, those that come in having these names;
     /// `None` where that is not known.
     fn names_out(&self, _names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
@@ -297,6 +302,10 @@ impl Estimator for Checked {
 
     fn gives(&self) -> Option<DType> {
         self.inner.gives()
+    }
+
+    fn gives_vector(&self) -> bool {
+        self.inner.gives_vector()
     }
 
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {

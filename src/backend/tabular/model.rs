@@ -199,7 +199,8 @@ impl TabularModel {
             }
             Method::Transform => {
                 let transformed = self.estimator.transform(rows)?;
-                let dims = vec![transformed.rows(), transformed.columns()];
+                let columns = (!self.estimator.gives_vector()).then_some(transformed.columns());
+                let dims = std::iter::once(transformed.rows()).chain(columns).collect();
                 from_labels(name, dims, &Labels::of(transformed, self.estimator.gives())?)
             }
         };

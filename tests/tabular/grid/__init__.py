@@ -153,8 +153,8 @@ def write(case, folder):
         is_explained = "shap_values" in answers and isinstance(case.model, Pipeline)
         known = names(case.model[:-1] if is_explained else case.model)
         # KNNImputer forgets to name columns that it keeps though they are empty.
-        width = len(answers["transform"]["values"][0]) if "transform" in answers else None
-        if known and (is_explained or len(known["out"]) == width):
+        widths = np.shape(answers["transform"]["values"])[1:] if "transform" in answers else None
+        if known and (is_explained or (len(known["out"]),) == widths):
             content["names"] = known
         json.dump(content, out, ensure_ascii=False)
         out.write("\n")

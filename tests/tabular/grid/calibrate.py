@@ -73,7 +73,8 @@ def isotonic(random):
                 continue
             model = IsotonicRegression(out_of_bounds=bounds, increasing=increasing).fit(x, y)
             inside = np.clip(asked, x.min(), x.max()) if bounds == "raise" else asked
-            yield Case(f"isotonic_{bounds}_{increasing}", model, inside, ["predict"])
+            yield Case(f"isotonic_{bounds}_{increasing}", model, inside, ["predict", "transform"])
     model = IsotonicRegression(out_of_bounds="clip").fit(x.astype(np.float32), y.astype(np.float32))
-    yield Case("isotonic_single", model, asked.astype(np.float32), ["predict"], tolerance=1e-7)
-    yield Case("isotonic_constant", IsotonicRegression(out_of_bounds="clip").fit([1.0, 2.0], [3.0, 3.0]), asked, ["predict"])
+    yield Case("isotonic_single", model, asked.astype(np.float32), ["predict", "transform"], tolerance=1e-7)
+    constant = IsotonicRegression(out_of_bounds="clip").fit([1.0, 2.0], [3.0, 3.0])
+    yield Case("isotonic_constant", constant, asked, ["predict", "transform"])

@@ -33,3 +33,6 @@ def cases(random):
             for place, option in enumerate(options):
                 model = neighbors.NearestCentroid(**option).fit(x, np.array(list("abcdefg"))[y])
                 yield Case(f"NearestCentroid_{place}_{classes}_{number}", model, random.few(columns))
+    x, _ = random.classification(columns=4)
+    model = discriminant_analysis.LinearDiscriminantAnalysis().fit(x, np.full(len(x), 7))
+    yield Case("LinearDiscriminantAnalysis_single", model, random.few(4), ["predict", "decision_function"])

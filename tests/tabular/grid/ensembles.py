@@ -72,6 +72,10 @@ def families(random):
         yield from stacked(random, x, y, classes)
     yield from regressors(random)
     yield from isolated(random)
+    x, _ = random.classification()
+    model = ensemble.AdaBoostClassifier(n_estimators=3).fit(x, np.full(len(x), 7))
+    # Its decision function is a column, where a server gives a vector.
+    yield Case("AdaBoostClassifier_single", model, rows(random), ["predict", "predict_proba"])
 
 
 def boosted(random, x, y, classes):

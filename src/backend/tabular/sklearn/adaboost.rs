@@ -38,7 +38,7 @@ fn read_weights(node: Node<'_>, members: usize) -> Result<Vec<f64>> {
 enum Vote {
     /// SAMME: its weight for the class that it predicts, and a part of it against the others (since 1.3).
     Discrete { against: f64 },
-    /// SAMME.R: centred logarithms of its probabilities.
+    /// SAMME.R: centred logarithms of its probabilities, which are 0 when there is one class.
     Real,
 }
 
@@ -46,8 +46,12 @@ impl Vote {
     fn of(node: Node<'_>, classes: usize) -> Result<Vote> {
         // The option is gone since 1.8, SAMME.R since 1.6.
         let algorithm = if read::version(node) < (1, 8) { node.read("algorithm", Node::text)? } else { "SAMME" };
-        let against = if read::version(node) >= (1, 3) { -1.0 / (classes as f64 - 1.0) } else { 0.0 };
-        Ok(if algorithm == "SAMME.R" { Vote::Real } else { Vote::Discrete { against } })
+        let counts_against = read::version(node) >= (1, 3);
+        if algorithm == "SAMME.R" || (classes == 1 && counts_against) {
+            return Ok(Vote::Real);
+        }
+        let against = if counts_against { -1.0 / (classes as f64 - 1.0) } else { 0.0 };
+        Ok(Vote::Discrete { against })
     }
 
     /// For and against the predicted class.
@@ -87,8 +91,9 @@ struct Classifier {
 
 fn classifier(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let classes = read::classes(node)?;
-    if classes.len() < 2 {
-        return Err(Error::load("a model of one class is not supported"));
+    let count = node.read("n_classes_", Node::usize)?;
+    if count != classes.len() {
+        return Err(Error::load(format!("classes_ are {}, n_classes_ is {count}", classes.len())));
     }
     let members = Member::all(node)?;
     let weights = read_weights(node, members.len())?;
@@ -167,6 +172,10 @@ impl Estimator for Classifier {
 
     fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
         let mut scores = self.decision_function(rows)?;
+        if self.classes.len() == 1 {
+            scores.values.fill(1.0);
+            return Ok(vec![scores]);
+        }
         if scores.columns == 1 {
             let both = scores.values.iter().flat_map(|score| [-score / 2.0, score / 2.0]).collect();
             scores = Matrix::new(scores.rows, 2, both);

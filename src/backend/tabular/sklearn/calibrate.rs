@@ -44,8 +44,8 @@ enum Calibrator {
 
 fn calibrated(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
     let classes = read::classes(node)?;
-    if classes.len() < 2 {
-        return Err(Error::load("a model of one class is not supported"));
+    if classes.len() < 2 && read::version(node) >= (1, 4) {
+        return Err(Error::load("a model of one class has no predictions since scikit-learn 1.4"));
     }
     let own_count = read::version(node) >= (1, 4);
     let mut pairs = Vec::new();
@@ -304,6 +304,10 @@ impl Estimator for Isotonic {
     fn transform(&self, rows: &Data) -> Result<Data> {
         let values = self.values(rows)?;
         Ok(Data::Dense(Matrix { rows: values.len(), columns: 1, values, single: self.single }))
+    }
+
+    fn gives_vector(&self) -> bool {
+        true
     }
 
     fn features(&self) -> Option<usize> {

@@ -78,6 +78,10 @@ impl Estimator for Pipeline {
         self.steps.last()?.gives()
     }
 
+    fn gives_vector(&self) -> bool {
+        self.steps.last().is_some_and(|last| last.gives_vector())
+    }
+
     /// Of the features that the last step sees.
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
         self.up_to_last(rows, |last, data| last.contributions(data))

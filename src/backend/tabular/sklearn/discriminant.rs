@@ -26,18 +26,23 @@ fn classes(node: Node<'_>) -> Result<Labels> {
 struct LinearDiscriminant {
     linear: Linear,
     classes: Labels,
-    /// Onto the directions that tell classes apart; the solver "lsqr" finds none.
+    /// Onto the directions that tell classes apart; the solver "lsqr" finds none, and one class has none.
     projection: Option<Linear>,
 }
 
 fn linear(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     let linear = Linear::read(node)?;
-    let classes = classes(node)?;
+    let classes = node.read("classes_", read::labels)?;
+    node.read("means_", |means| input::matrix_of(means, classes.len(), linear.features()))?;
     let expected = if classes.len() == 2 { 1 } else { classes.len() };
     if linear.outputs() != expected {
         return Err(Error::load(format!("coef_ has {} rows for {} classes", linear.outputs(), classes.len())));
     }
     let projection = match node.read("solver", Node::text)? {
+        "svd" if classes.len() == 1 => None,
+        _ if classes.len() == 1 => {
+            return Err(Error::load("a model of one class has predictions of solver \"svd\" only"));
+        }
         "lsqr" => None,
         solver => Some(projection(node, linear.features(), solver == "svd")?),
     };
@@ -61,8 +66,12 @@ fn projection(node: Node<'_>, features: usize, centred: bool) -> Result<Linear> 
 
 impl Estimator for LinearDiscriminant {
     fn can(&self, method: Method) -> bool {
-        let scores = matches!(method, Method::Predict | Method::PredictProba | Method::DecisionFunction);
-        scores || (method == Method::Transform && self.projection.is_some())
+        match method {
+            Method::Predict | Method::DecisionFunction => true,
+            Method::PredictProba => self.classes.len() > 1,
+            Method::Transform => self.projection.is_some(),
+            Method::Contributions => false,
+        }
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

@@ -57,6 +57,10 @@ impl Estimator for Encoder {
         Some(DType::Int64)
     }
 
+    fn gives_vector(&self) -> bool {
+        self.binary.is_none()
+    }
+
     fn features(&self) -> Option<usize> {
         Some(1)
     }
