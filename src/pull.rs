@@ -10,27 +10,24 @@ use std::time::Instant;
 
 use crate::config::PullConfig;
 use crate::error::{Error, Result};
-use crate::source::Source;
 use crate::source::patterns::Patterns;
-use crate::source::s3::{S3, settings};
 use crate::source::transfer::transfer;
 use crate::source::uri::SourceUri;
+use crate::source::{Env, Opened, Source, open};
 
 /// Brings each source to its directory, one after the other.
 ///
 /// # Errors
 /// At the first source that cannot be had, naming the step that failed.
-pub fn pull(config: &PullConfig, env: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
     let wanted = Patterns::from_env(env)?;
     for (uri, directory) in &config.pairs {
         let begun = Instant::now();
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| Error::load(format!("{}: cannot be made: {error}", directory.display())))?;
-        let (files, bytes) = match uri {
-            SourceUri::Local(path) => (link(path, directory, &wanted)?, 0),
-            SourceUri::S3 { bucket, prefix } => {
-                copy(&S3::new(&settings::from_env(env)?, bucket, prefix)?, uri, directory, &wanted)?
-            }
+        let (files, bytes) = match open(uri, env)? {
+            Opened::Here(path) => (link(&path, directory, &wanted)?, 0),
+            Opened::Elsewhere(source) => copy(&*source, uri, directory, &wanted)?,
         };
         let seconds = begun.elapsed().as_secs_f64();
         tracing::info!(uri = %uri, directory = %directory.display(), files, bytes, seconds, "model pulled");
@@ -39,10 +36,9 @@ pub fn pull(config: &PullConfig, env: &dyn Fn(&str) -> Option<String>) -> Result
 }
 
 /// Copies what is wanted; how many files and bytes that were.
-fn copy(source: &impl Source, uri: &SourceUri, directory: &Path, wanted: &Patterns) -> Result<(usize, u64)> {
+fn copy(source: &dyn Source, uri: &SourceUri, directory: &Path, wanted: &Patterns) -> Result<(usize, u64)> {
     let mut manifest = source.manifest()?;
-    // One object that is asked for by name is wanted.
-    if !matches!((uri, manifest.as_slice()), (SourceUri::S3 { prefix, .. }, [only]) if only.key == *prefix) {
+    if !matches!(manifest.as_slice(), [only] if uri.is_key(&only.key)) {
         manifest.retain(|file| wanted.want(&file.path));
     }
     if manifest.is_empty() {

@@ -18,8 +18,8 @@ use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
 use crate::formats::{self, ModelFiles};
 use crate::source::fetch::fetch;
-use crate::source::s3::{S3, settings};
 use crate::source::uri::SourceUri;
+use crate::source::{Opened, open};
 use crate::telemetry::metrics::Metrics;
 
 /// A model at work: its worker ends when its queue is closed and empty.
@@ -49,10 +49,10 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
 
     entry.become_state(State::Placing);
     let device = DeviceId::Cpu;
-    let files = blocking(move || formats::open(&path)).await.map_err(|error| match &config.source {
-        SourceUri::Local(_) => error, // it names the path itself
-        remote @ SourceUri::S3 { .. } => error.context(remote),
-    })?;
+    // Errors of a local directory name the path themselves.
+    let is_local = matches!(config.source, SourceUri::Local(_));
+    let of_source = |error: Error| if is_local { error } else { error.context(&config.source) };
+    let files = blocking(move || formats::open(&path)).await.map_err(of_source)?;
     let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
     let model_metrics = entry.identify(&version);
     phases.done("place");
@@ -82,15 +82,16 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
 
 /// Brings the model's files to this machine.
 async fn materialize(uri: &SourceUri, cache: &Path, metrics: &Metrics) -> Result<PathBuf> {
-    let (bucket, prefix) = match uri {
-        SourceUri::Local(path) => return Ok(path.clone()),
-        SourceUri::S3 { bucket, prefix } => (bucket, prefix),
-    };
-    let settings = settings::from_env(&|name| std::env::var(name).ok())?;
-    let source = S3::new(&settings, bucket, prefix)?;
     let started = Instant::now();
-    let (name, cache) = (uri.to_string(), cache.to_owned());
-    let fetched = blocking(move || fetch(&source, &name, &cache)).await?;
+    let (wanted, cache) = (uri.clone(), cache.to_owned());
+    let fetched = blocking(move || match open(&wanted, &|name| std::env::var(name).ok())? {
+        Opened::Here(path) => Ok((path, None)),
+        Opened::Elsewhere(source) => {
+            fetch(&*source, &wanted.to_string(), &cache).map(|fetched| (fetched.directory.clone(), Some(fetched)))
+        }
+    });
+    let (directory, fetched) = fetched.await?;
+    let Some(fetched) = fetched else { return Ok(directory) };
     if !fetched.cached {
         metrics.source_bytes(fetched.bytes);
     }
@@ -100,10 +101,10 @@ async fn materialize(uri: &SourceUri, cache: &Path, metrics: &Metrics) -> Result
         bytes = fetched.bytes,
         cached = fetched.cached,
         seconds = started.elapsed().as_secs_f64(),
-        directory = %fetched.directory.display(),
+        directory = %directory.display(),
         "model fetched"
     );
-    Ok(fetched.directory)
+    Ok(directory)
 }
 
 /// Picks the backend and loads; shared with `stoker inspect`.

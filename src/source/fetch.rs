@@ -24,7 +24,7 @@ pub struct Fetched {
 
 /// # Errors
 /// When the source is empty or fails, or when the cache directory cannot be written.
-pub fn fetch(source: &impl Source, name: &str, cache: &Path) -> Result<Fetched> {
+pub fn fetch(source: &dyn Source, name: &str, cache: &Path) -> Result<Fetched> {
     let manifest = source.manifest()?;
     if manifest.is_empty() {
         return Err(Error::load(format!("{name}: there is no object below it")));

@@ -1,5 +1,5 @@
-//! Where models come from. [`uri`] says what a `storageUri` means, a [`Source`] lists and reads it, [`fetch`] brings
-//! it to a local directory with [`transfer`]. A local directory is served in place.
+//! Where models come from. [`uri`] says what a `storageUri` means, [`open`] finds the [`Source`] that lists and reads it,
+//! [`fetch`] brings it to a local directory with [`transfer`]. A local directory is served in place.
 //!
 //! Everything here blocks: fetching is done by threads of its own, which do nothing else.
 
@@ -12,9 +12,34 @@ pub mod transfer;
 pub mod uri;
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use self::uri::SourceUri;
 use crate::error::{Error, Result};
+
+/// Variables of the environment.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Where the files of a URI are.
+pub enum Opened {
+    /// On this machine.
+    Here(PathBuf),
+    Elsewhere(Box<dyn Source>),
+}
+
+/// Finds what reads a URI, with its settings from the environment.
+///
+/// # Errors
+/// When a setting is missing or wrong.
+pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
+    Ok(match uri {
+        SourceUri::Local(path) => Opened::Here(path.clone()),
+        SourceUri::S3 { bucket, prefix } => {
+            Opened::Elsewhere(Box::new(s3::S3::new(&s3::settings::from_env(env)?, bucket, prefix)?))
+        }
+    })
+}
 
 /// A store of model files.
 pub trait Source: Send + Sync + 'static {

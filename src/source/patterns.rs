@@ -3,6 +3,7 @@
 
 use regex::RegexSet;
 
+use super::Env;
 use crate::error::{Error, Result};
 use crate::tensor::Excerpt;
 
@@ -16,7 +17,7 @@ pub struct Patterns {
 impl Patterns {
     /// # Errors
     /// When a pattern is none.
-    pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Patterns> {
+    pub fn from_env(env: Env<'_>) -> Result<Patterns> {
         let set = |variable: &str| {
             let patterns = list(&env(variable).unwrap_or_default());
             RegexSet::new(patterns.iter().map(|pattern| translate(pattern)))

@@ -43,8 +43,8 @@ fn parts(manifest: &[RemoteFile]) -> Vec<Part> {
 /// A file of several parts while it is being written, and how many are still to come.
 type Written = Mutex<(Option<Arc<File>>, usize)>;
 
-struct Download<'a, S> {
-    source: &'a S,
+struct Download<'a> {
+    source: &'a dyn Source,
     manifest: &'a [RemoteFile],
     directory: &'a Path,
     parts: Vec<Part>,
@@ -57,7 +57,7 @@ struct Download<'a, S> {
 ///
 /// # Errors
 /// What kept a file from coming; the directory is then left half-filled.
-pub fn transfer(source: &impl Source, manifest: &[RemoteFile], directory: &Path) -> Result<()> {
+pub fn transfer(source: &dyn Source, manifest: &[RemoteFile], directory: &Path) -> Result<()> {
     let parts = parts(manifest);
     let mut counts = vec![0; manifest.len()];
     parts.iter().for_each(|part| counts[part.file] += 1);
@@ -76,7 +76,7 @@ pub fn transfer(source: &impl Source, manifest: &[RemoteFile], directory: &Path)
     }
 }
 
-impl<S: Source> Download<'_, S> {
+impl Download<'_> {
     /// Fetches parts until there are none left, or one could not be had.
     fn work(&self) {
         let mut buffer = vec![0; BUFFER_BYTES];

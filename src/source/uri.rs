@@ -12,6 +12,16 @@ pub enum SourceUri {
     S3 { bucket: String, prefix: String },
 }
 
+impl SourceUri {
+    /// Whether it names a file, and not a folder that the file is in.
+    pub fn is_key(&self, key: &str) -> bool {
+        match self {
+            SourceUri::Local(_) => false,
+            SourceUri::S3 { prefix, .. } => prefix == key,
+        }
+    }
+}
+
 impl std::fmt::Display for SourceUri {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

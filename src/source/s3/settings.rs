@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::source::Env;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Keys {
 /// # Errors
 /// When a number or the endpoint does not parse, or credentials are missing without `awsAnonymousCredential`; all
 /// problems are reported at once.
-pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Settings> {
+pub fn from_env(env: Env<'_>) -> Result<Settings> {
     let mut problems = Vec::new();
     let spec = storage_spec(env)?;
     let get = |name: &str| spec.get(name).cloned().or_else(|| env(name)).filter(|value| !value.is_empty());
@@ -128,7 +129,7 @@ pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Settings> {
 
 /// What KServe's storage spec says (a secret's entry as JSON, and parameters of the `InferenceService` that replace some
 /// of it), by the variables that stand for the same.
-fn storage_spec(env: &dyn Fn(&str) -> Option<String>) -> Result<HashMap<&'static str, String>> {
+fn storage_spec(env: Env<'_>) -> Result<HashMap<&'static str, String>> {
     const FIELDS: [(&str, &str); 7] = [
         ("endpoint_url", "AWS_ENDPOINT_URL"),
         ("access_key_id", "AWS_ACCESS_KEY_ID"),
