@@ -172,6 +172,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_damaged_on_the_way_is_fetched_again() {
+        for file in [content(), Bytes::from_static(b"small")] {
+            let cache = tempfile::tempdir().unwrap();
+            let mut source = Memory::new([("model.onnx", file.clone())]);
+            source.damaged = 1;
+            let fetched = fetch(&source, "memory://a", cache.path()).unwrap();
+            assert_eq!(std::fs::read(fetched.directory.join("model.onnx")).unwrap(), file);
+            source.damaged = usize::MAX;
+            let error = fetch(&source, "memory://b", cache.path()).err().unwrap();
+            assert!(error.message().starts_with("model.onnx: damaged in the store or on the way here"), "{error}");
+            assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1, "only the first");
+        }
+    }
+
+    #[test]
     fn a_damaged_copy_is_fetched_again_and_leftovers_are_removed() {
         let cache = tempfile::tempdir().unwrap();
         let source = Memory::new([("model.onnx", content())]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::checksum::{Checksum, Sum, Sums};
 use super::{RangeReader, RemoteFile, Source, Trouble};
 use crate::error::{Error, Result};
 
@@ -18,6 +19,8 @@ pub struct Memory {
     pub fail_from: Option<usize>,
     /// Readers fail after so many bytes, and may be tried again.
     pub break_after: Option<usize>,
+    /// What so many readers give, from the first on, has a wrong bit.
+    pub damaged: usize,
 }
 
 impl Memory {
@@ -50,8 +53,21 @@ impl Source for Memory {
             return Err(Trouble { error, retry: None });
         }
         #[allow(clippy::cast_possible_truncation)] // what is in memory has a length that fits
-        let content = self.files[&file.key].slice(range.start as usize..range.end as usize);
-        Ok(Box::new(Reading { content, left: self.break_after.unwrap_or(usize::MAX) }))
+        let mut content = self.files[&file.key].slice(range.start as usize..range.end as usize);
+        if number < self.damaged && !content.is_empty() {
+            let mut damaged = content.to_vec();
+            damaged[content.len() / 2] ^= 1;
+            content = damaged.into();
+        }
+        let checksum = self.checksum(file).ok().flatten().filter(|_| range == (0..file.bytes));
+        Ok(Box::new(Reading { content, left: self.break_after.unwrap_or(usize::MAX), checksum }))
+    }
+
+    fn checksum(&self, file: &RemoteFile) -> Result<Option<Checksum>> {
+        let (mut sum, mut sums) = (Sum::begin(None, 0), Sums::default());
+        sum.update(&self.files[&file.key]);
+        sums.extend([sum]);
+        Ok(Some(sums.whole()))
     }
 
     fn attempts(&self) -> u32 {
@@ -64,6 +80,7 @@ impl Source for Memory {
 struct Reading {
     content: Bytes,
     left: usize,
+    checksum: Option<Checksum>,
 }
 
 impl RangeReader for Reading {
@@ -76,5 +93,9 @@ impl RangeReader for Reading {
         self.left -= count;
         buffer[..count].copy_from_slice(&self.content.split_to(count));
         Ok(count)
+    }
+
+    fn checksum(&self) -> Option<&Checksum> {
+        self.checksum.as_ref()
     }
 }

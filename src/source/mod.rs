@@ -3,6 +3,7 @@
 //!
 //! Everything here blocks: fetching is done by threads of its own, which do nothing else.
 
+pub mod checksum;
 pub mod fetch;
 pub mod http;
 pub mod memory;
@@ -15,6 +16,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::checksum::Checksum;
 use self::uri::SourceUri;
 use crate::error::{Error, Result};
 
@@ -56,6 +58,15 @@ pub trait Source: Send + Sync + 'static {
     /// Also when the file has changed since.
     fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble>;
 
+    /// What the store says that the whole file sums up to. May cost requests: asked only of files that are read in parts,
+    /// for the answer to a request for a whole one says it.
+    ///
+    /// # Errors
+    /// Also when the file has changed since.
+    fn checksum(&self, _file: &RemoteFile) -> Result<Option<Checksum>> {
+        Ok(None)
+    }
+
     /// How often to ask for the same before giving up.
     fn attempts(&self) -> u32;
 
@@ -70,6 +81,11 @@ pub trait RangeReader {
     /// # Errors
     /// When the connection fails; what was read before counts.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble>;
+
+    /// What the store says that the whole file sums up to, when all of it is being read.
+    fn checksum(&self) -> Option<&Checksum> {
+        None
+    }
 }
 
 /// Why something could not be read, and whether to try again.

@@ -1,5 +1,6 @@
 //! Moves the files of a manifest into a directory: parts of files by several threads, each of which reads a little and
-//! writes it. What breaks is asked for again from where it broke, with the same tag.
+//! writes it. What breaks is asked for again from where it broke, with the same tag; a file whose bytes do not have the
+//! checksum that the store keeps of it is asked for again as a whole.
 
 use std::fs::File;
 use std::ops::Range;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::checksum::{Algorithm, Checksum, Sum, Sums};
 use super::{RemoteFile, Source, Trouble};
 use crate::error::{Error, Result};
 
@@ -40,8 +42,24 @@ fn parts(manifest: &[RemoteFile]) -> Vec<Part> {
     manifest.iter().enumerate().flat_map(of_file).collect()
 }
 
-/// A file of several parts while it is being written, and how many are still to come.
-type Written = Mutex<(Option<Arc<File>>, usize)>;
+/// A file while it is being written.
+#[derive(Default)]
+struct Incoming {
+    /// From the first part to the last.
+    file: Option<Arc<File>>,
+    /// Parts that are still to come.
+    left: usize,
+    expected: Option<Checksum>,
+    sums: Sums,
+}
+
+/// How far a part has come.
+struct Progress {
+    at: u64,
+    expected: Option<Checksum>,
+    /// Of what has come, once something has.
+    sum: Option<Sum>,
+}
 
 struct Download<'a> {
     source: &'a dyn Source,
@@ -49,7 +67,7 @@ struct Download<'a> {
     directory: &'a Path,
     parts: Vec<Part>,
     next: AtomicUsize,
-    written: Vec<Written>,
+    incoming: Vec<Mutex<Incoming>>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -59,12 +77,12 @@ struct Download<'a> {
 /// What kept a file from coming; the directory is then left half-filled.
 pub fn transfer(source: &dyn Source, manifest: &[RemoteFile], directory: &Path) -> Result<()> {
     let parts = parts(manifest);
-    let mut counts = vec![0; manifest.len()];
-    parts.iter().for_each(|part| counts[part.file] += 1);
-    let written = counts.into_iter().map(|count| Mutex::new((None, count))).collect();
+    let mut incoming: Vec<Incoming> = manifest.iter().map(|_| Incoming::default()).collect();
+    parts.iter().for_each(|part| incoming[part.file].left += 1);
+    let incoming = incoming.into_iter().map(Mutex::new).collect();
     let threads = parts.len().min(PARALLEL_READS);
     let download =
-        Download { source, manifest, directory, parts, next: AtomicUsize::new(0), written, failure: Mutex::new(None) };
+        Download { source, manifest, directory, parts, next: AtomicUsize::new(0), incoming, failure: Mutex::new(None) };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| download.work());
@@ -81,7 +99,9 @@ impl Download<'_> {
     fn work(&self) {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = self.fetch(part, &mut buffer) {
+            let fetched = self.fetch(part, &mut buffer);
+            let checked = fetched.and_then(|is_last| if is_last { self.check(part.file, &mut buffer) } else { Ok(()) });
+            if let Err(error) = checked {
                 self.next.store(self.parts.len(), Ordering::Relaxed);
                 let mut failure = self.failure.lock().expect("no thread panics with it");
                 // What follows the first is its consequence.
@@ -92,20 +112,20 @@ impl Download<'_> {
         }
     }
 
-    fn fetch(&self, part: &Part, buffer: &mut [u8]) -> Result<()> {
+    /// Whether it was the last part of the file to come.
+    fn fetch(&self, part: &Part, buffer: &mut [u8]) -> Result<bool> {
         let remote = &self.manifest[part.file];
         let path = self.directory.join(&remote.path);
-        let failed = |error: std::io::Error| write_error(&path, &error);
-        let file = self.file(part.file, &path, remote.bytes).map_err(failed)?;
-        let mut at = part.range.start;
+        let (file, expected) = self.begin(part, &path)?;
+        let mut progress = Progress { at: part.range.start, expected, sum: None };
         let mut failures = 0; // in a row, without a byte of progress
-        while at < part.range.end {
-            let begun = at;
-            match self.attempt(remote, part, &file, &mut at, buffer) {
+        while progress.at < part.range.end {
+            let begun = progress.at;
+            match self.attempt(remote, part, &file, &mut progress, buffer) {
                 Ok(()) => {}
-                Err(Interrupted::Disk(error)) => return Err(failed(error)),
+                Err(Interrupted::Disk(error)) => return Err(write_error(&path, &error)),
                 Err(Interrupted::Source(Trouble { error, retry })) => {
-                    failures = if at > begun { 1 } else { failures + 1 };
+                    failures = if progress.at > begun { 1 } else { failures + 1 };
                     match retry {
                         Some(wait) if failures < self.source.attempts() => self.pause(wait.max(backoff(failures))),
                         _ => return Err(error),
@@ -113,48 +133,106 @@ impl Download<'_> {
                 }
             }
         }
-        self.finish(part.file);
-        Ok(())
+        Ok(self.finish(part.file, progress))
     }
 
-    /// Reads from `at` on, which goes along.
+    /// Reads from where it is on.
     fn attempt(
         &self,
         remote: &RemoteFile,
         part: &Part,
         file: &File,
-        at: &mut u64,
+        Progress { at, expected, sum }: &mut Progress,
         buffer: &mut [u8],
     ) -> Result<(), Interrupted> {
         let mut reader = self.source.open(remote, *at..part.range.end)?;
+        if let Some(said) = reader.checksum() {
+            *expected = Some(said.clone());
+        }
+        let sum = sum.get_or_insert_with(|| Sum::begin(expected.as_ref(), *at));
         while *at < part.range.end {
             let left = usize::try_from(part.range.end - *at).unwrap_or(usize::MAX);
             let most = buffer.len().min(left);
             let read = reader.read(&mut buffer[..most])?;
+            sum.update(&buffer[..read]);
             file.write_all_at(&buffer[..read], *at).map_err(Interrupted::Disk)?;
             *at += read as u64;
         }
         Ok(())
     }
 
-    /// The file to write to, made by whoever comes first.
-    fn file(&self, number: usize, path: &Path, bytes: u64) -> std::io::Result<Arc<File>> {
-        let mut written = self.written[number].lock().expect("no thread panics with it");
-        if let Some(file) = &written.0 {
-            return Ok(file.clone());
-        }
-        let file = Arc::new(create(path, bytes)?);
-        written.0 = Some(file.clone());
-        Ok(file)
+    /// The file to write to, made by whoever comes first, and what it should sum up to.
+    fn begin(&self, part: &Part, path: &Path) -> Result<(Arc<File>, Option<Checksum>)> {
+        let remote = &self.manifest[part.file];
+        let mut incoming = self.incoming[part.file].lock().expect("no thread panics with it");
+        let file = match &incoming.file {
+            Some(file) => file.clone(),
+            None => {
+                if part.range != (0..remote.bytes) && incoming.expected.is_none() {
+                    incoming.expected = self.source.checksum(remote)?;
+                }
+                let file = Arc::new(create(path, remote.bytes).map_err(|error| write_error(path, &error))?);
+                incoming.file.insert(file).clone()
+            }
+        };
+        Ok((file, incoming.expected.clone()))
     }
 
-    /// Closes a file whose last part is there: a model may have more files than a process may have open.
-    fn finish(&self, number: usize) {
-        let mut written = self.written[number].lock().expect("no thread panics with it");
-        written.1 -= 1;
-        if written.1 == 0 {
-            written.0 = None;
+    /// Whether all parts of the file are there now; it is closed then, for a model may have more files than a process
+    /// may have open.
+    fn finish(&self, number: usize, progress: Progress) -> bool {
+        let mut incoming = self.incoming[number].lock().expect("no thread panics with it");
+        incoming.expected = progress.expected;
+        incoming.sums.extend(progress.sum);
+        incoming.left -= 1;
+        if incoming.left == 0 {
+            incoming.file = None;
         }
+        incoming.left == 0
+    }
+
+    /// Compares a file that is all there with its checksum, and fetches it again when it has another.
+    fn check(&self, number: usize, buffer: &mut [u8]) -> Result<()> {
+        let remote = &self.manifest[number];
+        for attempt in 1.. {
+            let Some(error) = self.mismatch(number)? else { break };
+            if attempt >= self.source.attempts() {
+                return Err(error);
+            }
+            tracing::warn!(file = remote.path, "{error}: fetching it again");
+            let parts: Vec<&Part> = self.parts.iter().filter(|part| part.file == number).collect();
+            let mut incoming = self.incoming[number].lock().expect("no thread panics with it");
+            *incoming = Incoming { left: parts.len(), ..Incoming::default() };
+            drop(incoming);
+            for part in parts {
+                self.fetch(part, buffer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mismatch(&self, number: usize) -> Result<Option<Error>> {
+        let remote = &self.manifest[number];
+        let mut incoming = self.incoming[number].lock().expect("no thread panics with it");
+        let Incoming { expected: Some(expected), sums, .. } = &mut *incoming else { return Ok(None) };
+        let is_right = match sums.like(expected) {
+            Some(sum) => sum == *expected,
+            None => {
+                let path = self.directory.join(&remote.path);
+                let is_right = File::open(&path).and_then(|file| expected.is_of(file));
+                is_right.map_err(|error| Error::load(format!("{}: cannot be read again: {error}", path.display())))?
+            }
+        };
+        Ok((!is_right).then(|| {
+            let hint = match expected.algorithm {
+                Algorithm::Md5 => "; if this server's ETags are no MD5 sums, set S3_VERIFY_ETAG=false",
+                _ => "",
+            };
+            Error::load(format!(
+                "{}: damaged in the store or on the way here: its bytes do not have its checksum, {expected}{hint}",
+                remote.key
+            ))
+        }))
     }
 
     /// Waits, unless another part has failed for good.

@@ -5,6 +5,7 @@
 mod explain;
 pub mod settings;
 mod sign;
+mod stored;
 mod xml;
 
 use std::ops::Range;
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use self::explain::Operation;
 use self::settings::Settings;
+use super::checksum::Checksum;
 use super::http::{self, Client, Patience, Request, Response, Trust, Url};
 use super::transfer::backoff;
 use super::uri::relative_path;
@@ -117,6 +119,38 @@ impl S3 {
         xml::page(&String::from_utf8_lossy(&body)).ok_or_else(|| operation.not_s3(200))
     }
 
+    /// What the headers of an answer say of the whole object. Sums of parts cost a request for the size of these.
+    fn stored(&self, file: &RemoteFile, response: &Response<'_>) -> Result<Option<Checksum>, Trouble> {
+        let Some(stored) = stored::stored(|name| response.header(name), self.settings.verify_etag) else {
+            return Ok(None);
+        };
+        let part_bytes = match stored.parts {
+            None => None,
+            Some(1) => Some(file.bytes),
+            Some(parts) => {
+                let part = self.head(file, &[("partNumber", "1")])?;
+                let bytes = part.header("content-length").and_then(|length| length.parse::<u64>().ok());
+                // Parts of several sizes cannot be told apart.
+                match bytes.filter(|bytes| *bytes > 0 && file.bytes.div_ceil(*bytes) == parts) {
+                    None => return Ok(None),
+                    known => known,
+                }
+            }
+        };
+        Ok(Some(stored.with_part(part_bytes)))
+    }
+
+    fn head(&self, file: &RemoteFile, parameters: &[(&str, &str)]) -> Result<Response<'_>, Trouble> {
+        let operation = self.operation("look up", &file.key);
+        let headers = [("if-match", file.tag.clone()), checksum_mode()];
+        let mut response =
+            self.send("HEAD", &file.key, parameters, &headers).map_err(|failure| operation.failed(&failure))?;
+        if !matches!(response.status, 200 | 206) {
+            return Err(operation.refused(&mut response));
+        }
+        Ok(response)
+    }
+
     /// The prefix named one object instead of a folder of them.
     fn single_object(&self) -> Result<Vec<RemoteFile>> {
         self.ask(|| {
@@ -167,23 +201,27 @@ impl Source for S3 {
     fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble> {
         let key = file.key.clone();
         let operation = self.operation("read", &file.key);
-        let mut headers = vec![("if-match", file.tag.clone())];
         let whole = range == (0..file.bytes);
-        if !whole {
-            headers.push(("range", format!("bytes={}-{}", range.start, range.end - 1)));
-        }
+        let wanted =
+            if whole { checksum_mode() } else { ("range", format!("bytes={}-{}", range.start, range.end - 1)) };
+        let headers = [("if-match", file.tag.clone()), wanted];
         let mut response = self.send("GET", &file.key, &[], &headers).map_err(|failure| operation.failed(&failure))?;
         if response.status != if whole { 200 } else { 206 } {
             return Err(operation.refused(&mut response));
         }
+        let checksum = if whole { self.stored(file, &response)? } else { None };
         let expected = range.end - range.start;
         match response.body.length() {
             Some(length) if length != expected => Err(Trouble {
                 error: Error::load(format!("{}: expected {expected} bytes, the answer has {length}", file.key)),
                 retry: None,
             }),
-            _ => Ok(Box::new(Object { source: self, key, response, left: expected })),
+            _ => Ok(Box::new(Object { source: self, key, response, left: expected, checksum })),
         }
+    }
+
+    fn checksum(&self, file: &RemoteFile) -> Result<Option<Checksum>> {
+        self.ask(|| self.stored(file, &self.head(file, &[])?))
     }
 
     fn attempts(&self) -> u32 {
@@ -201,6 +239,8 @@ struct Object<'s> {
     key: String,
     response: Response<'s>,
     left: u64,
+    /// Of all of the object, when that is what is read.
+    checksum: Option<Checksum>,
 }
 
 impl RangeReader for Object<'_> {
@@ -216,6 +256,15 @@ impl RangeReader for Object<'_> {
         }
         Ok(read)
     }
+
+    fn checksum(&self) -> Option<&Checksum> {
+        self.checksum.as_ref()
+    }
+}
+
+/// Asks for the object's checksum beside its content.
+fn checksum_mode() -> (&'static str, String) {
+    ("x-amz-checksum-mode", "ENABLED".to_owned())
 }
 
 fn remote_file(prefix: &str, object: xml::Object) -> Result<Option<RemoteFile>> {

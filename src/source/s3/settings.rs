@@ -24,6 +24,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     pub read_timeout: Duration,
     pub max_attempts: u32,
+    /// Whether an `ETag` that looks like the content's MD5 is taken for it, where no checksum was stored.
+    pub verify_etag: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -124,6 +126,7 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
         connect_timeout,
         read_timeout,
         max_attempts,
+        verify_etag: flag("S3_VERIFY_ETAG", true),
     })
 }
 
