@@ -88,7 +88,8 @@ fn refused_text(model: &dyn Estimator, rows: &Data) -> Option<usize> {
     let Data::Table(table) = rows else { return None };
     let has_text = |cells: &Cells| (0..cells.len()).any(|row| matches!(cells.get(row), Cell::Text(_)));
     let columns = table.columns.iter().enumerate().filter(|(_, column)| has_text(&column.cells));
-    columns.map(|(place, _)| place).find(|place| model.uses(*place) && model.takes(*place) == Takes::Numbers)
+    let is_seen = |place| model.uses(place) || model.passes(place).is_some();
+    columns.map(|(place, _)| place).find(|place| is_seen(*place) && model.takes(*place) == Takes::Numbers)
 }
 
 /// The type that is answered with.

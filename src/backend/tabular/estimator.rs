@@ -173,7 +173,8 @@ pub trait Estimator: Send + Sync {
         None
     }
 
-    /// Whether this column makes a difference: one that is dropped may be left out of a request.
+    /// Whether this column makes a difference to more than what [`Estimator::passes`] says that it becomes. One that is
+    /// neither used nor passed on is dropped, and may be left out of a request.
     fn uses(&self, _column: usize) -> bool {
         true
     }

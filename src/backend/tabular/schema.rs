@@ -32,7 +32,7 @@ pub fn columns(estimator: &dyn Estimator, names: Names<'_>, ignores_unknown: boo
     let columns = (0..count).map(|place| ColumnSpec {
         name: names.get(place).filter(|_| names.len() == count).map(|name| Arc::from(&**name)),
         takes: estimator.takes(place),
-        unused: !estimator.uses(place),
+        unused: !estimator.uses(place) && estimator.passes(place).is_none(),
         ..ColumnSpec::default()
     });
     TableSpec::new(columns.collect(), Matching { ignores_unknown, underscored })

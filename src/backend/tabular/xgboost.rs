@@ -9,6 +9,7 @@ use super::sklearn::read::{self, argmax};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::formats::xgboost::{self as format, Linear, Model, Transform};
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("Booster", pickled),
@@ -231,7 +232,9 @@ pub fn saved_by(class: Option<&str>, model: Model) -> Result<Box<dyn Estimator>>
     let classes = if model.classes > 0 { model.classes } else { 2 };
     let class_model = Class { booster: Booster::seen_by(Front::Class, model)?, missing: None };
     match class {
-        "XGBClassifier" | "XGBRFClassifier" => Ok(Box::new(Classifier { class: class_model, encoder: None, classes })),
+        "XGBClassifier" | "XGBRFClassifier" => {
+            Ok(Box::new(Classifier { class: class_model, encoder: None, classes, gives_margins: false }))
+        }
         "XGBRegressor" | "XGBRFRegressor" | "XGBRanker" => Ok(Box::new(Regressor(class_model))),
         other => Err(unsupported("model_class", other)),
     }
@@ -307,6 +310,8 @@ struct Classifier {
     /// `_le` of before 1.6, which took labels of any kind.
     encoder: Option<Labels>,
     classes: usize,
+    /// `binary:logitraw`, whose predictions are no probabilities; they are compared with 0.5 all the same.
+    gives_margins: bool,
 }
 
 fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -321,11 +326,8 @@ fn classifier(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     {
         return Err(Error::load(format!("{} labels for {classes} classes", encoder.len())));
     }
-    let objective = node.read_some("objective", Node::text)?;
-    if objective == Some("binary:logitraw") {
-        return Err(unsupported("objective", "binary:logitraw"));
-    }
-    Ok(Box::new(Classifier { class, encoder, classes }))
+    let gives_margins = read::option(node, "objective", Node::text)? == Some("binary:logitraw");
+    Ok(Box::new(Classifier { class, encoder, classes, gives_margins }))
 }
 
 impl Classifier {
@@ -334,9 +336,10 @@ impl Classifier {
     }
 
     fn labels(&self, places: Vec<i64>) -> Labels {
+        let dtype = if self.class.booster.transform == Transform::Argmax { DType::Int32 } else { DType::Int64 };
         match &self.encoder {
             Some(encoder) => encoder.pick(places.into_iter().map(|place| place as usize)),
-            None => Labels::Int(places, crate::tensor::DType::Int64),
+            None => Labels::Int(places, dtype),
         }
     }
 
@@ -366,22 +369,25 @@ fn scipy_softmax(row: &mut [f32]) {
 
 impl Estimator for Classifier {
     fn can(&self, method: Method) -> bool {
-        matches!(method, Method::Predict | Method::PredictProba | Method::Contributions)
+        match method {
+            Method::Predict | Method::Contributions => true,
+            Method::PredictProba => !self.gives_margins,
+            Method::DecisionFunction | Method::Transform => false,
+        }
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
         let probabilities = self.probabilities(rows)?;
-        let above = |value: &f64| i64::from(*value > 0.5);
+        let above = probabilities.values.iter().map(|value| *value > 0.5);
         if self.is_multiclass() {
             return Ok(Target::one(self.labels(argmax(&probabilities).map(|place| place as i64).collect())));
         }
-        let places: Vec<i64> = probabilities.values.iter().map(above).collect();
         if probabilities.columns == 1 {
-            return Ok(Target::one(self.labels(places)));
+            return Ok(Target::one(self.labels(above.map(i64::from).collect())));
         }
         // Several labels to a row.
-        let columns = Some(probabilities.columns);
-        Ok(Target { values: Labels::Int(places, crate::tensor::DType::Int64), columns })
+        let values = Labels::Float(above.map(|is_above| f64::from(u8::from(is_above))).collect());
+        Ok(Target { values, columns: Some(probabilities.columns) })
     }
 
     fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {

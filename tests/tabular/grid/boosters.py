@@ -69,6 +69,21 @@ def selections(random, size):
         model = make_pipeline(SelectFromModel(model.fit(x, y), prefit=True).fit(x, y), LogisticRegression())
         yield Case(f"{name}_select_prefit", model.fit(x, y), rows)
     yield from categories(random)
+    yield from labels(random)
+
+
+def labels(random):
+    """What makes a classifier's predictions: margins, classes that the objective itself chose, several labels to a row."""
+    x, y = random.classification(classes=3)
+    few = {"n_estimators": 3, "max_depth": 3}
+    rows = random.few()
+    raw = xgboost.XGBClassifier(**few, objective="binary:logitraw").fit(x, (y > 0).astype(int))
+    # The library's predict_proba makes no probabilities of margins.
+    yield Case("xgboost_logitraw", raw, rows, ["predict"], tolerance=TOLERANCE)
+    softmax = xgboost.XGBClassifier(**few, objective="multi:softmax").fit(x, y)
+    yield Case("xgboost_softmax", softmax, rows, tolerance=TOLERANCE)
+    several = xgboost.XGBClassifier(**few).fit(x, np.stack([y > 0, y > 1], axis=1).astype(int))
+    yield Case("xgboost_labels", several, rows, tolerance=TOLERANCE)
 
 
 def categories(random):

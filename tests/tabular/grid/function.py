@@ -54,6 +54,11 @@ def passed(random):
     yield Case("passed_columns", make_pipeline(swapped, encoded, LinearRegression()).fit(frame, frame["age"]), rows)
     union = FeatureUnion([("as", FunctionTransformer()), ("again", FunctionTransformer())])
     yield Case("passed_union", make_pipeline(union, one_hot).fit(frame[columns]), rows[columns])
+    dropped = FeatureUnion([("columns", ColumnTransformer([scaled]))])
+    yield Case("dropped_union", make_pipeline(dropped, LinearRegression()).fit(frame, frame["age"]), rows)
+    numbers = ColumnTransformer([("numbers", StandardScaler(), [0, 1])])
+    later = make_pipeline(FunctionTransformer(), swapped, numbers, LinearRegression())
+    yield Case("dropped_later", later.fit(frame, frame["visits"]), rows)
     if not hasattr(union, "set_output"):
         return
     named = ColumnTransformer([("plan", OrdinalEncoder(), ["plan"]), scaled], remainder="passthrough")

@@ -48,6 +48,15 @@ impl Pipeline {
         }
         answer(&**last, &data)
     }
+
+    /// The steps that see the column as it came, and where.
+    fn seeing(&self, column: usize) -> impl Iterator<Item = (&dyn Estimator, usize)> {
+        self.steps.iter().scan(Some(column), |place, step| {
+            let seen = (*place)?;
+            *place = step.passes(seen);
+            Some((&**step, seen))
+        })
+    }
 }
 
 impl Estimator for Pipeline {
@@ -122,12 +131,7 @@ impl Estimator for Pipeline {
 
     /// What the first step takes, and those that see the column as it came.
     fn takes(&self, column: usize) -> Takes {
-        let steps = self.steps.iter().scan(Some(column), |place, step| {
-            let seen = (*place)?;
-            *place = step.passes(seen);
-            Some(step.takes(seen))
-        });
-        steps.max().unwrap_or_default()
+        self.seeing(column).map(|(step, place)| step.takes(place)).max().unwrap_or_default()
     }
 
     fn example(&self, column: usize) -> Option<Cell> {
@@ -141,7 +145,7 @@ impl Estimator for Pipeline {
     }
 
     fn uses(&self, column: usize) -> bool {
-        self.steps.first().is_none_or(|step| step.uses(column))
+        self.seeing(column).any(|(step, place)| step.uses(place))
     }
 }
 
@@ -293,7 +297,7 @@ impl Estimator for ColumnTransformer {
     fn passes(&self, column: usize) -> Option<usize> {
         self.parts.iter().find_map(|part| {
             let place = part.columns.iter().position(|own| *own == column)?;
-            Some(part.start? + part.passes(place)?)
+            part.passed(place)
         })
     }
 
@@ -317,7 +321,12 @@ impl Estimator for ColumnTransformer {
     }
 
     fn uses(&self, column: usize) -> bool {
-        self.parts.iter().any(|part| part.columns.contains(&column))
+        let passed = self.passes(column);
+        self.parts.iter().any(|part| {
+            let places = part.columns.iter().enumerate().filter(|(_, own)| **own == column);
+            let is_elsewhere = |place| part.passes(place).is_some() && part.passed(place) != passed;
+            places.map(|(place, _)| place).any(|place| part.uses(place) || is_elsewhere(place))
+        })
     }
 }
 
@@ -331,6 +340,19 @@ impl Part {
         let count = self.columns.len();
         let passes_all = || (0..count).all(|place| self.passes(place).is_some()).then_some(count);
         passes_all().or_else(|| Some(self.names_out(&vec![Arc::from(""); count])?.len()))
+    }
+
+    /// Where the column at this place is among all that come out, when it is passed on.
+    fn passed(&self, place: usize) -> Option<usize> {
+        Some(self.start? + self.passes(place)?)
+    }
+
+    /// As [`Estimator::uses`].
+    fn uses(&self, place: usize) -> bool {
+        let weighs = self.weight != 1.0;
+        self.estimator
+            .as_ref()
+            .map_or(weighs, |estimator| estimator.uses(place) || (weighs && estimator.passes(place).is_some()))
     }
 
     fn passes(&self, place: usize) -> Option<usize> {
@@ -389,6 +411,12 @@ impl Estimator for FeatureUnion {
     /// By the first part: where the columns of others begin is not known.
     fn passes(&self, column: usize) -> Option<usize> {
         self.parts.first()?.passes(column)
+    }
+
+    fn uses(&self, column: usize) -> bool {
+        let is_used =
+            |(number, part): (usize, &Part)| part.uses(column) || (number > 0 && part.passes(column).is_some());
+        self.parts.iter().enumerate().any(is_used)
     }
 
     fn features(&self) -> Option<usize> {

@@ -152,6 +152,10 @@ impl Estimator for FunctionTransformer {
         self.function.is_none().then_some(column)
     }
 
+    fn uses(&self, _: usize) -> bool {
+        self.function.is_some() || self.validate
+    }
+
     fn features(&self) -> Option<usize> {
         self.features
     }
