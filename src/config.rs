@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::engine::admission::Limits;
 use crate::engine::batch::Policy;
 use crate::error::{Error, Result};
+use crate::source::cache::Cache;
 use crate::source::uri::{self, SourceUri};
 
 /// Everything `stoker serve` was told, resolved and checked.
@@ -55,7 +56,7 @@ pub struct ModelConfig {
     /// `None`: as the model's layout says, else 1.
     pub version: Option<String>,
     pub source: SourceUri,
-    pub cache_dir: PathBuf,
+    pub cache: Cache,
     pub batching: Policy,
     pub backend: BackendOptions,
 }
@@ -121,7 +122,10 @@ impl Config {
             name: v.or("model_name", String::new(), model_name),
             version: v.optional("model_version", model_name),
             source: source.unwrap_or_else(|| SourceUri::Local(PathBuf::new())),
-            cache_dir: PathBuf::from(v.text("cache_dir")),
+            cache: Cache {
+                directory: PathBuf::from(v.text("cache_dir")),
+                max_bytes: v.optional("cache_max_bytes", bytes).map(|bytes| bytes as u64),
+            },
             batching: Policy {
                 max_rows: v.or("max_batch_size", 1, count),
                 max_delay: v.or("max_queue_delay_microseconds", Duration::ZERO, microseconds),

@@ -17,7 +17,7 @@
 //! # One model load
 //!
 //! ```text
-//! storageUri -> source::uri::parse -> Source::manifest -> source::fetch (atomic rename)
+//! storageUri -> source::uri::parse -> source::open -> Source::manifest -> source::cache (source::transfer, atomic rename)
 //!   -> formats::detect -> Backend::load -> warm-up batches -> catalog -> Ready
 //! ```
 //!

@@ -44,7 +44,7 @@ fn copy(source: &dyn Source, uri: &SourceUri, directory: &Path, wanted: &Pattern
     if manifest.is_empty() {
         return Err(Error::load(format!("{uri}: there is no object below it that is wanted")));
     }
-    transfer(source, &manifest, directory)?;
+    transfer(source, &manifest, directory, &directory.join(".stoker-pull"))?;
     Ok((manifest.len(), manifest.iter().map(|file| file.bytes).sum()))
 }
 

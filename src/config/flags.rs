@@ -38,6 +38,12 @@ pub const FLAGS: &[Flag] = &[
         "/tmp/stoker-cache",
         "Where pulled models are kept: an emptyDir where the root is read-only.",
     ),
+    flag(
+        "cache_max_bytes",
+        "BYTES",
+        "",
+        "Models that nobody uses leave the cache beyond this, e.g. 200Gi. No limit by default.",
+    ),
     flag("host", "IP", "0.0.0.0", "Address to listen on. All of them, as the kubelet and the mesh come from outside."),
     Flag {
         also_env: &["PORT"],

@@ -1,6 +1,6 @@
 //! Drives one model through its states: fetch, recognise, load, warm up, serve.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::engine::instance::{Instance, Pending};
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
 use crate::formats::{self, ModelFiles};
-use crate::source::fetch::fetch;
+use crate::source::cache::{Cache, InUse};
 use crate::source::uri::SourceUri;
 use crate::source::{Opened, open};
 use crate::telemetry::metrics::Metrics;
@@ -26,6 +26,8 @@ use crate::telemetry::metrics::Metrics;
 pub struct Running {
     pub queue: Arc<Queue<Pending>>,
     pub worker: Worker,
+    /// The model's files in the cache.
+    _in_use: Option<InUse>,
 }
 
 /// Loads the model and serves it. On failure the entry is left [`State::Failed`].
@@ -44,7 +46,7 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
     let mut phases = Phases::start(entry.clone());
 
     entry.become_state(State::Fetching);
-    let path = materialize(&config.source, &config.cache_dir, metrics).await?;
+    let (path, in_use) = materialize(&config.source, &config.cache, metrics).await?;
     phases.done("all_bytes");
 
     entry.become_state(State::Placing);
@@ -77,21 +79,21 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
     let worker = Worker::start(format!("model-{}", entry.name), instance, longest_batch)?;
     entry.serve(Served { version: version.into(), signature, platform, queue: queue.clone(), max_rows });
     phases.ready(&files);
-    Ok(Running { queue, worker })
+    Ok(Running { queue, worker, _in_use: in_use })
 }
 
 /// Brings the model's files to this machine.
-async fn materialize(uri: &SourceUri, cache: &Path, metrics: &Metrics) -> Result<PathBuf> {
+async fn materialize(uri: &SourceUri, cache: &Cache, metrics: &Metrics) -> Result<(PathBuf, Option<InUse>)> {
     let started = Instant::now();
-    let (wanted, cache) = (uri.clone(), cache.to_owned());
+    let (wanted, cache) = (uri.clone(), cache.clone());
     let fetched = blocking(move || match open(&wanted, &|name| std::env::var(name).ok())? {
         Opened::Here(path) => Ok((path, None)),
         Opened::Elsewhere(source) => {
-            fetch(&*source, &wanted.to_string(), &cache).map(|fetched| (fetched.directory.clone(), Some(fetched)))
+            cache.fetch(&*source, &wanted.to_string()).map(|fetched| (fetched.directory.clone(), Some(fetched)))
         }
     });
     let (directory, fetched) = fetched.await?;
-    let Some(fetched) = fetched else { return Ok(directory) };
+    let Some(fetched) = fetched else { return Ok((directory, None)) };
     if !fetched.cached {
         metrics.source_bytes(fetched.bytes);
     }
@@ -104,7 +106,7 @@ async fn materialize(uri: &SourceUri, cache: &Path, metrics: &Metrics) -> Result
         directory = %directory.display(),
         "model fetched"
     );
-    Ok(directory)
+    Ok((directory, Some(fetched.in_use)))
 }
 
 /// Picks the backend and loads; shared with `stoker inspect`.

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use crc_fast::{CrcAlgorithm, Digest as Crc, checksum_combine};
 use sha2::digest::DynDigest;
 
-use super::hex;
+use super::{hex, unhex};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
@@ -86,6 +86,14 @@ impl Algorithm {
 }
 
 impl Checksum {
+    /// As [`Display`](std::fmt::Display) writes it.
+    pub fn parse(text: &str) -> Option<Checksum> {
+        let (name, value) = text.split_once(' ')?;
+        let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)?;
+        let value = unhex(value).filter(|value| value.len() == algorithm.size())?;
+        Some(Checksum { algorithm, value, part_bytes: None })
+    }
+
     /// Whether bytes in order sum up to it, when it is no CRC, which are compared by [`Sums`].
     ///
     /// # Errors
@@ -220,8 +228,7 @@ mod tests {
     use super::*;
 
     fn expected(algorithm: Algorithm, part_bytes: Option<u64>, value: &str) -> Checksum {
-        let byte = |at| u8::from_str_radix(&value[at..at + 2], 16).unwrap();
-        Checksum { algorithm, part_bytes, value: (0..value.len()).step_by(2).map(byte).collect() }
+        Checksum { algorithm, part_bytes, value: unhex(value).unwrap() }
     }
 
     /// Sums of the bytes as they come when `cuts` are where requests begin, the last request first.

@@ -41,7 +41,10 @@ impl Source for Memory {
             path: path.clone(),
             key: path.clone(),
             bytes: content.len() as u64,
-            tag: format!("{:x}", content.iter().fold(0_u64, |hash, byte| hash.wrapping_mul(31) + u64::from(*byte))),
+            tag: format!(
+                "\"{:032x}\"",
+                content.iter().fold(0_u64, |hash, byte| hash.wrapping_mul(31) + u64::from(*byte))
+            ),
         };
         Ok(self.files.iter().map(file).collect())
     }

@@ -1,11 +1,12 @@
 //! Where models come from. [`uri`] says what a `storageUri` means, [`open`] finds the [`Source`] that lists and reads it,
-//! [`fetch`] brings it to a local directory with [`transfer`]. A local directory is served in place.
+//! [`transfer`] brings it to a local directory, and a [`cache`] keeps it. A local directory is served in place.
 //!
 //! Everything here blocks: fetching is done by threads of its own, which do nothing else.
 
+pub mod cache;
 pub mod checksum;
-pub mod fetch;
 pub mod http;
+mod journal;
 pub mod memory;
 pub mod patterns;
 pub mod s3;
@@ -15,6 +16,8 @@ pub mod uri;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use self::checksum::Checksum;
 use self::uri::SourceUri;
@@ -98,6 +101,21 @@ pub struct Trouble {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The same for the same content of the same place, and safe as a file name.
+fn identity(place: &str, manifest: &[RemoteFile]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(place);
+    for file in manifest {
+        hash.update(format!("\0{}\0{}\0{}\0{}", file.path, file.key, file.bytes, file.tag));
+    }
+    hex(&hash.finalize()[..16])
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let byte = |at| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    (0..text.len()).step_by(2).map(byte).collect()
 }
 
 /// One file of a [`Source`].

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::checksum::{Algorithm, Checksum, Sum, Sums};
-use super::{RemoteFile, Source, Trouble};
+use super::journal::Journal;
+use super::{RemoteFile, Source, Trouble, identity};
 use crate::error::{Error, Result};
 
 /// One request's worth: large enough that a round trip does not matter, small enough that all threads have some of a
@@ -24,6 +25,7 @@ pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// What a thread fetches at once.
 struct Part {
+    number: usize,
     /// Its place in the manifest.
     file: usize,
     range: Range<u64>,
@@ -36,10 +38,11 @@ fn parts(manifest: &[RemoteFile]) -> Vec<Part> {
         let count = bytes.div_ceil(PART_BYTES).max(1);
         (0..count).map(move |number| {
             let start = number * PART_BYTES;
-            Part { file, range: start..bytes.min(start + PART_BYTES) }
+            (file, start..bytes.min(start + PART_BYTES))
         })
     };
-    manifest.iter().enumerate().flat_map(of_file).collect()
+    let ranges = manifest.iter().enumerate().flat_map(of_file).enumerate();
+    ranges.map(|(number, (file, range))| Part { number, file, range }).collect()
 }
 
 /// A file while it is being written.
@@ -66,23 +69,43 @@ struct Download<'a> {
     manifest: &'a [RemoteFile],
     directory: &'a Path,
     parts: Vec<Part>,
+    journal: Journal,
     next: AtomicUsize,
     incoming: Vec<Mutex<Incoming>>,
     failure: Mutex<Option<Error>>,
 }
 
-/// Brings all files of the manifest below the directory, in place of those that are there.
+/// Brings all files of the manifest below the directory, in place of those that are there. Goes on with a transfer of
+/// the same that was interrupted, whose [`Journal`] is at the path, and goes with it. Gives the checksum of each file.
 ///
 /// # Errors
-/// What kept a file from coming; the directory is then left half-filled.
-pub fn transfer(source: &dyn Source, manifest: &[RemoteFile], directory: &Path) -> Result<()> {
+/// What kept a file from coming; the directory is then left half-filled, and the journal stays.
+pub fn transfer(
+    source: &dyn Source,
+    manifest: &[RemoteFile],
+    directory: &Path,
+    journal: &Path,
+) -> Result<Vec<Checksum>> {
     let parts = parts(manifest);
+    let kept = Journal::open(journal, &identity("", manifest), parts.len());
+    let kept = kept.map_err(|error| write_error(journal, &error))?;
+    if kept.count() > 0 {
+        tracing::info!(parts = kept.count(), of = parts.len(), "going on with an interrupted download");
+    }
     let mut incoming: Vec<Incoming> = manifest.iter().map(|_| Incoming::default()).collect();
     parts.iter().for_each(|part| incoming[part.file].left += 1);
     let incoming = incoming.into_iter().map(Mutex::new).collect();
     let threads = parts.len().min(PARALLEL_READS);
-    let download =
-        Download { source, manifest, directory, parts, next: AtomicUsize::new(0), incoming, failure: Mutex::new(None) };
+    let download = Download {
+        source,
+        manifest,
+        directory,
+        parts,
+        journal: kept,
+        next: AtomicUsize::new(0),
+        incoming,
+        failure: Mutex::new(None),
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| download.work());
@@ -90,8 +113,15 @@ pub fn transfer(source: &dyn Source, manifest: &[RemoteFile], directory: &Path) 
     });
     match download.failure.into_inner().expect("no thread panics with it") {
         Some(error) => Err(error),
-        None => Ok(()),
+        None => {
+            std::fs::remove_file(journal).map_err(|error| write_error(journal, &error))?;
+            Ok(download.incoming.into_iter().map(whole).collect())
+        }
     }
+}
+
+fn whole(incoming: Mutex<Incoming>) -> Checksum {
+    incoming.into_inner().expect("no thread panics with it").sums.whole()
 }
 
 impl Download<'_> {
@@ -99,7 +129,7 @@ impl Download<'_> {
     fn work(&self) {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let fetched = self.fetch(part, &mut buffer);
+            let fetched = self.fetch(part, self.journal.has(part.number), &mut buffer);
             let checked = fetched.and_then(|is_last| if is_last { self.check(part.file, &mut buffer) } else { Ok(()) });
             if let Err(error) = checked {
                 self.next.store(self.parts.len(), Ordering::Relaxed);
@@ -113,11 +143,18 @@ impl Download<'_> {
     }
 
     /// Whether it was the last part of the file to come.
-    fn fetch(&self, part: &Part, buffer: &mut [u8]) -> Result<bool> {
+    fn fetch(&self, part: &Part, is_there: bool, buffer: &mut [u8]) -> Result<bool> {
         let remote = &self.manifest[part.file];
         let path = self.directory.join(&remote.path);
         let (file, expected) = self.begin(part, &path)?;
         let mut progress = Progress { at: part.range.start, expected, sum: None };
+        if is_there {
+            progress.sum = Some(
+                sum_again(&file, part, progress.expected.as_ref(), buffer)
+                    .map_err(|error| write_error(&path, &error))?,
+            );
+            return Ok(self.finish(part.file, progress));
+        }
         let mut failures = 0; // in a row, without a byte of progress
         while progress.at < part.range.end {
             let begun = progress.at;
@@ -132,6 +169,10 @@ impl Download<'_> {
                     }
                 }
             }
+        }
+        // A file of one part costs as much to compare as to fetch.
+        if part.range != (0..remote.bytes) {
+            self.journal.add(part.number).map_err(|error| write_error(&path, &error))?;
         }
         Ok(self.finish(part.file, progress))
     }
@@ -205,7 +246,7 @@ impl Download<'_> {
             *incoming = Incoming { left: parts.len(), ..Incoming::default() };
             drop(incoming);
             for part in parts {
-                self.fetch(part, buffer)?;
+                self.fetch(part, false, buffer)?;
             }
         }
         Ok(())
@@ -272,11 +313,24 @@ fn random() -> f64 {
     f64::from(u16::from_le_bytes([low, high])) / f64::from(u16::MAX)
 }
 
+/// The sum of a part that is there from before.
+fn sum_again(file: &File, part: &Part, expected: Option<&Checksum>, buffer: &mut [u8]) -> std::io::Result<Sum> {
+    let mut sum = Sum::begin(expected, part.range.start);
+    let mut at = part.range.start;
+    while at < part.range.end {
+        let most = buffer.len().min(usize::try_from(part.range.end - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut buffer[..most], at)?;
+        sum.update(&buffer[..most]);
+        at += most as u64;
+    }
+    Ok(sum)
+}
+
 fn create(path: &Path, bytes: u64) -> std::io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let file = File::options().write(true).create(true).truncate(true).open(path)?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     file.set_len(bytes)?;
     Ok(file)
 }

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::source::checksum::{Algorithm, Checksum};
+use crate::source::unhex;
 
 /// A checksum whose parts' size is not known yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,8 +40,7 @@ fn md5<'h>(header: &impl Fn(&str) -> Option<&'h str>) -> Option<Stored> {
         return None;
     }
     let (hex, parts) = split(header("etag")?.trim_matches('"'))?;
-    let digits = |at| hex.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    let value = (0..hex.len()).step_by(2).map(digits).collect::<Option<Vec<u8>>>()?;
+    let value = unhex(hex)?;
     (value.len() == Algorithm::Md5.size()).then_some(Stored { algorithm: Algorithm::Md5, value, parts })
 }
 

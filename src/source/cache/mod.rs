@@ -1,0 +1,182 @@
+//! Models on this machine's disk, shared by all processes that are given the same directory.
+//!
+//! ```text
+//! KEY/files/...      a model; KEY is a hash of what the manifest says
+//! KEY/index.json     its files and their checksums; locked (shared) by whoever uses the model
+//! KEY/boot           the boot id under which it was last known to be whole
+//! KEY.partial/       a model on its way here: files, and the journal of what is there of them
+//! KEY.lock           locked by whoever brings it; others wait
+//! ```
+//!
+//! A model appears under its name by a rename when it is complete. Nothing waits for the disk: after a machine's restart
+//! checksums tell what has reached it.
+
+mod evict;
+mod index;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use self::index::{Entry, FILES, Index};
+use super::transfer::transfer;
+use super::{RemoteFile, Source, identity};
+use crate::error::{Error, Result};
+
+/// Where models are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    pub directory: PathBuf,
+    /// Beyond so many bytes, models that nobody uses go, the longest unused first.
+    pub max_bytes: Option<u64>,
+}
+
+/// A model that is here.
+pub struct Fetched {
+    pub directory: PathBuf,
+    pub files: usize,
+    pub bytes: u64,
+    /// Whether it was all there from before.
+    pub cached: bool,
+    /// Keeps it from going.
+    pub in_use: InUse,
+}
+
+/// A shared lock on a model's index.
+pub struct InUse(#[allow(dead_code, reason = "held, not read")] File);
+
+impl Cache {
+    /// Brings the source's files here, unless they are. Waits for whoever is bringing the same.
+    ///
+    /// # Errors
+    /// When the source is empty or fails, or when the directory cannot be written.
+    pub fn fetch(&self, source: &dyn Source, name: &str) -> Result<Fetched> {
+        let manifest = source.manifest()?;
+        if manifest.is_empty() {
+            return Err(Error::load(format!("{name}: there is no object below it")));
+        }
+        let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
+        let target = self.directory.join(identity(name, &manifest));
+        let bytes = manifest.iter().map(|file| file.bytes).sum();
+        let fetched = |cached, in_use| {
+            Ok(Fetched { directory: target.join(FILES), files: manifest.len(), bytes, cached, in_use })
+        };
+        if let Some(in_use) = reuse(&target) {
+            return fetched(true, in_use);
+        }
+        std::fs::create_dir_all(&self.directory).map_err(failed)?;
+        let bringing = Bringing::begin(target.with_extension(LOCK)).map_err(failed)?;
+        if let Some(in_use) = reuse(&target) {
+            return fetched(true, in_use);
+        }
+        evict::discard(&target).map_err(failed)?;
+        evict::make_room(self, bytes, &target);
+        let in_use = self.bring(source, name, &manifest, &target)?;
+        drop(bringing);
+        fetched(false, in_use)
+    }
+
+    fn bring(&self, source: &dyn Source, name: &str, manifest: &[RemoteFile], target: &Path) -> Result<InUse> {
+        let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
+        let partial = target.with_extension(PARTIAL);
+        let files = partial.join(FILES);
+        std::fs::create_dir_all(&files).map_err(failed)?;
+        let (mut entries, missing) = link(&self.directory, name, manifest, &files);
+        let sums = transfer(source, &missing, &files, &partial.join("parts"))?;
+        for (file, sum) in missing.iter().zip(&sums) {
+            entries.push(Entry::of(&files, &file.path, sum, content(name, file)).map_err(failed)?);
+        }
+        let file = Index { files: entries }.write(&partial).map_err(failed)?;
+        file.lock_shared().map_err(failed)?;
+        std::fs::rename(&partial, target).map_err(failed)?;
+        Ok(InUse(file))
+    }
+}
+
+const LOCK: &str = "lock";
+const PARTIAL: &str = "partial";
+
+/// Links to files of other models that have the same content; what is left to bring.
+fn link(cache: &Path, name: &str, manifest: &[RemoteFile], files: &Path) -> (Vec<Entry>, Vec<RemoteFile>) {
+    let mut known = HashMap::new();
+    for (folder, index) in evict::models(cache) {
+        for entry in index.files {
+            let key = entry.content.clone().map(|content| (content, entry.bytes));
+            known.extend(key.map(|key| (key, (folder.join(FILES), entry))));
+        }
+    }
+    let (mut linked, mut missing) = (Vec::new(), Vec::new());
+    for file in manifest {
+        let same = content(name, file).and_then(|content| known.get(&(content, file.bytes)));
+        match same.and_then(|(folder, entry)| entry.link(folder, files, &file.path)) {
+            Some(entry) => linked.push(entry),
+            None => missing.push(file.clone()),
+        }
+    }
+    (linked, missing)
+}
+
+/// What a file's content is called by a store whose tags are hashes of it: S3's `ETag`s, a hub's object ids. Only in the
+/// same place: to others' files that have the same MD5 on purpose nobody links.
+fn content(name: &str, file: &RemoteFile) -> Option<String> {
+    let hash = file.tag.trim_matches('"');
+    let digits = hash.split('-').next().unwrap_or_default();
+    let is_hash = digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let place: Vec<&str> = name.split('/').take(3).collect();
+    is_hash.then(|| format!("{} {hash}", place.join("/")))
+}
+
+/// Takes a model that is here and whole.
+fn reuse(target: &Path) -> Option<InUse> {
+    let (file, index) = Index::open(target)?;
+    file.lock_shared().ok()?;
+    // Whoever discards a model does so under the lock.
+    if !is_at(&file, &target.join(index::NAME)) || !index.holds(target) {
+        return None;
+    }
+    let _ = file.set_modified(std::time::SystemTime::now()); // used later than others
+    Some(InUse(file))
+}
+
+/// Whether this open file is what is at the path now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(there)) => identity(open) == identity(there),
+        _ => false,
+    }
+}
+
+/// The lock of whoever brings a model; it goes with the file.
+struct Bringing {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Bringing {
+    /// Waits for its turn.
+    fn begin(path: PathBuf) -> io::Result<Bringing> {
+        loop {
+            let lock = File::options().write(true).create(true).truncate(false).open(&path)?;
+            if lock.try_lock().is_err() {
+                tracing::info!(lock = %path.display(), "another process is bringing this model, waiting for it");
+                lock.lock()?;
+            }
+            // The one before has removed the file.
+            if is_at(&lock, &path) {
+                return Ok(Bringing { path, _lock: lock });
+            }
+        }
+    }
+}
+
+impl Drop for Bringing {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path); // an empty file is in nobody's way
+    }
+}
+
+#[cfg(test)]
+mod tests;
