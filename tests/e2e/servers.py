@@ -188,7 +188,7 @@ class Minio(Process):
             "S3_MAX_ATTEMPTS": 1,  # repeating what must fail only costs time
         }
 
-    def client(self, verify=None):
+    def client(self, verify=None, **config):
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -196,7 +196,7 @@ class Minio(Process):
             aws_secret_access_key=self.SECRET_KEY,
             region_name="us-east-1",
             verify=verify,
-            config=Config(proxies={}, retries={"total_max_attempts": 1}),
+            config=Config(proxies={}, retries={"total_max_attempts": 1}, **config),
         )
 
     def is_ready(self):
@@ -210,9 +210,9 @@ class Minio(Process):
 
 
 @contextmanager
-def minio(certs=None):
-    """A MinIO server for the length of a `with`, once it is ready."""
-    with tempfile.TemporaryDirectory(prefix="minio-") as store:
+def minio(certs=None, folder=None):
+    """A MinIO server for the length of a `with`, once it is ready; its store is below the folder."""
+    with tempfile.TemporaryDirectory(prefix="minio-", dir=folder) as store:
         server = Minio(store, certs)
         try:
             eventually(server.is_ready, "a ready MinIO")
