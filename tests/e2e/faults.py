@@ -168,7 +168,7 @@ def pieces(answer, most=None):
 
 
 def relay(most=None, end=None, change=lambda at, piece: piece, pause=None, headers=lambda headers: headers):
-    """The server's answer, or the first bytes of its body, each piece changed by where it is and followed by a pause."""
+    """The server's answer, or the first bytes of its body; each piece changed by its place, then a pause."""
 
     def fault(exchange):
         answer = exchange.forward()
