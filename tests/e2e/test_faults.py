@@ -364,7 +364,7 @@ def test_a_full_cache_disk(bucket, env, mounted):  # noqa: F811
     uri = f"s3://{bucket(OBJECTS)}/m"
     said = failure("--model_name=m", f"--storage_uri={uri}", f"--cache_dir={disk}", env=env)
     assert "weights.bin: cannot be written: No space left on device" in said
-    assert list(disk.iterdir()) == []
+    assert published(disk) == []
 
 
 def test_a_disk_that_cannot_be_written(bucket, env, mounted):  # noqa: F811
@@ -420,6 +420,19 @@ def test_ten_thousand_objects(tmp_path):
     assert files(tmp_path) == tree
 
 
+def published(cache):
+    """The models of a cache that a server would take: not those on their way, which the next one goes on with."""
+    return [path for path in cache.iterdir() if path.suffix not in (".partial", ".lock")]
+
+
+def assert_serves_in_the_end(proxy, env, args, cache):
+    """Once nothing is broken any more."""
+    proxy.rules.clear()
+    with servers.stoker(*args, env=env) as server:
+        assert_serves_iris(server)
+        assert cached_files(cache) == TREE
+
+
 BROKEN = {
     "truncated": (truncate(100), "the server closed the connection"),
     "stalled": (stall(100), "no answer in time (S3_READ_TIMEOUT)"),
@@ -434,11 +447,8 @@ def test_no_server_starts_with_a_part_of_a_model(bucket, proxy, env, tmp_path, f
     proxy.script("read", fault, **WEIGHTS_ONLY)
     args = ["--model_name=iris", f"--storage_uri=s3://{bucket(OBJECTS)}/m", f"--cache_dir={tmp_path}"]
     assert message in failure(*args, env=env)
-    assert list(tmp_path.iterdir()) == []
-    proxy.rules.clear()
-    with servers.stoker(*args, env=env) as server:
-        assert_serves_iris(server)
-        assert cached_files(tmp_path) == TREE
+    assert published(tmp_path) == []
+    assert_serves_in_the_end(proxy, env, args, tmp_path)
 
 
 def test_no_server_starts_with_a_flipped_bit(bucket, proxy, env, tmp_path):  # noqa: F811
@@ -447,7 +457,8 @@ def test_no_server_starts_with_a_flipped_bit(bucket, proxy, env, tmp_path):  # n
     with servers.stoker(*args, env=env, ready=False) as server:
         servers.eventually(lambda: server.ended() or "model ready" in server.log(), "an end, or a ready server")
         assert server.ended() and "checksum" in server.log()
-    assert list(tmp_path.iterdir()) == []
+    assert published(tmp_path) == []
+    assert_serves_in_the_end(proxy, env, args, tmp_path)
 
 
 @later("a file has its name and its size before it has its content")
@@ -503,3 +514,23 @@ def test_a_server_killed_at_any_instant_can_be_started_again(minio, bucket, prox
     with servers.stoker(*args, env=minio.env) as server:
         assert_serves_iris(server)
         assert cached_files(tmp_path / "cache") == LARGE
+
+
+def test_a_killed_download_goes_on(bucket, proxy, env, tmp_path):  # noqa: F811
+    """Two of three parts are there, and written down, when the server is killed."""
+    args = ["--model_name=iris", f"--cache_dir={tmp_path}"]
+    args.append(f"--storage_uri=s3://{bucket({'m/model.onnx': IRIS, 'm/long.bin': LONG})}/m")
+    proxy.script("read", silence(), key="m/long.bin", skip=2)
+
+    def written_down():
+        journals = [path.read_bytes() for path in tmp_path.glob("*.partial/parts")]
+        return journals and len(journals[0].partition(b"\n")[2]) == 2 * 4
+
+    with servers.stoker(*args, env=env | {"S3_READ_TIMEOUT": 30}, ready=False):
+        servers.eventually(written_down, "two parts in the journal")
+    proxy.rules.clear()
+    proxy.seen.clear()
+    with servers.stoker(*args, env=env) as server:
+        assert_serves_iris(server)
+        assert cached_files(tmp_path) == {"model.onnx": IRIS, "long.bin": LONG}
+    assert len(proxy.asked("read", "m/long.bin")) == 1
