@@ -24,7 +24,7 @@ pub fn counted(compressed: usize, unpacked: usize) -> usize {
 }
 
 /// xz's highest level wants 65 MiB; what a file asks for is allocated before the first byte is there.
-const MAX_LZMA_KIB: u32 = 66 << 10;
+pub const MAX_LZMA_KIB: u32 = 66 << 10;
 
 /// The bytes as they are, or what they unpack to when they are compressed in one of joblib's ways.
 ///
@@ -69,12 +69,12 @@ fn unpack_within(bytes: Bytes, limit: u64) -> Result<Bytes> {
 }
 
 /// A zip archive's method 14: of LZMA's header the properties are in front, behind a version and their size.
-pub fn zip_lzma(data: &[u8], size: u64) -> std::io::Result<impl Read> {
-    let Some(([_, _, 5, 0, properties @ ..], stream)) = data.split_first_chunk::<9>() else {
-        return Err(std::io::ErrorKind::InvalidData.into());
-    };
+pub fn zip_lzma(mut data: impl Read, size: u64) -> std::io::Result<impl Read> {
+    let mut front = [0; 9];
+    data.read_exact(&mut front)?;
+    let [_, _, 5, 0, properties @ ..] = front else { return Err(std::io::ErrorKind::InvalidData.into()) };
     let header = [&properties[..], &size.to_le_bytes()].concat();
-    lzma_rust2::LzmaReader::new_mem_limit(std::io::Cursor::new(header).chain(stream), MAX_LZMA_KIB, None)
+    lzma_rust2::LzmaReader::new_mem_limit(std::io::Cursor::new(header).chain(data), MAX_LZMA_KIB, None)
 }
 
 /// joblib before 0.9.3: `ZF`, the length in hexadecimal padded to 19 characters, sometimes a space more, zlib data.

@@ -1,9 +1,9 @@
-//! Zip archives in memory: members by name, stored ones without a copy. The archive is a container here: names are
-//! compared, never used as paths.
+//! Zip archives: their directory, their compressions, and archives in memory, with members by name and stored ones
+//! without a copy. There the archive is a container: names are compared, never used as paths.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -24,16 +24,24 @@ pub struct Zip {
     unpacked: RefCell<HashMap<Box<str>, Bytes>>,
 }
 
+/// What the directory says of a member.
 #[derive(Clone, Copy)]
-struct Member {
-    method: u16,
-    crc: u32,
-    packed: u64,
-    size: u64,
-    header: u64,
+pub struct Member {
+    pub method: u16,
+    pub encrypted: bool,
+    pub crc: u32,
+    pub packed: u64,
+    pub size: u64,
+    /// Unix's file mode; 0 when it was not written there.
+    pub mode: u16,
+    /// Where the member begins, with a header of its own.
+    pub header: u64,
 }
 
-fn damaged(what: &str) -> Error {
+/// The length of a member's own header, without what [`local_lengths`] says.
+pub const LOCAL_BYTES: usize = 30;
+
+pub fn damaged(what: &str) -> Error {
     Error::load(format!("a damaged zip archive ({what}): is the file complete?"))
 }
 
@@ -112,7 +120,7 @@ impl Zip {
                 // One byte more shows that there is more; what is not written to takes no memory.
                 let mut content = Vec::new();
                 content.try_reserve_exact(size + 1).map_err(|error| damaged("a member's size").with_source(error))?;
-                let mut reader = decoder(method, &data, member.size)?.take(member.size + 1);
+                let mut reader = decoder(method, &data[..], member.size)?.take(member.size + 1);
                 reader.read_to_end(&mut content).map_err(|error| damaged("a member's data").with_source(error))?;
                 if content.len() != size {
                     return Err(damaged("a member's size"));
@@ -128,20 +136,26 @@ impl Zip {
     /// A member's bytes as they lie in the file, behind a header of its own.
     fn data(&self, member: Member) -> Option<Bytes> {
         let header = narrow(member.header)?;
-        let local = self.bytes.get(header..)?;
-        if !local.starts_with(b"PK\x03\x04") {
-            return None;
-        }
-        let lengths = narrow(number(local, 26, 2)? + number(local, 28, 2)?)?;
-        let start = header.checked_add(30)?.checked_add(lengths)?;
+        let (name, extra) = local_lengths(self.bytes.get(header..)?)?;
+        let start = header.checked_add(LOCAL_BYTES)?.checked_add(name + extra)?;
         let end = start.checked_add(narrow(member.packed)?)?;
         (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
     }
 }
 
-/// Those that Python's zipfile writes.
-fn decoder<'a>(method: u16, data: &'a [u8], size: u64) -> Result<Box<dyn Read + 'a>> {
+/// The lengths of a member's name and of what follows it, by the header that it begins with.
+pub fn local_lengths(header: &[u8]) -> Option<(usize, usize)> {
+    let is_header = header.starts_with(b"PK\x03\x04");
+    is_header.then_some((narrow(number(header, 26, 2)?)?, narrow(number(header, 28, 2)?)?))
+}
+
+/// Reads what a method has packed: those that Python's zipfile writes.
+///
+/// # Errors
+/// When the method is another, or the data does not begin as its data does.
+pub fn decoder<'a>(method: u16, data: impl BufRead + 'a, size: u64) -> Result<Box<dyn Read + 'a>> {
     Ok(match method {
+        0 => Box::new(data),
         8 => Box::new(flate2::bufread::DeflateDecoder::new(data)),
         12 => Box::new(bzip2::bufread::BzDecoder::new(data)),
         14 => {
@@ -157,46 +171,81 @@ fn decoder<'a>(method: u16, data: &'a [u8], size: u64) -> Result<Box<dyn Read + 
 }
 
 fn directory(bytes: &Bytes) -> Result<HashMap<Box<str>, Member>> {
-    const END: usize = 22;
-    // The end record is followed by a comment of up to 64 KiB, which skops does not write.
-    let tail = &bytes[bytes.len().saturating_sub(END + 0xffff)..];
-    let at = memchr::memmem::rfind(tail, b"PK\x05\x06").ok_or_else(|| Error::load("not a zip archive"))?;
-    let end = &tail[at..];
-    let field = |record: &[u8], at, bytes| number(record, at, bytes).ok_or_else(|| damaged("its end"));
-    let (mut count, mut start, _comment) = (field(end, 10, 2)?, field(end, 16, 4)?, field(end, 20, 2)?);
-    // Zip64 has another end record, and in front of this one a pointer to it.
-    let locator = at.checked_sub(20).map(|at| &tail[at..]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
-    if let Some(locator) = locator {
-        let place = narrow(field(locator, 8, 8)?).unwrap_or(usize::MAX);
-        let wide = bytes.get(place..).filter(|wide| wide.starts_with(b"PK\x06\x06"));
-        let wide = wide.ok_or_else(|| damaged("its end"))?;
-        (count, start) = (field(wide, 32, 8)?, field(wide, 48, 8)?);
-    }
+    let End { count, start, .. } = end(bytes, 0)?;
     if count > MAX_MEMBERS as u64 {
         return Err(Error::load(format!("a zip archive of {count} members: this is not a model")));
     }
-    let mut rest = narrow(start).and_then(|start| bytes.get(start..)).ok_or_else(|| damaged("its directory"))?;
+    let directory = narrow(start).and_then(|start| bytes.get(start..)).ok_or_else(|| damaged("its directory"))?;
     let mut members = HashMap::new();
-    for _ in 0..count {
-        let (name, member, after) = entry(rest).ok_or_else(|| damaged("its directory"))?;
+    for entry in entries(directory, count) {
+        let (name, member) = entry?;
+        if member.encrypted {
+            return Err(Error::load("an encrypted zip archive: save it without a password"));
+        }
         if members.insert(name.into(), member).is_some() {
             return Err(damaged("two members of one name"));
         }
-        rest = after;
     }
     Ok(members)
 }
 
+/// What the record at an archive's end says.
+pub struct End {
+    /// Entries of the directory.
+    pub count: u64,
+    /// Where the directory is.
+    pub start: u64,
+    pub bytes: u64,
+}
+
+/// How much of an archive's end has the record in it: a comment of up to 64 KiB may follow, Zip64's are in front.
+pub const END_BYTES: usize = END + 0xffff + 20 + 56;
+const END: usize = 22;
+
+/// Finds the record in an archive's last bytes, which begin at `begins`.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn end(last: &[u8], begins: u64) -> Result<End> {
+    let tail = last.len().saturating_sub(END + 0xffff);
+    let at = memchr::memmem::rfind(&last[tail..], b"PK\x05\x06").ok_or_else(|| Error::load("not a zip archive"))?;
+    let at = tail + at;
+    let field = |record: &[u8], at, bytes| number(record, at, bytes).ok_or_else(|| damaged("its end"));
+    let end = &last[at..];
+    let _comment = field(end, 20, 2)?;
+    // Zip64 has another end record, and in front of this one a pointer to it.
+    let locator = at.checked_sub(20).map(|at| &last[at..]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
+    let Some(locator) = locator else {
+        return Ok(End { count: field(end, 10, 2)?, start: field(end, 16, 4)?, bytes: field(end, 12, 4)? });
+    };
+    let place = field(locator, 8, 8)?.checked_sub(begins).and_then(narrow);
+    let wide = place.and_then(|place| last.get(place..)).filter(|wide| wide.starts_with(b"PK\x06\x06"));
+    let wide = wide.ok_or_else(|| damaged("its end"))?;
+    Ok(End { count: field(wide, 32, 8)?, start: field(wide, 48, 8)?, bytes: field(wide, 40, 8)? })
+}
+
+/// The entries of a directory, with their names; it ends at the first that is damaged.
+pub fn entries(directory: &[u8], count: u64) -> impl Iterator<Item = Result<(&str, Member)>> {
+    let mut rest = Some(directory);
+    (0..count).map_while(move |_| {
+        let found = entry(rest?);
+        rest = found.map(|(.., after)| after);
+        Some(found.map(|(name, member, _)| (name, member)).ok_or_else(|| damaged("its directory")))
+    })
+}
+
 /// One entry of the directory, and what follows it.
 fn entry(record: &[u8]) -> Option<(&str, Member, &[u8])> {
-    if !record.starts_with(b"PK\x01\x02") || number(record, 8, 2)? & 1 == 1 {
-        return None; // not an entry, or encrypted
+    if !record.starts_with(b"PK\x01\x02") {
+        return None;
     }
     let mut member = Member {
         method: u16::try_from(number(record, 10, 2)?).ok()?,
+        encrypted: number(record, 8, 2)? & 1 == 1,
         crc: u32::try_from(number(record, 16, 4)?).ok()?,
         packed: number(record, 20, 4)?,
         size: number(record, 24, 4)?,
+        mode: u16::try_from(number(record, 40, 2)?).ok()?,
         header: number(record, 42, 4)?,
     };
     let name_end = 46 + narrow(number(record, 28, 2)?)?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::checksum::{Algorithm, Checksum, Sum, Sums};
 use super::journal::Journal;
-use super::{RemoteFile, Source, Trouble, identity};
+use super::{RangeReader, RemoteFile, Source, Trouble, identity};
 use crate::error::{Error, Result};
 
 /// One request's worth: large enough that a round trip does not matter, small enough that all threads have some of a
@@ -54,14 +54,6 @@ struct Incoming {
     left: usize,
     expected: Option<Checksum>,
     sums: Sums,
-}
-
-/// How far a part has come.
-struct Progress {
-    at: u64,
-    expected: Option<Checksum>,
-    /// Of what has come, once something has.
-    sum: Option<Sum>,
 }
 
 struct Download<'a> {
@@ -146,60 +138,27 @@ impl Download<'_> {
     fn fetch(&self, part: &Part, is_there: bool, buffer: &mut [u8]) -> Result<bool> {
         let remote = &self.manifest[part.file];
         let path = self.directory.join(&remote.path);
-        let (file, expected) = self.begin(part, &path)?;
-        let mut progress = Progress { at: part.range.start, expected, sum: None };
+        let failed = |error: std::io::Error| write_error(&path, &error);
+        let (file, mut expected) = self.begin(part, &path)?;
         if is_there {
-            progress.sum = Some(
-                sum_again(&file, part, progress.expected.as_ref(), buffer)
-                    .map_err(|error| write_error(&path, &error))?,
-            );
-            return Ok(self.finish(part.file, progress));
+            let sum = sum_again(&file, part, expected.as_ref(), buffer).map_err(failed)?;
+            return Ok(self.finish(part.file, expected, Some(sum)));
         }
-        let mut failures = 0; // in a row, without a byte of progress
-        while progress.at < part.range.end {
-            let begun = progress.at;
-            match self.attempt(remote, part, &file, &mut progress, buffer) {
-                Ok(()) => {}
-                Err(Interrupted::Disk(error)) => return Err(write_error(&path, &error)),
-                Err(Interrupted::Source(Trouble { error, retry })) => {
-                    failures = if progress.at > begun { 1 } else { failures + 1 };
-                    match retry {
-                        Some(wait) if failures < self.source.attempts() => self.pause(wait.max(backoff(failures))),
-                        _ => return Err(error),
-                    }
-                }
+        let mut sum = None; // once something has come
+        let mut write = |reader: &dyn RangeReader, at, bytes: &[u8]| {
+            if sum.is_none() {
+                expected = reader.checksum().cloned().or(expected.take());
             }
-        }
+            sum.get_or_insert_with(|| Sum::begin(expected.as_ref(), at)).update(bytes);
+            file.write_all_at(bytes, at).map_err(failed)
+        };
+        let is_wanted = || self.failure.lock().expect("no thread panics with it").is_none();
+        read_range(self.source, remote, part.range.clone(), buffer, &mut write, &is_wanted)?;
         // A file of one part costs as much to compare as to fetch.
         if part.range != (0..remote.bytes) {
-            self.journal.add(part.number).map_err(|error| write_error(&path, &error))?;
+            self.journal.add(part.number).map_err(failed)?;
         }
-        Ok(self.finish(part.file, progress))
-    }
-
-    /// Reads from where it is on.
-    fn attempt(
-        &self,
-        remote: &RemoteFile,
-        part: &Part,
-        file: &File,
-        Progress { at, expected, sum }: &mut Progress,
-        buffer: &mut [u8],
-    ) -> Result<(), Interrupted> {
-        let mut reader = self.source.open(remote, *at..part.range.end)?;
-        if let Some(said) = reader.checksum() {
-            *expected = Some(said.clone());
-        }
-        let sum = sum.get_or_insert_with(|| Sum::begin(expected.as_ref(), *at));
-        while *at < part.range.end {
-            let left = usize::try_from(part.range.end - *at).unwrap_or(usize::MAX);
-            let most = buffer.len().min(left);
-            let read = reader.read(&mut buffer[..most])?;
-            sum.update(&buffer[..read]);
-            file.write_all_at(&buffer[..read], *at).map_err(Interrupted::Disk)?;
-            *at += read as u64;
-        }
-        Ok(())
+        Ok(self.finish(part.file, expected, sum))
     }
 
     /// The file to write to, made by whoever comes first, and what it should sum up to.
@@ -221,10 +180,10 @@ impl Download<'_> {
 
     /// Whether all parts of the file are there now; it is closed then, for a model may have more files than a process
     /// may have open.
-    fn finish(&self, number: usize, progress: Progress) -> bool {
+    fn finish(&self, number: usize, expected: Option<Checksum>, sum: Option<Sum>) -> bool {
         let mut incoming = self.incoming[number].lock().expect("no thread panics with it");
-        incoming.expected = progress.expected;
-        incoming.sums.extend(progress.sum);
+        incoming.expected = expected;
+        incoming.sums.extend(sum);
         incoming.left -= 1;
         if incoming.left == 0 {
             incoming.file = None;
@@ -264,37 +223,66 @@ impl Download<'_> {
                 is_right.map_err(|error| Error::load(format!("{}: cannot be read again: {error}", path.display())))?
             }
         };
-        Ok((!is_right).then(|| {
-            let hint = match expected.algorithm {
-                Algorithm::Md5 => "; if this server's ETags are no MD5 sums, set S3_VERIFY_ETAG=false",
-                _ => "",
-            };
-            Error::load(format!(
-                "{}: damaged in the store or on the way here: its bytes do not have its checksum, {expected}{hint}",
-                remote.key
-            ))
-        }))
+        Ok((!is_right).then(|| checksum_error(remote, expected)))
     }
+}
 
-    /// Waits, unless another part has failed for good.
-    fn pause(&self, wait: Duration) {
-        const GLANCE: Duration = Duration::from_millis(50);
-        let until = Instant::now() + wait;
-        let is_wanted = || self.failure.lock().expect("no thread panics with it").is_none();
-        while Instant::now() < until && is_wanted() {
-            std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
+/// Reads a range through the buffer and hands over what is in it, with its place and its reader. What breaks is asked
+/// for again from where it broke.
+///
+/// # Errors
+/// When the source fails for good, or `take` does.
+pub(super) fn read_range(
+    source: &dyn Source,
+    remote: &RemoteFile,
+    range: Range<u64>,
+    buffer: &mut [u8],
+    take: &mut Take<'_>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<()> {
+    let mut at = range.start;
+    let mut failures = 0; // in a row, without a byte of progress
+    while at < range.end {
+        let begun = at;
+        if let Err(Trouble { error, retry }) = attempt(source, remote, &mut at, range.end, buffer, take) {
+            failures = if at > begun { 1 } else { failures + 1 };
+            match retry {
+                Some(wait) if failures < source.attempts() => pause(wait.max(backoff(failures)), is_wanted),
+                _ => return Err(error),
+            }
         }
     }
+    Ok(())
 }
 
-enum Interrupted {
-    Source(Trouble),
-    Disk(std::io::Error),
+type Take<'a> = dyn FnMut(&dyn RangeReader, u64, &[u8]) -> Result<()> + 'a;
+
+/// Reads from `at` on, which goes along.
+fn attempt(
+    source: &dyn Source,
+    remote: &RemoteFile,
+    at: &mut u64,
+    end: u64,
+    buffer: &mut [u8],
+    take: &mut Take<'_>,
+) -> Result<(), Trouble> {
+    let mut reader = source.open(remote, *at..end)?;
+    while *at < end {
+        let left = usize::try_from(end - *at).unwrap_or(usize::MAX);
+        let most = buffer.len().min(left);
+        let read = reader.read(&mut buffer[..most])?;
+        take(&*reader, *at, &buffer[..read]).map_err(|error| Trouble { error, retry: None })?;
+        *at += read as u64;
+    }
+    Ok(())
 }
 
-impl From<Trouble> for Interrupted {
-    fn from(trouble: Trouble) -> Interrupted {
-        Interrupted::Source(trouble)
+/// Waits, unless nobody wants that any more.
+fn pause(wait: Duration, is_wanted: &dyn Fn() -> bool) {
+    const GLANCE: Duration = Duration::from_millis(50);
+    let until = Instant::now() + wait;
+    while Instant::now() < until && is_wanted() {
+        std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
     }
 }
 
@@ -333,6 +321,17 @@ fn create(path: &Path, bytes: u64) -> std::io::Result<File> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     file.set_len(bytes)?;
     Ok(file)
+}
+
+pub(super) fn checksum_error(remote: &RemoteFile, expected: &Checksum) -> Error {
+    let hint = match expected.algorithm {
+        Algorithm::Md5 => "; if this server's ETags are no MD5 sums, set S3_VERIFY_ETAG=false",
+        _ => "",
+    };
+    Error::load(format!(
+        "{}: damaged in the store or on the way here: its bytes do not have its checksum, {expected}{hint}",
+        remote.key
+    ))
 }
 
 pub(super) fn write_error(path: &Path, error: &std::io::Error) -> Error {
