@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::engine::admission::Limits;
 use crate::engine::batch::Policy;
 use crate::error::{Error, Result};
+use crate::source::archive;
 use crate::source::cache::Cache;
 use crate::source::uri::{self, SourceUri};
 
@@ -118,6 +119,8 @@ impl Config {
             v.problem("grpc_port", "is --http_port: leave it out, gRPC is spoken there anyway");
         }
         let source = source(v);
+        let max_unpacked_bytes = archive::max_unpacked_bytes(env);
+        v.problems.extend(max_unpacked_bytes.as_ref().err().map(|error| error.message().to_owned()));
         let model = ModelConfig {
             name: v.or("model_name", String::new(), model_name),
             version: v.optional("model_version", model_name),
@@ -125,6 +128,7 @@ impl Config {
             cache: Cache {
                 directory: PathBuf::from(v.text("cache_dir")),
                 max_bytes: v.optional("cache_max_bytes", bytes).map(|bytes| bytes as u64),
+                max_unpacked_bytes: max_unpacked_bytes.unwrap_or_default(),
             },
             batching: Policy {
                 max_rows: v.or("max_batch_size", 1, count),

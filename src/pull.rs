@@ -1,8 +1,9 @@
 //! `stoker pull SRC DST [SRC DST ...]`: brings models to directories, by the contract of KServe's storage initializer
 //! (kserve `python/storage-initializer/scripts/initializer-entrypoint`), whose image it can replace.
 //!
-//! It differs in three things, on purpose: `s3://bucket/model` is not `s3://bucket/model2`, empty objects are files, and
-//! nothing is written outside of the directory whatever objects are called.
+//! It differs in four things, on purpose: `s3://bucket/model` is not `s3://bucket/model2`, empty objects are files,
+//! nothing is written outside of the directory whatever objects are called, and archives have no links
+//! ([`archive`](crate::source::archive) says what else).
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -13,21 +14,21 @@ use crate::error::{Error, Result};
 use crate::source::patterns::Patterns;
 use crate::source::transfer::transfer;
 use crate::source::uri::SourceUri;
-use crate::source::{Env, Opened, Source, open};
+use crate::source::{Env, Opened, Source, archive, open};
 
 /// Brings each source to its directory, one after the other.
 ///
 /// # Errors
 /// At the first source that cannot be had, naming the step that failed.
 pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
-    let wanted = Patterns::from_env(env)?;
+    let (wanted, max_unpacked) = (Patterns::from_env(env)?, archive::max_unpacked_bytes(env)?);
     for (uri, directory) in &config.pairs {
         let begun = Instant::now();
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| Error::load(format!("{}: cannot be made: {error}", directory.display())))?;
         let (files, bytes) = match open(uri, env)? {
             Opened::Here(path) => (link(&path, directory, &wanted)?, 0),
-            Opened::Elsewhere(source) => copy(&*source, uri, directory, &wanted)?,
+            Opened::Elsewhere(source) => copy(&*source, uri, directory, &wanted, max_unpacked)?,
         };
         let seconds = begun.elapsed().as_secs_f64();
         tracing::info!(uri = %uri, directory = %directory.display(), files, bytes, seconds, "model pulled");
@@ -36,7 +37,13 @@ pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
 }
 
 /// Copies what is wanted; how many files and bytes that were.
-fn copy(source: &dyn Source, uri: &SourceUri, directory: &Path, wanted: &Patterns) -> Result<(usize, u64)> {
+fn copy(
+    source: &dyn Source,
+    uri: &SourceUri,
+    directory: &Path,
+    wanted: &Patterns,
+    max_unpacked: u64,
+) -> Result<(usize, u64)> {
     let mut manifest = source.manifest()?;
     if !matches!(manifest.as_slice(), [only] if uri.is_key(&only.key)) {
         manifest.retain(|file| wanted.want(&file.path));
@@ -44,7 +51,10 @@ fn copy(source: &dyn Source, uri: &SourceUri, directory: &Path, wanted: &Pattern
     if manifest.is_empty() {
         return Err(Error::load(format!("{uri}: there is no object below it that is wanted")));
     }
-    transfer(source, &manifest, directory, &directory.join(".stoker-pull"))?;
+    match archive::single(&manifest) {
+        Some(file) => archive::unpack_over(source, file, directory, max_unpacked)?,
+        None => drop(transfer(source, &manifest, directory, &directory.join(".stoker-pull"))?),
+    }
     Ok((manifest.len(), manifest.iter().map(|file| file.bytes).sum()))
 }
 

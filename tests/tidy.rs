@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "src/source/uri.rs",
     "src/source/checksum.rs",
     "src/source/patterns.rs",
+    "src/source/archive/names.rs",
     "src/source/s3/explain.rs",
     "src/source/s3/settings.rs",
     "src/source/s3/sign.rs",

@@ -41,7 +41,7 @@ pub struct Member {
 /// The length of a member's own header, without what [`local_lengths`] says.
 pub const LOCAL_BYTES: usize = 30;
 
-pub fn damaged(what: &str) -> Error {
+fn damaged(what: &str) -> Error {
     Error::load(format!("a damaged zip archive ({what}): is the file complete?"))
 }
 
@@ -171,7 +171,7 @@ pub fn decoder<'a>(method: u16, data: impl BufRead + 'a, size: u64) -> Result<Bo
 }
 
 fn directory(bytes: &Bytes) -> Result<HashMap<Box<str>, Member>> {
-    let End { count, start, .. } = end(bytes, 0)?;
+    let End { count, start, .. } = end(bytes, 0)?.ok_or_else(|| Error::load("not a zip archive"))?;
     if count > MAX_MEMBERS as u64 {
         return Err(Error::load(format!("a zip archive of {count} members: this is not a model")));
     }
@@ -202,26 +202,28 @@ pub struct End {
 pub const END_BYTES: usize = END + 0xffff + 20 + 56;
 const END: usize = 22;
 
-/// Finds the record in an archive's last bytes, which begin at `begins`.
+/// Finds the record in an archive's last bytes, which begin at `begins`; `None` when it is not there, or not whole.
 ///
 /// # Errors
-/// When there is none, or it is damaged.
-pub fn end(last: &[u8], begins: u64) -> Result<End> {
+/// When it is damaged.
+pub fn end(last: &[u8], begins: u64) -> Result<Option<End>> {
     let tail = last.len().saturating_sub(END + 0xffff);
-    let at = memchr::memmem::rfind(&last[tail..], b"PK\x05\x06").ok_or_else(|| Error::load("not a zip archive"))?;
+    let Some(at) = memchr::memmem::rfind(&last[tail..], b"PK\x05\x06") else { return Ok(None) };
     let at = tail + at;
     let field = |record: &[u8], at, bytes| number(record, at, bytes).ok_or_else(|| damaged("its end"));
     let end = &last[at..];
-    let _comment = field(end, 20, 2)?;
+    if end.len() < END {
+        return Ok(None);
+    }
     // Zip64 has another end record, and in front of this one a pointer to it.
     let locator = at.checked_sub(20).map(|at| &last[at..]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
     let Some(locator) = locator else {
-        return Ok(End { count: field(end, 10, 2)?, start: field(end, 16, 4)?, bytes: field(end, 12, 4)? });
+        return Ok(Some(End { count: field(end, 10, 2)?, start: field(end, 16, 4)?, bytes: field(end, 12, 4)? }));
     };
     let place = field(locator, 8, 8)?.checked_sub(begins).and_then(narrow);
     let wide = place.and_then(|place| last.get(place..)).filter(|wide| wide.starts_with(b"PK\x06\x06"));
     let wide = wide.ok_or_else(|| damaged("its end"))?;
-    Ok(End { count: field(wide, 32, 8)?, start: field(wide, 48, 8)?, bytes: field(wide, 40, 8)? })
+    Ok(Some(End { count: field(wide, 32, 8)?, start: field(wide, 48, 8)?, bytes: field(wide, 40, 8)? }))
 }
 
 /// The entries of a directory, with their names; it ends at the first that is damaged.

@@ -94,35 +94,65 @@ impl Checksum {
         Some(Checksum { algorithm, value, part_bytes: None })
     }
 
-    /// Whether bytes in order sum up to it, when it is no CRC, which are compared by [`Sums`].
+    /// Whether bytes in order sum up to it.
     ///
     /// # Errors
     /// When the bytes cannot be read.
     pub fn is_of(&self, mut bytes: impl Read) -> io::Result<bool> {
-        let Some(mut whole) = self.algorithm.hasher() else { return Ok(true) };
-        let Some(part_bytes) = self.part_bytes else {
-            read_into(&mut bytes, &mut *whole)?;
-            return Ok(*whole.finalize() == *self.value);
-        };
-        let mut part = self.algorithm.hasher().expect("as the whole");
-        while read_into(&mut bytes.by_ref().take(part_bytes), &mut *part)? > 0 {
-            whole.update(&part.finalize_reset());
+        let mut buffer = vec![0; 256 << 10];
+        let mut sum = InOrder::begin(self);
+        loop {
+            match bytes.read(&mut buffer)? {
+                0 => return Ok(sum.is_right()),
+                read => sum.update(&buffer[..read]),
+            }
         }
-        Ok(*whole.finalize() == *self.value)
     }
 }
 
-fn read_into(bytes: &mut impl Read, hasher: &mut dyn DynDigest) -> io::Result<u64> {
-    let mut buffer = vec![0; 256 << 10];
-    let mut total = 0;
-    loop {
-        match bytes.read(&mut buffer)? {
-            0 => return Ok(total),
-            read => {
-                hasher.update(&buffer[..read]);
-                total += read as u64;
+/// Sums up all bytes of a file, in order.
+pub struct InOrder<'c> {
+    expected: &'c Checksum,
+    crc: Sum,
+    /// When it is no CRC: of all bytes, or of the sums of the parts; and of the current part.
+    hashers: Option<(Box<dyn DynDigest>, Box<dyn DynDigest>)>,
+    /// Bytes of the current part.
+    in_part: u64,
+}
+
+impl<'c> InOrder<'c> {
+    /// To be compared with this.
+    pub fn begin(expected: &'c Checksum) -> InOrder<'c> {
+        let hashers = expected.algorithm.hasher().zip(expected.algorithm.hasher());
+        InOrder { expected, crc: Sum::begin(Some(expected), 0), hashers, in_part: 0 }
+    }
+
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        let Some((whole, part)) = &mut self.hashers else { return self.crc.update(bytes) };
+        let Some(part_bytes) = self.expected.part_bytes.map(|bytes| bytes.max(1)) else { return whole.update(bytes) };
+        while !bytes.is_empty() {
+            let left = usize::try_from(part_bytes - self.in_part).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(left));
+            part.update(now);
+            self.in_part += now.len() as u64;
+            bytes = later;
+            if self.in_part == part_bytes {
+                whole.update(&part.finalize_reset());
+                self.in_part = 0;
             }
         }
+    }
+
+    pub fn is_right(self) -> bool {
+        let Some((mut whole, part)) = self.hashers else {
+            let mut sums = Sums::default();
+            sums.extend([self.crc]);
+            return sums.like(self.expected).as_ref() == Some(self.expected);
+        };
+        if self.in_part > 0 {
+            whole.update(&part.finalize());
+        }
+        *whole.finalize() == *self.expected.value
     }
 }
 

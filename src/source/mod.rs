@@ -1,8 +1,10 @@
 //! Where models come from. [`uri`] says what a `storageUri` means, [`open`] finds the [`Source`] that lists and reads it,
-//! [`transfer`] brings it to a local directory, and a [`cache`] keeps it. A local directory is served in place.
+//! [`transfer`] brings it to a local directory, or [`archive`] when it is one, and a [`cache`] keeps it. A local directory
+//! is served in place.
 //!
 //! Everything here blocks: fetching is done by threads of its own, which do nothing else.
 
+pub mod archive;
 pub mod cache;
 pub mod checksum;
 pub mod http;

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use self::index::{Entry, FILES, Index};
 use super::transfer::transfer;
-use super::{RemoteFile, Source, identity};
+use super::{RemoteFile, Source, archive, identity};
 use crate::error::{Error, Result};
 
 /// Where models are kept.
@@ -31,6 +31,8 @@ pub struct Cache {
     pub directory: PathBuf,
     /// Beyond so many bytes, models that nobody uses go, the longest unused first.
     pub max_bytes: Option<u64>,
+    /// Most that a model that is one archive may unpack to.
+    pub max_unpacked_bytes: u64,
 }
 
 /// A model that is here.
@@ -83,11 +85,21 @@ impl Cache {
         let partial = target.with_extension(PARTIAL);
         let files = partial.join(FILES);
         std::fs::create_dir_all(&files).map_err(failed)?;
-        let (mut entries, missing) = link(&self.directory, name, manifest, &files);
-        let sums = transfer(source, &missing, &files, &partial.join("parts"))?;
-        for (file, sum) in missing.iter().zip(&sums) {
-            entries.push(Entry::of(&files, &file.path, sum, content(name, file)).map_err(failed)?);
-        }
+        let entries = match archive::single(manifest) {
+            Some(archive) => {
+                let unpacked = archive::unpack(source, archive, &files, self.max_unpacked_bytes)?;
+                let entry = |(path, sum): &(String, _)| Entry::of(&files, path, sum, None);
+                unpacked.iter().map(entry).collect::<io::Result<_>>().map_err(failed)?
+            }
+            None => {
+                let (mut entries, missing) = link(&self.directory, name, manifest, &files);
+                let sums = transfer(source, &missing, &files, &partial.join("parts"))?;
+                for (file, sum) in missing.iter().zip(&sums) {
+                    entries.push(Entry::of(&files, &file.path, sum, content(name, file)).map_err(failed)?);
+                }
+                entries
+            }
+        };
         let file = Index { files: entries }.write(&partial).map_err(failed)?;
         file.lock_shared().map_err(failed)?;
         std::fs::rename(&partial, target).map_err(failed)?;

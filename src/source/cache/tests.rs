@@ -9,7 +9,7 @@ use crate::source::transfer::{BUFFER_BYTES, PART_BYTES};
 
 fn cache() -> (TempDir, Cache) {
     let folder = tempfile::tempdir().unwrap();
-    let cache = Cache { directory: folder.path().join("cache"), max_bytes: None };
+    let cache = Cache { directory: folder.path().join("cache"), max_bytes: None, max_unpacked_bytes: 1 << 30 };
     (folder, cache)
 }
 

@@ -1,0 +1,484 @@
+//! Archives of every kind: as tools make them, broken, and hostile.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use ::tar::{Builder, EntryType, Header};
+use bytes::Bytes;
+
+use super::*;
+use crate::source::cache::Cache;
+use crate::source::memory::Memory;
+
+const MANY: u64 = 1 << 30;
+
+/// Written by Python: `a/model.onnx` with "model" in it.
+const XZ: &[u8] = b"\
+    \xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x1c\x00\x00\x00\x10\xcfX\xcc\xe0'\xff\x00b]\x000\x8b\xc9\
+    \xa73\xa8\xe7\xaf\xa6(\xb1\x8b\x22\xce\x8c6\xf4\xa6\x04\x99/\x0c\x93x\xfd\xb9\x1d\x1a/\xef\xff\xa8>\xa9\
+    \xeb\x05M\xd7{Ot[\xf1w\xcb$S\xc3\x89s\x98\x95\xdcD\xb5\x90\xe6\xe2!\x97\x84(\x8a\x8bl\xca\x17\xff\xc2\
+    \x0fO\xdb\xfc\xf6\x0e\xb8\x9bP]\x081\x0c\xf5\xd8u\xbc\x86\xb4g\xe2R\xbf}s*\x95?\x00\x00\x00\x00\x95\x09\
+    \xfe!\xdb \xec<\x00\x01~\x80P\x00\x00\x00\x5c\x07\x96\x88\xb1\xc4g\xfb\x02\x00\x00\x00\x00\x04YZ";
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files<const N: usize>(files: [(&str, &[u8]); N]) -> Files {
+    files.into_iter().map(|(path, content)| (path.to_owned(), content.to_vec())).collect()
+}
+
+/// A model with what is awkward: long names, empty files, more than a buffer.
+fn model() -> Files {
+    let weights: Vec<u8> = (0..=250).cycle().take(BUFFER_BYTES + 12_345).collect();
+    let long = format!("{}/{}.bin", "folder".repeat(20), "file".repeat(30));
+    files([("1/model.onnx", &weights), ("empty", b""), ("ünder/a b+c%.txt", b"x"), (&long, b"long")])
+}
+
+fn header(kind: EntryType, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    header
+}
+
+/// One entry whose name nobody checks.
+fn raw_entry(kind: EntryType, name: &[u8], content: &[u8]) -> Vec<u8> {
+    let mut header = header(kind, content.len() as u64);
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+    header.set_cksum();
+    let padding = vec![0; content.len().next_multiple_of(512) - content.len()];
+    [header.as_bytes(), content, &padding].concat()
+}
+
+const TAR_END: [u8; 1024] = [0; 1024];
+
+fn tar(files: &Files) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    builder.append_data(&mut header(EntryType::Directory, 0), "./", &b""[..]).unwrap();
+    for (path, content) in files {
+        let mut header = header(EntryType::Regular, content.len() as u64);
+        builder.append_data(&mut header, path, &content[..]).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Names and sizes in pax headers only, as Python writes them when they are long.
+fn pax_tar(files: &Files) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for (path, content) in files {
+        let size = content.len().to_string();
+        builder.append_pax_extensions([("path", path.as_bytes()), ("size", size.as_bytes())]).unwrap();
+        let mut header = Header::new_ustar();
+        header.set_path("other").unwrap();
+        header.set_size(0);
+        header.set_cksum();
+        let padding = vec![0; content.len().next_multiple_of(512) - content.len()];
+        builder.get_mut().write_all(&[header.as_bytes(), &content[..], &padding].concat()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+struct ZipEntry<'a> {
+    name: &'a str,
+    content: &'a [u8],
+    method: u16,
+    flags: u16,
+    mode: u16,
+}
+
+impl<'a> ZipEntry<'a> {
+    fn new(name: &'a str, content: &'a [u8]) -> ZipEntry<'a> {
+        ZipEntry { name, content, method: 0, flags: 0, mode: 0o100_644 }
+    }
+
+    /// What the local header and the directory say both, from the version that is needed on.
+    fn record(&self, packed: usize) -> Vec<u8> {
+        let mut crc = flate2::Crc::new();
+        crc.update(self.content);
+        let mut record = [20, self.flags, self.method, 0, 0].map(u16::to_le_bytes).concat();
+        for number in [crc.sum(), packed.try_into().unwrap(), self.content.len().try_into().unwrap()] {
+            record.extend(number.to_le_bytes());
+        }
+        record.extend(u32::try_from(self.name.len()).unwrap().to_le_bytes()); // and no extra field
+        record
+    }
+}
+
+fn zip_of(entries: &[ZipEntry<'_>]) -> Vec<u8> {
+    let (mut members, mut directory) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let packed = match entry.method {
+            8 => {
+                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(entry.content).unwrap();
+                encoder.finish().unwrap()
+            }
+            _ => entry.content.to_vec(),
+        };
+        let (record, begins) = (entry.record(packed.len()), u32::try_from(members.len()).unwrap());
+        members.extend([b"PK\x03\x04", &record[..], entry.name.as_bytes(), &packed].concat());
+        let attributes = (u32::from(entry.mode) << 16).to_le_bytes();
+        directory.extend(
+            [b"PK\x01\x02\x14\x03", &record[..], &[0; 6], &attributes, &begins.to_le_bytes(), entry.name.as_bytes()]
+                .concat(),
+        );
+    }
+    let count = u16::try_from(entries.len()).unwrap().to_le_bytes();
+    let (size, start) = (u32::try_from(directory.len()).unwrap(), u32::try_from(members.len()).unwrap());
+    let end = [&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &size.to_le_bytes(), &start.to_le_bytes(), &[0; 2]].concat();
+    [members, directory, end].concat()
+}
+
+fn zip(files: &Files, method: u16) -> Vec<u8> {
+    let entry = |(name, content)| ZipEntry { method, ..ZipEntry::new(name, content) };
+    let files = files.iter().map(|(name, content)| (name.as_str(), content.as_slice()));
+    let folder = ZipEntry { mode: 0o040_755, ..ZipEntry::new("1/", b"") };
+    zip_of(&std::iter::once(folder).chain(files.map(entry)).collect::<Vec<_>>())
+}
+
+/// Every kind of archive of the files.
+fn all(files: &Files) -> Vec<(&'static str, Vec<u8>)> {
+    let tar = tar(files);
+    // Two members, as parallel compressors write.
+    let half = tar.len() / 2;
+    vec![
+        ("tar", tar.clone()),
+        ("pax", pax_tar(files)),
+        ("gzip", [gzip(&tar[..half]), gzip(&tar[half..])].concat()),
+        ("bzip2", [bzip2(&tar[..half]), bzip2(&tar[half..])].concat()),
+        ("zstd", [zstd(&tar[..half]), zstd(&tar[half..])].concat()),
+        ("zip", zip(files, 0)),
+        ("deflated zip", zip(files, 8)),
+    ]
+}
+
+fn memory(archive: Vec<u8>) -> Memory {
+    Memory::new([("dir/model.tar.gz", archive.into())])
+}
+
+/// What is in a folder.
+fn found(folder: &Path) -> Files {
+    fn walk(folder: &Path, below: &str, found: &mut Files) {
+        for entry in folder.read_dir().unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{below}{}", entry.file_name().to_str().unwrap());
+            if entry.path().is_dir() {
+                walk(&entry.path(), &format!("{path}/"), found);
+            } else {
+                found.insert(path, std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    let mut files = Files::new();
+    walk(folder, "", &mut files);
+    files
+}
+
+fn try_unpack(source: &Memory, max_bytes: u64) -> Result<Files> {
+    let manifest = source.manifest().unwrap();
+    try_unpack_file(source, single(&manifest).unwrap(), max_bytes)
+}
+
+fn try_unpack_file(source: &Memory, file: &RemoteFile, max_bytes: u64) -> Result<Files> {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = unpack(source, file, folder.path(), max_bytes)?;
+    let found = found(folder.path());
+    assert_eq!(listed.len(), found.len());
+    for (path, sum) in listed {
+        assert!(sum.is_of(&found[&path][..]).unwrap(), "{path}");
+    }
+    Ok(found)
+}
+
+fn refusal(archive: Vec<u8>) -> String {
+    try_unpack(&memory(archive), MANY).unwrap_err().to_string()
+}
+
+#[test]
+fn every_kind_unpacks_to_the_same() {
+    for (kind, archive) in all(&model()) {
+        assert!(try_unpack(&memory(archive), MANY).unwrap() == model(), "{kind}");
+    }
+    assert_eq!(try_unpack(&memory(XZ.to_vec()), MANY).unwrap(), files([("a/model.onnx", b"model")]));
+}
+
+#[test]
+fn streams_of_many_parts_go_on_where_they_broke() {
+    let length = 17 * usize::try_from(stream::PART_BYTES).unwrap() + 12_345; // more than the window
+    let large = files([("model.bin", &(0..=250).cycle().take(length).collect::<Vec<u8>>()), ("z", b"z")]);
+    for archive in [tar(&large), zip(&large, 0)] {
+        let mut source = memory(archive);
+        let manifest = source.manifest().unwrap();
+        source.break_after = Some(3 * BUFFER_BYTES);
+        assert!(try_unpack_file(&source, &manifest[0], MANY).unwrap() == large);
+        assert!(source.opened() > 60);
+        source.fail_from = Some(source.opened() + 10);
+        let error = try_unpack_file(&source, &manifest[0], MANY).unwrap_err();
+        assert!(error.message().ends_with("scripted failure"), "{error}");
+        source.fail_from = None;
+        source.break_after = Some(5);
+        assert!(try_unpack_file(&source, &manifest[0], MANY).unwrap_err().message().ends_with("a scripted break"));
+    }
+}
+
+#[test]
+fn entries_that_no_model_needs_are_refused_by_name() {
+    let tar = |kind, name: &[u8]| [&raw_entry(kind, name, b"")[..], &TAR_END].concat();
+    let sparse = {
+        let mut builder = Builder::new(Vec::new());
+        builder.append_pax_extensions([("GNU.sparse.major", &b"1"[..])]).unwrap();
+        [builder.get_ref().clone(), raw_entry(EntryType::Regular, b"holes", b"")].concat()
+    };
+    let twice = |name: &[u8]| {
+        let entries = [raw_entry(EntryType::Regular, b"a/twice", b"1"), raw_entry(EntryType::Regular, name, b"2")];
+        [&entries.concat()[..], &TAR_END].concat()
+    };
+    let zipped = |entry: ZipEntry<'_>| zip_of(&[ZipEntry::new("good", b"x"), entry]);
+    let entry = |name| ZipEntry::new(name, b"x");
+    for (archive, reason) in [
+        (tar(EntryType::Regular, b"../../etc/passwd"), "entry \"../../etc/passwd\": the name has \"..\" in it"),
+        (tar(EntryType::Directory, b"a/../.."), "entry \"a/../..\": the name has \"..\" in it"),
+        (tar(EntryType::Regular, b"/etc/passwd"), "entry \"/etc/passwd\": the name is absolute"),
+        (tar(EntryType::Regular, b"\xff"), "the name is not UTF-8"),
+        (tar(EntryType::Regular, b"."), "entry \".\": a file without a name"),
+        (tar(EntryType::Symlink, b"link"), "entry \"link\": it is a link"),
+        (tar(EntryType::Link, b"link"), "entry \"link\": it is a link"),
+        (tar(EntryType::Char, b"dev"), "entry \"dev\": it is a device"),
+        (tar(EntryType::Block, b"dev"), "entry \"dev\": it is a device"),
+        (tar(EntryType::Fifo, b"pipe"), "entry \"pipe\": it is a device or a pipe"),
+        (tar(EntryType::new(b'V'), b"label"), "entry \"label\": it is of the type \"V\""),
+        (sparse, "entry \"holes\": it is a sparse file"),
+        (twice(b"a/twice"), "entry \"a/twice\": there is another entry"),
+        (twice(b"./a//twice"), "entry \"./a//twice\": there is another entry"),
+        (twice(b"a"), "entry \"a\": there is another entry"),
+        (twice(b"a/twice/below"), "entry \"a/twice/below\": there is another entry"),
+        (zipped(entry("../up")), "entry \"../up\": the name has \"..\" in it"),
+        (zipped(entry("/up")), "entry \"/up\": the name is absolute"),
+        (zipped(entry("good")), "entry \"good\": there is another entry"),
+        (zipped(ZipEntry { mode: 0o120_777, ..entry("link") }), "entry \"link\": it is a link"),
+        (zipped(ZipEntry { mode: 0o020_666, ..entry("dev") }), "entry \"dev\": it is a device"),
+        (zipped(ZipEntry { flags: 1, ..entry("secret") }), "entry \"secret\": it is encrypted"),
+        (zipped(ZipEntry { method: 97, ..entry("odd") }), "entry \"odd\": zip compression method 97"),
+    ] {
+        let said = refusal(archive);
+        assert!(said.starts_with("dir/model.tar.gz: ") && said.contains(reason), "{said}");
+    }
+}
+
+#[test]
+fn bombs_are_bounded() {
+    let large = files([("weights", &[0; 5000])]);
+    for (kind, archive) in all(&large) {
+        let error = try_unpack(&memory(archive), 4999).unwrap_err();
+        assert!(error.message().contains("to more than 4999: if it is a model, set STORAGE_MAX"), "{kind}: {error}");
+    }
+    // Not what an entry says, but what there is.
+    let zeros = gzip(&[&raw_entry(EntryType::Regular, b"a", b"")[..], &vec![0; 1 << 20]].concat());
+    let error = try_unpack(&memory(zeros), 1 << 20).unwrap_err();
+    assert!(error.message().contains("to more than"), "{error}");
+    let limits = |archive, setting| Limits { archive, setting };
+    assert_eq!(limits(1 << 20, u64::MAX).bytes(), (1000 << 20) + (256 << 20));
+    assert!(limits(1, u64::MAX).exceeded().message().contains("from 1 bytes to more than 268436456: this is not"));
+
+    let described = raw_entry(EntryType::GNULongName, b"././@LongLink", &vec![b'a'; 2 << 20]);
+    assert!(refusal(described).contains("the description of an entry is longer than 1048576 bytes"));
+    let described = raw_entry(EntryType::XGlobalHeader, b"pax", &vec![b'a'; 2 << 20]);
+    assert!(refusal(described).contains("the description of an entry is longer than 1048576 bytes"));
+    let many = raw_entry(EntryType::XGlobalHeader, b"pax", b"").repeat(MAX_ENTRIES + 1);
+    assert!(refusal(many).contains("more than 100000 entries"));
+    let mut many = zip(&Files::new(), 0);
+    let wide = [&b"PK\x06\x06"[..], &[0; 28], &100_001_u64.to_le_bytes(), &[0; 16]].concat();
+    let at = u64::try_from(many.len() - 22).unwrap();
+    let locator = [&b"PK\x06\x07\0\0\0\0"[..], &at.to_le_bytes(), &[0; 4]].concat();
+    many.splice(many.len() - 22..many.len() - 22, [wide, locator].concat());
+    assert!(refusal(many).contains("100001 entries, described in 0 bytes"));
+}
+
+#[test]
+fn members_that_overlap_are_refused() {
+    let mut bomb = zip_of(&[ZipEntry::new("a", b"same"), ZipEntry::new("b", b"other")]);
+    let second = memchr::memmem::rfind(&bomb, b"PK\x01\x02").unwrap();
+    bomb[second + 42..second + 46].fill(0); // begins where the first does
+    assert!(refusal(bomb).contains("entry \"b\": the archive is damaged: its beginning: members overlap"));
+}
+
+#[test]
+fn what_is_cut_off_ends_too_early() {
+    let small = files([("1/model.onnx", b"model"), ("2/empty", b"")]);
+    for (kind, archive) in all(&small) {
+        // The second block of zeros at a tar's end says nothing more.
+        let end = archive.len() - if matches!(kind, "tar" | "pax") { 512 } else { 0 };
+        for cut in (6..end).rev().step_by(archive.len() / 50 + 1) {
+            let said = refusal(archive[..cut].to_vec());
+            assert!(said.contains("ends too early"), "{kind} cut at {cut} of {}: {said}", archive.len());
+        }
+    }
+    assert!(refusal(XZ[..XZ.len() - 1].to_vec()).contains("ends too early"));
+    // All entries are there, but not the end.
+    assert!(refusal(raw_entry(EntryType::Regular, b"a", b"whole")).contains("ends too early"));
+    assert!(refusal(Vec::new()).contains("ends too early"));
+    assert!(refusal(TAR_END.to_vec()).ends_with("the archive is empty"));
+    assert!(refusal(zip_of(&[])).ends_with("the archive is empty"));
+}
+
+#[test]
+fn damage_is_found_by_checksums() {
+    let small = files([("1/model.onnx", &b"model".repeat(100))]);
+    let tar = tar(&small);
+    for (kind, mut archive, from_end) in
+        [("gzip", gzip(&tar), 8), ("zstd", zstd(&tar), 1), ("bzip2", bzip2(&tar), 2), ("xz", XZ.to_vec(), 40)]
+    {
+        let at = archive.len() - from_end;
+        archive[at] ^= 1;
+        let said = refusal(archive);
+        assert!(said.contains("the archive is damaged, or compressed with too large a window"), "{kind}: {said}");
+    }
+    for method in [0, 8] {
+        let mut archive = zip(&small, method);
+        let at = memchr::memmem::rfind(&archive, b"PK\x01\x02").unwrap();
+        archive[at + 16] ^= 1;
+        assert!(refusal(archive).contains("entry \"1/model.onnx\": the archive is damaged: its checksum"));
+    }
+    let mut header = tar.clone();
+    header[512] ^= 1; // behind that of "./"
+    assert!(refusal(header).contains("the archive is damaged: what it has is no tar"));
+    let text = b"<html>".repeat(100);
+    assert!(refusal(text.clone()).contains("is no tar"));
+    assert!(refusal(gzip(&text)).contains("is no tar"));
+}
+
+/// Numbers that look random and are always the same.
+fn random(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    usize::try_from(*state >> 33).unwrap()
+}
+
+#[test]
+fn mutations_stay_within_bounds_and_below_the_folder() {
+    const MOST: u64 = 100_000;
+    const ROUNDS: usize = 100;
+    let small = files([("1/model.onnx", &b"model".repeat(200)), ("..2/empty", b""), ("z", b"z")]);
+    let mut state = 4;
+    for (kind, archive) in all(&small) {
+        for round in 0..ROUNDS {
+            let mut mutated = archive.clone();
+            for _ in 0..=random(&mut state) % 4 {
+                let at = random(&mut state) % mutated.len();
+                match random(&mut state) % 4 {
+                    0 => mutated[at] ^= 1 << (random(&mut state) % 8),
+                    1 => mutated[at] = b"\0\xff./"[random(&mut state) % 4],
+                    2 => mutated.truncate(at.max(6)),
+                    _ => {
+                        let places = mutated.len().saturating_sub(16).max(1);
+                        let (from, to) = (random(&mut state) % places, random(&mut state) % places);
+                        let until = mutated.len().min(from + 16);
+                        mutated.copy_within(from..until, to);
+                    }
+                }
+            }
+            let above = tempfile::tempdir().unwrap();
+            let folder = above.path().join("a/b");
+            std::fs::create_dir_all(&folder).unwrap();
+            let source = memory(mutated);
+            let manifest = source.manifest().unwrap();
+            let _ = unpack(&source, &manifest[0], &folder, MOST);
+            let all = found(above.path());
+            assert!(all.keys().all(|path| path.starts_with("a/b/")), "{kind} {round}: {:?}", all.keys());
+            assert!(all.values().map(|content| content.len() as u64).sum::<u64>() <= 2 * MOST, "{kind} {round}");
+        }
+    }
+}
+
+#[test]
+fn unpacking_over_files_replaces_them_when_all_is_there() {
+    let above = tempfile::tempdir().unwrap();
+    let (folder, elsewhere) = (above.path().join("models"), above.path().join("elsewhere"));
+    std::fs::create_dir_all(folder.join("1")).unwrap();
+    std::fs::create_dir_all(folder.join(".stoker-unpacking/of a killed process")).unwrap();
+    std::fs::write(&elsewhere, "untouched").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.join("1/model.onnx")).unwrap();
+    std::fs::write(folder.join("1/other"), "other").unwrap();
+    let over = |archive: Vec<u8>| {
+        let source = memory(archive);
+        let manifest = source.manifest().unwrap();
+        unpack_over(&source, &manifest[0], &folder, MANY)
+    };
+    let before = found(&folder);
+    let mut archive = tar(&files([("1/model.onnx", b"new"), ("2/b", b"b")]));
+    archive.truncate(archive.len() - 1024);
+    assert!(over(archive.clone()).is_err());
+    assert_eq!(found(&folder), files([("1/model.onnx", b"untouched"), ("1/other", b"other")]), "{before:?}");
+    over([archive, TAR_END.to_vec()].concat()).unwrap();
+    assert_eq!(found(&folder), files([("1/model.onnx", b"new"), ("1/other", b"other"), ("2/b", b"b")]));
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), b"untouched");
+    assert!(!folder.join(".stoker-unpacking").exists());
+}
+
+#[test]
+fn what_was_unpacked_is_not_fetched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache { directory: folder.path().to_owned(), max_bytes: None, max_unpacked_bytes: MANY };
+    let source = memory(gzip(&tar(&model())));
+    let fetch = || cache.fetch(&source, "memory://a").unwrap();
+    let first = fetch();
+    assert!(!first.cached && found(&first.directory) == model());
+    let opened = source.opened();
+    assert!(fetch().cached && source.opened() == opened);
+    std::fs::remove_file(first.directory.join("empty")).unwrap();
+    let again = fetch();
+    assert!(!again.cached && found(&again.directory) == model());
+    // What cannot be unpacked leaves nothing.
+    let directory = cache.directory.join("other");
+    let other = Cache { directory: directory.clone(), ..cache.clone() };
+    let broken = [&raw_entry(EntryType::Regular, b"a", b"x")[..], &raw_entry(EntryType::Link, b"b", b"")].concat();
+    assert!(other.fetch(&memory(broken), "memory://b").is_err());
+    assert_eq!(found(&directory), Files::new());
+}
+
+#[test]
+fn only_an_archive_that_is_alone_is_unpacked() {
+    let several = Memory::new([("a.tar", Bytes::new()), ("b", Bytes::new())]);
+    assert_eq!(single(&several.manifest().unwrap()), None);
+    assert_eq!(single(&Memory::new([("a.onnx", Bytes::new())]).manifest().unwrap()), None);
+    assert!(single(&memory(Vec::new()).manifest().unwrap()).is_some());
+}
+
+#[test]
+fn the_bound_is_a_setting() {
+    let env = |value: Option<&'static str>| max_unpacked_bytes(&move |_| value.map(str::to_owned));
+    assert_eq!(env(None).unwrap(), 64 << 30);
+    assert_eq!(env(Some("1000")).unwrap(), 1000);
+    assert!(env(Some("64GB")).unwrap_err().message().contains("STORAGE_MAX_UNPACKED_BYTES: \"64GB\" is no number"));
+}
+
+#[test]
+fn what_the_store_sums_up_to_something_else_is_refused() {
+    for length in [100, 5 * usize::try_from(stream::PART_BYTES / 2).unwrap()] {
+        let mut source = memory(tar(&files([("weights", &vec![7; length])])));
+        source.damaged = 2; // what it begins with, and then the first part
+        let error = try_unpack(&source, MANY).unwrap_err();
+        assert!(error.message().contains("its bytes do not have its checksum"), "{error}");
+    }
+}
