@@ -179,6 +179,7 @@ fn directory(bytes: &Bytes) -> Result<HashMap<Box<str>, Member>> {
     let mut members = HashMap::new();
     for entry in entries(directory, count) {
         let (name, member) = entry?;
+        let name = std::str::from_utf8(name).map_err(|_| damaged("its directory"))?;
         if member.encrypted {
             return Err(Error::load("an encrypted zip archive: save it without a password"));
         }
@@ -227,7 +228,7 @@ pub fn end(last: &[u8], begins: u64) -> Result<Option<End>> {
 }
 
 /// The entries of a directory, with their names; it ends at the first that is damaged.
-pub fn entries(directory: &[u8], count: u64) -> impl Iterator<Item = Result<(&str, Member)>> {
+pub fn entries(directory: &[u8], count: u64) -> impl Iterator<Item = Result<(&[u8], Member)>> {
     let mut rest = Some(directory);
     (0..count).map_while(move |_| {
         let found = entry(rest?);
@@ -237,7 +238,7 @@ pub fn entries(directory: &[u8], count: u64) -> impl Iterator<Item = Result<(&st
 }
 
 /// One entry of the directory, and what follows it.
-fn entry(record: &[u8]) -> Option<(&str, Member, &[u8])> {
+fn entry(record: &[u8]) -> Option<(&[u8], Member, &[u8])> {
     if !record.starts_with(b"PK\x01\x02") {
         return None;
     }
@@ -253,7 +254,7 @@ fn entry(record: &[u8]) -> Option<(&str, Member, &[u8])> {
     let name_end = 46 + narrow(number(record, 28, 2)?)?;
     let extra_end = name_end + narrow(number(record, 30, 2)?)?;
     let end = extra_end + narrow(number(record, 32, 2)?)?;
-    let name = std::str::from_utf8(record.get(46..name_end)?).ok()?;
+    let name = record.get(46..name_end)?;
     let mut extra = record.get(name_end..extra_end)?;
     while !extra.is_empty() {
         let length = narrow(number(extra, 2, 2)?)?;

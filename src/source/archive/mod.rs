@@ -1,9 +1,9 @@
 //! Models that are one archive: unpacked while they arrive, as KServe's initializer unpacks them when they are there.
 //! It leaves the archive away afterwards; here it is never on the disk.
 //!
-//! It differs on purpose: entries that are links, of which KServe follows those that stay inside, are refused, as are
-//! names that leave the folder (KServe's zip changes them), names that come twice, and archives that end too early.
-//! Of a file only its name and its content are taken, no mode and no time.
+//! It differs on purpose: an archive is refused when one of its entries is a link (KServe makes those that stay inside),
+//! has a name that is absolute or leaves the folder (KServe changes some of those), or one that was there before (KServe
+//! takes the last), and when it ends too early. Of a file only its name and its content are taken, no mode and no time.
 
 mod names;
 mod stream;
@@ -196,5 +196,7 @@ fn truncated() -> Error {
     Error::load("the archive ends too early: is it complete?")
 }
 
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod tests;

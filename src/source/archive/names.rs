@@ -20,6 +20,9 @@ const MAX_NAME_BYTES: usize = 1024;
 /// Bounds the depth of the tree: whoever walks it has a folder open on each level.
 const MAX_DEPTH: usize = 64;
 
+/// What stoker has beside a model that is on its way begins so.
+const RESERVED: &str = ".stoker-";
+
 /// Where an entry goes, without the `.` that `tar` likes to begin with; `None` for the top itself.
 ///
 /// # Errors
@@ -39,6 +42,9 @@ pub fn entry_path(name: &[u8]) -> Result<Option<String>> {
     }
     if name.len() > MAX_NAME_BYTES {
         return Err(refused(&format!("has more than {MAX_NAME_BYTES} bytes")));
+    }
+    if parts.first().is_some_and(|top| top.starts_with(RESERVED)) {
+        return Err(refused("is reserved for stoker itself"));
     }
     if parts.len() > MAX_DEPTH {
         return Err(refused(&format!("is more than {MAX_DEPTH} folders deep")));
@@ -81,6 +87,7 @@ mod tests {
             ("/etc/passwd", "is absolute"),
             ("a\0b", "null character"),
             (&*"a".repeat(1025), "more than 1024 bytes"),
+            ("./.stoker-x/a", "is reserved"),
             (&*(deep + "a"), "64 folders deep"),
         ] {
             let error = entry_path(name.as_bytes()).unwrap_err();

@@ -39,7 +39,8 @@ pub fn unpack(stream: impl BufRead, compression: Compression, limits: &Limits, t
                 Error::load("the archive is damaged, or compressed with too large a window").with_source(error)
             }
             None if gauge.ended.get() || error.kind() == io::ErrorKind::UnexpectedEof => truncated(),
-            None => damaged("what it has is no tar").with_source(error),
+            // `tar` would quote what it found.
+            None => damaged("what it has is no tar"),
         },
     })
 }

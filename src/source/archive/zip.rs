@@ -54,12 +54,12 @@ fn directory(source: &dyn Source, file: &RemoteFile) -> Result<(Range<u64>, u64)
 fn unpack_member(
     stream: &mut Stream<'_>,
     at: &mut u64,
-    name: &str,
+    name: &[u8],
     member: &Member,
     tree: &mut Tree<'_>,
 ) -> Result<()> {
     tree.count()?;
-    let wrong = |what: &str| Err(Error::load(format!("{}: {what}", named(name.as_bytes()))));
+    let wrong = |what: &str| Err(Error::load(format!("{}: {what}", named(name))));
     match member.mode & 0o170_000 {
         0 | 0o100_000 | 0o040_000 => {}
         0o120_000 => return wrong(LINK),
@@ -68,16 +68,16 @@ fn unpack_member(
     if member.encrypted {
         return wrong("it is encrypted: save the model without a password");
     }
-    let in_member = |error: Error| error.context(named(name.as_bytes()));
+    let in_member = |error: Error| error.context(named(name));
     begin(stream, at, name, member).map_err(|error| in_member(damaged("its beginning").with_source(error)))?;
     *at += member.packed;
     let mut packed = stream.by_ref().take(member.packed);
-    if name.ends_with('/') {
-        tree.directory(name.as_bytes())?;
+    if name.ends_with(b"/") {
+        tree.directory(name)?;
     } else {
         let decoder = decoder(member.method, &mut packed, member.size).map_err(in_member)?;
         let mut content = CrcReader::new(decoder);
-        tree.file(name.as_bytes(), member.size, &mut content).map_err(|failed| match failed {
+        tree.file(name, member.size, &mut content).map_err(|failed| match failed {
             Failed::Refused(error) => error,
             Failed::Read(error) => in_member(damaged("its data").with_source(error)),
         })?;
@@ -90,7 +90,7 @@ fn unpack_member(
 }
 
 /// Goes to the data of a member, which lies behind a header of its own.
-fn begin(stream: &mut Stream<'_>, at: &mut u64, name: &str, member: &Member) -> io::Result<()> {
+fn begin(stream: &mut Stream<'_>, at: &mut u64, name: &[u8], member: &Member) -> io::Result<()> {
     let wrong = || io::Error::from(io::ErrorKind::InvalidData);
     let gap = member.header.checked_sub(*at).ok_or_else(|| io::Error::other("members overlap"))?;
     skip(stream, gap)?;
@@ -99,7 +99,7 @@ fn begin(stream: &mut Stream<'_>, at: &mut u64, name: &str, member: &Member) -> 
     let (name_bytes, extra_bytes) = local_lengths(&header).ok_or_else(wrong)?;
     let mut local_name = vec![0; name_bytes];
     stream.read_exact(&mut local_name)?;
-    if local_name != name.as_bytes() {
+    if local_name != name {
         return Err(wrong());
     }
     skip(stream, extra_bytes as u64)?;
