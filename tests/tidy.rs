@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "src/model/state.rs",
     "src/source/uri.rs",
     "src/source/checksum.rs",
+    "src/source/http/url.rs",
     "src/source/patterns.rs",
     "src/source/archive/names.rs",
     "src/source/s3/explain.rs",

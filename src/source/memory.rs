@@ -21,6 +21,8 @@ pub struct Memory {
     pub break_after: Option<usize>,
     /// What so many readers give, from the first on, has a wrong bit.
     pub damaged: usize,
+    /// Whether files only come whole.
+    pub whole: bool,
 }
 
 impl Memory {
@@ -45,6 +47,7 @@ impl Source for Memory {
                 "\"{:032x}\"",
                 content.iter().fold(0_u64, |hash, byte| hash.wrapping_mul(31) + u64::from(*byte))
             ),
+            whole: self.whole,
         };
         Ok(self.files.iter().map(file).collect())
     }

@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod http;
 mod journal;
 pub mod memory;
+mod part;
 pub mod patterns;
 pub mod s3;
 pub mod transfer;
@@ -110,7 +111,7 @@ fn identity(place: &str, manifest: &[RemoteFile]) -> String {
     let mut hash = Sha256::new();
     hash.update(place);
     for file in manifest {
-        hash.update(format!("\0{}\0{}\0{}\0{}", file.path, file.key, file.bytes, file.tag));
+        hash.update(format!("\0{}\0{}\0{}\0{}\0{}", file.path, file.key, file.bytes, file.tag, file.whole));
     }
     hex(&hash.finalize()[..16])
 }
@@ -130,4 +131,16 @@ pub struct RemoteFile {
     pub bytes: u64,
     /// Changes when the content does; S3's `ETag`.
     pub tag: String,
+    /// Whether it can only be read as a whole, from its first byte to its last.
+    pub whole: bool,
+}
+
+/// More files than any model has; a bound on what a mistaken URI costs.
+const MAX_FILES: usize = 100_000;
+
+fn check_count(files: usize, place: impl std::fmt::Display) -> Result<()> {
+    match files {
+        0..=MAX_FILES => Ok(()),
+        _ => Err(Error::load(format!("{place}: more than {MAX_FILES} files: is this one model?"))),
+    }
 }

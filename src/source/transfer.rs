@@ -1,6 +1,6 @@
 //! Moves the files of a manifest into a directory: parts of files by several threads, each of which reads a little and
-//! writes it. What breaks is asked for again from where it broke, with the same tag; a file whose bytes do not have the
-//! checksum that the store keeps of it is asked for again as a whole.
+//! writes it. What breaks is asked for again from where it broke, with the same tag, or from its start where it only comes
+//! whole; a file whose bytes do not have the checksum that the store keeps of it is asked for again as a whole.
 
 use std::fs::File;
 use std::ops::Range;
@@ -35,10 +35,11 @@ struct Part {
 fn parts(manifest: &[RemoteFile]) -> Vec<Part> {
     let of_file = |(file, remote): (usize, &RemoteFile)| {
         let bytes = remote.bytes;
-        let count = bytes.div_ceil(PART_BYTES).max(1);
+        let step = if remote.whole { bytes.max(1) } else { PART_BYTES };
+        let count = bytes.div_ceil(step).max(1);
         (0..count).map(move |number| {
-            let start = number * PART_BYTES;
-            (file, start..bytes.min(start + PART_BYTES))
+            let start = number * step;
+            (file, start..bytes.min(start.saturating_add(step)))
         })
     };
     let ranges = manifest.iter().enumerate().flat_map(of_file).enumerate();
@@ -146,6 +147,9 @@ impl Download<'_> {
         }
         let mut sum = None; // once something has come
         let mut write = |reader: &dyn RangeReader, at, bytes: &[u8]| {
+            if at == part.range.start {
+                sum = None; // what only comes whole begins again
+            }
             if sum.is_none() {
                 expected = reader.checksum().cloned().or(expected.take());
             }
@@ -228,7 +232,7 @@ impl Download<'_> {
 }
 
 /// Reads a range through the buffer and hands over what is in it, with its place and its reader. What breaks is asked
-/// for again from where it broke.
+/// for again from where it broke, or from its start where it only comes whole.
 ///
 /// # Errors
 /// When the source fails for good, or `take` does.
@@ -245,6 +249,9 @@ pub(super) fn read_range(
     while at < range.end {
         let begun = at;
         if let Err(Trouble { error, retry }) = attempt(source, remote, &mut at, range.end, buffer, take) {
+            if remote.whole {
+                at = range.start;
+            }
             failures = if at > begun { 1 } else { failures + 1 };
             match retry {
                 Some(wait) if failures < source.attempts() => pause(wait.max(backoff(failures)), is_wanted),
@@ -286,8 +293,28 @@ fn pause(wait: Duration, is_wanted: &dyn Fn() -> bool) {
     }
 }
 
+/// Asks until there is an answer, or in vain.
+///
+/// # Errors
+/// Of the last attempt.
+pub fn ask<T>(attempts: u32, attempt: impl Fn() -> Result<T, Trouble>) -> Result<T> {
+    let mut failures = 0;
+    loop {
+        match attempt() {
+            Ok(answer) => return Ok(answer),
+            Err(Trouble { error, retry }) => {
+                failures += 1;
+                match retry {
+                    Some(wait) if failures < attempts => std::thread::sleep(wait.max(backoff(failures))),
+                    _ => return Err(error),
+                }
+            }
+        }
+    }
+}
+
 /// How long to wait after so many failures in a row: twice as long each time, and not all at once.
-pub fn backoff(failures: u32) -> Duration {
+fn backoff(failures: u32) -> Duration {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(5);
     let whole = FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST);

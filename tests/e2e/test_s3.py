@@ -168,7 +168,7 @@ CAUSES = {
         "m",
         "the endpoint's host name cannot be resolved",
     ),
-    "https to an http port": ({"S3_USE_HTTPS": "1"}, "m", "does the endpoint speak https?"),
+    "https to an http port": ({"S3_USE_HTTPS": "1"}, "m", "does the server speak https?"),
 }
 
 

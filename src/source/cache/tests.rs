@@ -57,6 +57,19 @@ fn what_breaks_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_only_comes_whole_begins_again() {
+    let (_folder, cache) = cache();
+    let mut source = Memory::new([("model.onnx", content()), ("empty", Bytes::new())]);
+    source.whole = true;
+    let fetched = cache.fetch(&source, "memory://a").unwrap();
+    assert_eq!(std::fs::read(fetched.directory.join("model.onnx")).unwrap(), content());
+    assert_eq!(source.opened(), 1);
+    source.break_after = Some(3 * BUFFER_BYTES);
+    let error = cache.fetch(&source, "memory://b").err().unwrap();
+    assert_eq!((error.message(), source.opened()), ("a scripted break", 1 + 3));
+}
+
+#[test]
 fn what_was_damaged_on_the_way_is_fetched_again() {
     for file in [content(), Bytes::from_static(b"small")] {
         let (_folder, cache) = cache();

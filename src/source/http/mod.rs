@@ -6,6 +6,7 @@
 
 mod body;
 mod connection;
+mod redirect;
 mod tls;
 mod url;
 
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 pub use body::Body;
 use connection::Connection;
-pub use tls::{Trust, config as tls_config};
-pub use url::{Origin, Url};
+pub use redirect::Secrets;
+pub use tls::{Trust, config as tls_config, named_bundle};
+pub use url::{Origin, Url, encode_path, encode_query};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,26 @@ impl Failure {
             Failure::Connect(_) | Failure::Silence | Failure::Closed | Failure::Io(_) => true,
             // Resolvers lose packets, too, but a wrong name is by far more likely.
             Failure::Name(_) | Failure::Tls(_) | Failure::Protocol(_) | Failure::Stopped => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Name(_) => f.write_str("the host name cannot be resolved"),
+            Failure::Connect(error) => {
+                write!(f, "the server cannot be reached ({error}): is the address right and the server up?")
+            }
+            Failure::Tls(rustls::Error::InvalidCertificate(reason)) => {
+                write!(f, "the server's certificate is not trusted ({reason:?}): name its CA with AWS_CA_BUNDLE")
+            }
+            Failure::Tls(reason) => write!(f, "TLS failed ({reason}): does the server speak https?"),
+            Failure::Silence => f.write_str("no answer in time: is the server overloaded or stalled?"),
+            Failure::Closed => f.write_str("the server closed the connection before it had answered"),
+            Failure::Io(error) => write!(f, "the connection failed: {error}"),
+            Failure::Protocol(what) => f.write_str(what),
+            Failure::Stopped => f.write_str("it was given up"),
         }
     }
 }
@@ -153,6 +175,15 @@ fn head(request: &Request<'_>) -> String {
 }
 
 impl Response<'_> {
+    /// How long to wait before asking again; `None` when the answer would be the same.
+    pub fn retry(&self) -> Option<Duration> {
+        /// Nobody waits longer because a server says so.
+        const MOST: Duration = Duration::from_secs(30);
+        let seconds = self.header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
+        let wait = Duration::from_secs(seconds.unwrap_or(0)).min(MOST);
+        matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504).then_some(wait)
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())

@@ -23,6 +23,15 @@ pub enum Trust {
     Anyone,
 }
 
+/// The roots that the environment names instead of the system's: one's own, or the cluster's that KServe mounts.
+pub fn named_bundle(get: impl Fn(&str) -> Option<String>) -> Option<(&'static str, PathBuf)> {
+    get("AWS_CA_BUNDLE").map(|path| ("AWS_CA_BUNDLE", PathBuf::from(path))).or_else(|| {
+        get("CA_BUNDLE_CONFIGMAP_NAME")?;
+        let mounted = get("CA_BUNDLE_VOLUME_MOUNT_POINT")?;
+        Some(("CA_BUNDLE_VOLUME_MOUNT_POINT", PathBuf::from(mounted).join("cabundle.crt")))
+    })
+}
+
 /// # Errors
 /// When the bundle cannot be read or holds no certificate.
 pub fn config(trust: &Trust) -> Result<Arc<ClientConfig>> {

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::error::{Error, Result};
 
 /// Whom a connection leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     pub https: bool,
-    /// A name or an address, without the brackets of IPv6.
+    /// A name in lower case or an address, without the brackets of IPv6.
     pub name: String,
     pub port: u16,
 }
@@ -34,7 +36,7 @@ impl Url {
             _ => return Err(wrong()),
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(wrong)?;
-        let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host).to_owned();
         let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
@@ -45,6 +47,37 @@ impl Url {
     #[must_use]
     pub fn with_target(&self, target: String) -> Url {
         Url { target, ..self.clone() }
+    }
+
+    /// What lies at `path` below this address, which may have a path of its own.
+    #[must_use]
+    pub fn below(&self, path: &str, query: &[(&str, &str)]) -> Url {
+        let query = encode_query(query);
+        let mark = if query.is_empty() { "" } else { "?" };
+        self.with_target(format!("{}{}{mark}{query}", self.path().trim_end_matches('/'), encode_path(path)))
+    }
+
+    /// Where a reference in an answer from this address leads (RFC 3986, section 5.2).
+    ///
+    /// # Errors
+    /// When that is no `http://` or `https://` address.
+    pub fn join(&self, reference: &str) -> Result<Url> {
+        let end_of_scheme = reference.find([':', '/', '?', '#']).unwrap_or(reference.len());
+        if reference[end_of_scheme..].starts_with(':') {
+            return Url::parse(reference);
+        }
+        let scheme = if self.origin.https { "https" } else { "http" };
+        if reference.starts_with("//") {
+            return Url::parse(&format!("{scheme}:{reference}"));
+        }
+        let path = self.path();
+        let target = match reference.chars().next() {
+            None | Some('#') => self.target.clone(),
+            Some('?') => format!("{path}{reference}"),
+            Some('/') => without_dots(reference),
+            Some(_) => without_dots(&format!("{}{reference}", &path[..=path.rfind('/').unwrap_or(0)])),
+        };
+        Url::parse(&format!("{scheme}://{}{target}", self.host))
     }
 
     pub fn origin(&self) -> &Origin {
@@ -58,10 +91,96 @@ impl Url {
     pub fn target(&self) -> &str {
         &self.target
     }
+
+    /// The path alone, encoded.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+}
+
+/// What RFC 3986 calls unreserved stays.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED_IN_PATHS: &AsciiSet = &RESERVED.remove(b'/');
+
+/// A path as it is sent, and as S3 wants it signed: each byte encoded once, slashes kept.
+pub fn encode_path(path: &str) -> String {
+    utf8_percent_encode(path, RESERVED_IN_PATHS).to_string()
+}
+
+/// A query as it is sent, and as S3 wants it signed: encoded and sorted.
+pub fn encode_query(parameters: &[(&str, &str)]) -> String {
+    let encode = |text| utf8_percent_encode(text, RESERVED);
+    let mut pairs: Vec<String> =
+        parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    pairs.sort();
+    pairs.join("&")
+}
+
+/// A path, and perhaps a query behind it, whose `.` and `..` have been followed.
+fn without_dots(target: &str) -> String {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let mut kept = Vec::new();
+    let mut parts = path.split('/').skip(1).peekable();
+    while let Some(part) = parts.next() {
+        if part == ".." {
+            kept.pop();
+        }
+        match part {
+            "." | ".." if parts.peek().is_none() => kept.push(""),
+            "." | ".." => {}
+            part => kept.push(part),
+        }
+    }
+    format!("/{}{query}", kept.join("/"))
 }
 
 impl fmt::Display for Url {
+    /// Without the query, which may hold a signature or a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http{}://{}{}", if self.origin.https { "s" } else { "" }, self.host, self.target)
+        write!(f, "http{}://{}{}", if self.origin.https { "s" } else { "" }, self.host, self.path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_resolved() {
+        let from = Url::parse("https://hub:8443/a/b?x=1").unwrap();
+        let cases = [
+            ("http://cdn/f?y#z", "http://cdn", "/f?y"),
+            ("//cdn/f", "https://cdn", "/f"),
+            ("/f?y", "https://hub:8443", "/f?y"),
+            ("f", "https://hub:8443", "/a/f"),
+            ("../../../f/./g/..", "https://hub:8443", "/f/"),
+            ("?y=../z", "https://hub:8443", "/a/b?y=../z"),
+            ("", "https://hub:8443", "/a/b?x=1"),
+            ("f?at=10:30", "https://hub:8443", "/a/f?at=10:30"),
+        ];
+        for (reference, server, target) in cases {
+            let to = from.join(reference).unwrap();
+            let scheme = if to.origin().https { "https" } else { "http" };
+            assert_eq!((format!("{scheme}://{}", to.host()).as_str(), to.target()), (server, target), "{reference}");
+        }
+        for wrong in ["ftp://cdn/f", "https://", "/a b", "file:/etc/passwd", "/\u{1}"] {
+            assert!(from.join(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn odd_names_are_encoded_once() {
+        assert_eq!(encode_path("/a b/c+d/100%25/ü"), "/a%20b/c%2Bd/100%2525/%C3%BC");
+        assert_eq!(encode_query(&[("prefix", "a/b="), ("list-type", "2")]), "list-type=2&prefix=a%2Fb%3D");
+        let below = Url::parse("http://HUB/mirror/").unwrap().below("/api/a b", &[("path", "x/y")]);
+        assert_eq!((below.target(), below.origin().name.as_str()), ("/mirror/api/a%20b?path=x%2Fy", "hub"));
+        assert_eq!(below.to_string(), "http://HUB/mirror/api/a%20b");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_reference_is_resolved_or_refused(reference: String) {
+            let _ = Url::parse("http://hub/a/b").unwrap().join(&reference);
+        }
     }
 }

@@ -17,8 +17,6 @@ pub struct Operation<'a> {
 
 /// Errors are this long; a page that is no error may be longer.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// Nobody waits longer because a server says so.
-const MAX_WAIT: Duration = Duration::from_secs(30);
 
 impl Operation<'_> {
     /// There was no answer.
@@ -29,12 +27,11 @@ impl Operation<'_> {
     /// The answer was no.
     pub fn refused(&self, response: &mut Response<'_>) -> Trouble {
         let status = response.status;
-        let seconds = response.header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
-        let wait = Duration::from_secs(seconds.unwrap_or(0)).min(MAX_WAIT);
+        let retry = response.retry();
         let body = response.body.read_all(MAX_ERROR_BYTES).unwrap_or_default();
         let said = xml::error(&String::from_utf8_lossy(&body));
-        let may_pass = matches!(status, 408 | 429 | 500 | 502 | 503 | 504) || said.code == "RequestTimeout";
-        self.trouble(&self.service(&said.code, &said.message, status), may_pass.then_some(wait))
+        let retry = retry.or((said.code == "RequestTimeout").then_some(Duration::ZERO));
+        self.trouble(&self.service(&said.code, &said.message, status), retry)
     }
 
     /// The answer makes no sense.
@@ -84,7 +81,7 @@ fn not_s3(status: u16) -> String {
     format!("the answer (status {status}) is not S3's: does the endpoint lead to the S3 API, with the right scheme?")
 }
 
-/// Nothing came back: name the layer that failed.
+/// Nothing came back: name the layer that failed, and S3's variables where they matter.
 fn unanswered(failure: &Failure) -> String {
     match failure {
         Failure::Name(_) => "the endpoint's host name cannot be resolved (AWS_ENDPOINT_URL, S3_ENDPOINT)".to_owned(),
@@ -95,14 +92,11 @@ fn unanswered(failure: &Failure) -> String {
             "the server's certificate is not trusted ({reason:?}): name its CA with AWS_CA_BUNDLE, or set \
              S3_VERIFY_SSL=0 in a lab"
         ),
-        Failure::Tls(reason) => format!("TLS failed ({reason}): does the endpoint speak https?"),
         Failure::Silence => "no answer in time (S3_READ_TIMEOUT): is the server overloaded or stalled?".to_owned(),
-        Failure::Closed => "the server closed the connection before it had answered".to_owned(),
-        Failure::Io(error) => format!("the connection failed: {error}"),
         Failure::Protocol(what) => {
             format!("{what}: does the endpoint lead to the S3 API, with the right scheme?")
         }
-        Failure::Stopped => "it was given up".to_owned(),
+        Failure::Tls(_) | Failure::Closed | Failure::Io(_) | Failure::Stopped => failure.to_string(),
     }
 }
 
@@ -144,7 +138,7 @@ mod tests {
             (Failure::Connect(refused), true, "cannot be reached"),
             (Failure::Name(std::io::Error::other("no such host")), false, "cannot be resolved"),
             (Failure::from(twice), false, "AWS_CA_BUNDLE"),
-            (Failure::from(plain), false, "does the endpoint speak https"),
+            (Failure::from(plain), false, "does the server speak https"),
             (Failure::from(std::io::Error::from(std::io::ErrorKind::WouldBlock)), true, "S3_READ_TIMEOUT"),
         ];
         for (failure, may_pass, part) in cases {

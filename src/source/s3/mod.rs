@@ -9,19 +9,18 @@ mod stored;
 mod xml;
 
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use self::explain::Operation;
 use self::settings::Settings;
 use super::checksum::Checksum;
 use super::http::{self, Client, Patience, Request, Response, Trust, Url};
-use super::transfer::backoff;
+use super::part::Part;
+use super::transfer::ask;
 use super::uri::relative_path;
-use super::{RangeReader, RemoteFile, Source, Trouble};
+use super::{RangeReader, RemoteFile, Source, Trouble, check_count};
 use crate::error::{Error, Result};
 
-/// More objects than any model has; a bound on what a mistaken prefix costs.
-const MAX_OBJECTS: usize = 100_000;
 /// A page of a thousand objects takes a tenth.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
@@ -81,7 +80,7 @@ impl S3 {
         let below = self.base.target().trim_end_matches('/');
         let path =
             if self.settings.path_style { format!("{below}/{}/{key}", self.bucket) } else { format!("{below}/{key}") };
-        let (path, query) = (sign::encode_path(&path), sign::encode_query(parameters));
+        let (path, query) = (http::encode_path(&path), http::encode_query(parameters));
         let mut headers = headers.to_vec();
         if let Some(keys) = &self.settings.credentials {
             let signable =
@@ -91,20 +90,6 @@ impl S3 {
         }
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         self.client.send(&Request { method, url: &self.base.with_target(target), headers: &headers })
-    }
-
-    /// Sends a request until it is answered with success, or in vain.
-    fn ask<T>(&self, attempt: impl Fn() -> Result<T, Trouble>) -> Result<T> {
-        for number in 1.. {
-            match attempt() {
-                Ok(answer) => return Ok(answer),
-                Err(Trouble { retry: Some(wait), .. }) if number < self.settings.max_attempts => {
-                    std::thread::sleep(wait.max(backoff(number)));
-                }
-                Err(trouble) => return Err(trouble.error),
-            }
-        }
-        unreachable!("attempts are counted up to a limit")
     }
 
     fn page(&self, listed: &str, next: Option<&str>) -> Result<xml::Page, Trouble> {
@@ -153,7 +138,7 @@ impl S3 {
 
     /// The prefix named one object instead of a folder of them.
     fn single_object(&self) -> Result<Vec<RemoteFile>> {
-        self.ask(|| {
+        ask(self.settings.max_attempts, || {
             let operation = self.operation("look up", &self.prefix);
             let mut response =
                 self.send("HEAD", &self.prefix, &[], &[]).map_err(|failure| operation.failed(&failure))?;
@@ -178,14 +163,11 @@ impl Source for S3 {
         let mut files = Vec::new();
         let mut next = None;
         loop {
-            let page = self.ask(|| self.page(&listed, next.as_deref()))?;
+            let page = ask(self.settings.max_attempts, || self.page(&listed, next.as_deref()))?;
             for object in page.objects {
                 files.extend(remote_file(&self.prefix, object)?);
             }
-            if files.len() > MAX_OBJECTS {
-                let place = super::uri::SourceUri::S3 { bucket: self.bucket.clone(), prefix: self.prefix.clone() };
-                return Err(Error::load(format!("{place}: more than {MAX_OBJECTS} objects: is this one model?")));
-            }
+            check_count(files.len(), format_args!("s3://{}/{}", self.bucket, self.prefix))?;
             match page.next {
                 Some(token) => next = Some(token),
                 None => break,
@@ -216,12 +198,15 @@ impl Source for S3 {
                 error: Error::load(format!("{}: expected {expected} bytes, the answer has {length}", file.key)),
                 retry: None,
             }),
-            _ => Ok(Box::new(Object { source: self, key, response, left: expected, checksum })),
+            _ => {
+                let failed = Box::new(move |failure: &http::Failure| self.operation("read", &key).failed(failure));
+                Ok(Box::new(Part { body: response.body, left: expected, checksum, failed }))
+            }
         }
     }
 
     fn checksum(&self, file: &RemoteFile) -> Result<Option<Checksum>> {
-        self.ask(|| self.stored(file, &self.head(file, &[])?))
+        ask(self.settings.max_attempts, || self.stored(file, &self.head(file, &[])?))
     }
 
     fn attempts(&self) -> u32 {
@@ -233,35 +218,6 @@ impl Source for S3 {
     }
 }
 
-/// A part of an object.
-struct Object<'s> {
-    source: &'s S3,
-    key: String,
-    response: Response<'s>,
-    left: u64,
-    /// Of all of the object, when that is what is read.
-    checksum: Option<Checksum>,
-}
-
-impl RangeReader for Object<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
-        let read = self.response.body.read(buffer);
-        let read = read.map_err(|failure| self.source.operation("read", &self.key).failed(&failure))?;
-        self.left = self.left.saturating_sub(read as u64);
-        if read < buffer.len() && self.left > 0 {
-            return Err(Trouble {
-                error: Error::load(format!("{}: the answer ends {} bytes too early", self.key, self.left)),
-                retry: Some(Duration::ZERO),
-            });
-        }
-        Ok(read)
-    }
-
-    fn checksum(&self) -> Option<&Checksum> {
-        self.checksum.as_ref()
-    }
-}
-
 /// Asks for the object's checksum beside its content.
 fn checksum_mode() -> (&'static str, String) {
     ("x-amz-checksum-mode", "ENABLED".to_owned())
@@ -269,5 +225,5 @@ fn checksum_mode() -> (&'static str, String) {
 
 fn remote_file(prefix: &str, object: xml::Object) -> Result<Option<RemoteFile>> {
     let path = relative_path(prefix, &object.key)?;
-    Ok(path.map(|path| RemoteFile { path, key: object.key, bytes: object.bytes, tag: object.etag }))
+    Ok(path.map(|path| RemoteFile { path, key: object.key, bytes: object.bytes, tag: object.etag, whole: false }))
 }

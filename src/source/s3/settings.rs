@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::source::Env;
+use crate::source::http::named_bundle;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -100,12 +101,6 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
         return Err(Error::load(problems.join("; ")));
     }
     let region = get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned());
-    let ca_bundle = get("AWS_CA_BUNDLE").map(|path| ("AWS_CA_BUNDLE", PathBuf::from(path))).or_else(|| {
-        // The cluster's own, which KServe mounts.
-        get("CA_BUNDLE_CONFIGMAP_NAME")?;
-        let mounted = get("CA_BUNDLE_VOLUME_MOUNT_POINT")?;
-        Some(("CA_BUNDLE_VOLUME_MOUNT_POINT", PathBuf::from(mounted).join("cabundle.crt")))
-    });
     // AWS's address of before there were regions only knows the buckets of one.
     let endpoint = endpoint.filter(|endpoint| endpoint.trim_end_matches('/') != "https://s3.amazonaws.com");
     let accelerated = flag("S3_USE_ACCELERATE", false);
@@ -121,7 +116,7 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
         endpoint,
         region,
         verify_tls: flag("S3_VERIFY_SSL", true),
-        ca_bundle,
+        ca_bundle: named_bundle(get),
         credentials,
         connect_timeout,
         read_timeout,
