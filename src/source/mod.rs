@@ -13,8 +13,10 @@ pub mod memory;
 mod part;
 pub mod patterns;
 pub mod s3;
+mod site;
 pub mod transfer;
 pub mod uri;
+mod web;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -46,6 +48,7 @@ pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
         SourceUri::S3 { bucket, prefix } => {
             Opened::Elsewhere(Box::new(s3::S3::new(&s3::settings::from_env(env)?, bucket, prefix)?))
         }
+        SourceUri::Web { url, file } => Opened::Elsewhere(Box::new(web::Web::new(url, file, env)?)),
     })
 }
 

@@ -1,7 +1,11 @@
 //! What a `storageUri` means.
 
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use super::http::Url;
 use crate::error::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +14,8 @@ pub enum SourceUri {
     Local(PathBuf),
     /// `s3://bucket/prefix`; the prefix has no slash at either end and may be empty.
     S3 { bucket: String, prefix: String },
+    /// One file at an `http://` or `https://` address, and what it is called.
+    Web { url: Url, file: String },
 }
 
 impl SourceUri {
@@ -18,6 +24,7 @@ impl SourceUri {
         match self {
             SourceUri::Local(_) => false,
             SourceUri::S3 { prefix, .. } => prefix == key,
+            SourceUri::Web { .. } => true,
         }
     }
 }
@@ -27,6 +34,7 @@ impl std::fmt::Display for SourceUri {
         match self {
             SourceUri::Local(path) => path.display().fmt(f),
             SourceUri::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            SourceUri::Web { url, .. } => url.fmt(f),
         }
     }
 }
@@ -50,8 +58,40 @@ pub fn parse(text: &str) -> Result<SourceUri> {
         }
         "file" if rest.starts_with('/') => Ok(SourceUri::Local(rest.into())),
         "file" => Err(Error::load(format!("{text}: expected an absolute path, as in file:///mnt/models"))),
-        _ => Err(Error::load(format!("{text}: scheme \"{scheme}\" is not supported, expected s3:// or file://"))),
+        "http" | "https" => web(text),
+        _ => Err(Error::load(format!("{text}: scheme \"{scheme}\" is not supported, expected {SCHEMES}"))),
     }
+}
+
+const SCHEMES: &str = "s3://, http(s):// or file://";
+
+/// What people write into addresses that has to be encoded, beside all that is not ASCII.
+const UNWRITABLE: &AsciiSet = &CONTROLS.add(b' ');
+
+fn web(text: &str) -> Result<SourceUri> {
+    // Neither the query nor what is in front of the host is quoted: they may hold secrets.
+    let incomplete = |_| Error::load("the storage URI is no http:// or https:// address with a host");
+    let url = Url::parse(&utf8_percent_encode(text, UNWRITABLE).to_string()).map_err(incomplete)?;
+    let authority = text.split(['/', '?', '#']).nth(2).unwrap_or_default();
+    if authority.contains('@') {
+        let host = &url.origin().name;
+        return Err(Error::load(format!("{url}: no credentials in the address, give them as {host}-headers")));
+    }
+    match decode(url.path().rsplit('/').next().unwrap_or_default()) {
+        Some(file) if !file.contains('/') && is_inside(&file) => Ok(SourceUri::Web { file: file.into_owned(), url }),
+        _ => Err(Error::load(format!("{url}: its path does not end with the name of a file"))),
+    }
+}
+
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(text).decode_utf8().ok()
+}
+
+/// Whether it is a path that leads down, spelled in the one way.
+fn is_inside(path: &str) -> bool {
+    let leads_down = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let canonical = !path.split('/').any(|part| matches!(part, "" | "." | ".."));
+    leads_down && canonical && !path.contains('\0')
 }
 
 /// Where the object `key` goes below the model directory when `prefix` is what was asked for: `None` for what does
@@ -69,9 +109,7 @@ pub fn relative_path(prefix: &str, key: &str) -> Result<Option<String>> {
     if below.is_empty() || below.ends_with('/') {
         return Ok(None);
     }
-    let inside = Path::new(below).components().all(|part| matches!(part, Component::Normal(_)));
-    let canonical = !below.split('/').any(|part| matches!(part, "" | "." | ".."));
-    if !inside || !canonical || below.contains('\0') {
+    if !is_inside(below) {
         return Err(Error::load(format!("object \"{key}\" has a name that is no path below the model directory")));
     }
     Ok(Some(below.to_owned()))
@@ -91,6 +129,32 @@ mod tests {
         for wrong in ["", "s3://", "s3:///x", "file://models", "gs://b/x"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn files_on_the_web_have_names() {
+        let name = |text: &str| match parse(text).unwrap() {
+            SourceUri::Web { url, file } => (url.target().to_owned(), file),
+            other => panic!("{other}"),
+        };
+        assert_eq!(name("https://h/a/m.onnx?x=/y"), ("/a/m.onnx?x=/y".to_owned(), "m.onnx".to_owned()));
+        assert_eq!(name("http://h:1/a%20ü.onnx#z"), ("/a%20%C3%BC.onnx".to_owned(), "a ü.onnx".to_owned()));
+        for wrong in [
+            "http://h",
+            "http://h/",
+            "http://h/a/",
+            "http://h/..",
+            "http://h/%2e%2E",
+            "http://h/a%2Fb",
+            "http://h/a%00",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        for secret in ["http://u:hush@h/m", "https:// h/m?hush", "http:///m?hush"] {
+            let error = parse(secret).unwrap_err();
+            assert!(!error.message().contains("hush"), "{error}");
+        }
+        assert_eq!(parse("https://h/m?hush").unwrap().to_string(), "https://h/m");
     }
 
     #[test]

@@ -131,13 +131,14 @@ fn link(cache: &Path, name: &str, manifest: &[RemoteFile], files: &Path) -> (Vec
 }
 
 /// What a file's content is called by a store whose tags are hashes of it: S3's `ETag`s, a hub's object ids. Only in the
-/// same place: to others' files that have the same MD5 on purpose nobody links.
+/// same place: to others' files that have the same MD5 on purpose nobody links. A web server's may look like hashes and
+/// be made of a file's time and size.
 fn content(name: &str, file: &RemoteFile) -> Option<String> {
     let hash = file.tag.trim_matches('"');
     let digits = hash.split('-').next().unwrap_or_default();
     let is_hash = digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let place: Vec<&str> = name.split('/').take(3).collect();
-    is_hash.then(|| format!("{} {hash}", place.join("/")))
+    (is_hash && !name.starts_with("http")).then(|| format!("{} {hash}", place.join("/")))
 }
 
 /// Takes a model that is here and whole.

@@ -57,6 +57,20 @@ fn what_breaks_goes_on_where_it_was() {
 }
 
 #[test]
+fn only_some_stores_name_files_by_their_content() {
+    let named = |name: &str, tag: &str| {
+        let file = RemoteFile { path: "m".into(), key: "m".into(), bytes: 1, tag: tag.into(), whole: false };
+        super::content(name, &file)
+    };
+    let (md5, oid) = ("0cc175b9c0f1b6a831c399e269772661", "0a".repeat(20));
+    assert_eq!(named("s3://b/a", &format!("\"{md5}-2\"")), named("s3://b/c", &format!("\"{md5}-2\"")));
+    assert_eq!(named("hf://o/m@main", &oid).unwrap(), format!("hf://o {oid}"));
+    for (name, tag) in [("https://h/a", md5), ("s3://b/a", "\"7\""), ("models:/a/1", "0/m-1/artifacts/MLmodel")] {
+        assert_eq!(named(name, tag), None, "{name}");
+    }
+}
+
+#[test]
 fn what_only_comes_whole_begins_again() {
     let (_folder, cache) = cache();
     let mut source = Memory::new([("model.onnx", content()), ("empty", Bytes::new())]);
