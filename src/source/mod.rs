@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cache;
 pub mod checksum;
 pub mod http;
+mod hub;
 mod journal;
 pub mod memory;
 mod part;
@@ -38,15 +39,19 @@ pub enum Opened {
     Elsewhere(Box<dyn Source>),
 }
 
-/// Finds what reads a URI, with its settings from the environment.
+/// Finds what reads a URI, with its settings from the environment. Names that may come to mean something else are
+/// looked up, once.
 ///
 /// # Errors
-/// When a setting is missing or wrong.
+/// When a setting is missing or wrong, or a name means nothing.
 pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
     Ok(match uri {
         SourceUri::Local(path) => Opened::Here(path.clone()),
         SourceUri::S3 { bucket, prefix } => {
             Opened::Elsewhere(Box::new(s3::S3::new(&s3::settings::from_env(env)?, bucket, prefix)?))
+        }
+        SourceUri::Hub { repo, revision, path } => {
+            Opened::Elsewhere(Box::new(hub::Hub::new(repo, revision, path, env)?))
         }
         SourceUri::Web { url, file } => Opened::Elsewhere(Box::new(web::Web::new(url, file, env)?)),
     })

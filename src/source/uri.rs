@@ -16,6 +16,8 @@ pub enum SourceUri {
     S3 { bucket: String, prefix: String },
     /// One file at an `http://` or `https://` address, and what it is called.
     Web { url: Url, file: String },
+    /// `hf://owner/name@revision/path`: a model of a hub, or a folder or file of it.
+    Hub { repo: String, revision: String, path: String },
 }
 
 impl SourceUri {
@@ -25,6 +27,7 @@ impl SourceUri {
             SourceUri::Local(_) => false,
             SourceUri::S3 { prefix, .. } => prefix == key,
             SourceUri::Web { .. } => true,
+            SourceUri::Hub { path, .. } => path == key,
         }
     }
 }
@@ -35,6 +38,8 @@ impl std::fmt::Display for SourceUri {
             SourceUri::Local(path) => path.display().fmt(f),
             SourceUri::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
             SourceUri::Web { url, .. } => url.fmt(f),
+            SourceUri::Hub { repo, revision, path } if path.is_empty() => write!(f, "hf://{repo}@{revision}"),
+            SourceUri::Hub { repo, revision, path } => write!(f, "hf://{repo}@{revision}/{path}"),
         }
     }
 }
@@ -59,11 +64,14 @@ pub fn parse(text: &str) -> Result<SourceUri> {
         "file" if rest.starts_with('/') => Ok(SourceUri::Local(rest.into())),
         "file" => Err(Error::load(format!("{text}: expected an absolute path, as in file:///mnt/models"))),
         "http" | "https" => web(text),
+        "hf" => hub(rest).ok_or_else(|| {
+            Error::load(format!("{text}: expected hf://owner/name, with :revision or @revision and a /path behind"))
+        }),
         _ => Err(Error::load(format!("{text}: scheme \"{scheme}\" is not supported, expected {SCHEMES}"))),
     }
 }
 
-const SCHEMES: &str = "s3://, http(s):// or file://";
+const SCHEMES: &str = "s3://, http(s)://, hf:// or file://";
 
 /// What people write into addresses that has to be encoded, beside all that is not ASCII.
 const UNWRITABLE: &AsciiSet = &CONTROLS.add(b' ');
@@ -81,6 +89,23 @@ fn web(text: &str) -> Result<SourceUri> {
         Some(file) if !file.contains('/') && is_inside(&file) => Ok(SourceUri::Web { file: file.into_owned(), url }),
         _ => Err(Error::load(format!("{url}: its path does not end with the name of a file"))),
     }
+}
+
+/// `owner/name:revision/path`, by KServe's contract, or with the hub's own `@`.
+fn hub(rest: &str) -> Option<SourceUri> {
+    let plain = |name: &&str| {
+        let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        is_inside(name) && name.bytes().all(letters)
+    };
+    let mut parts = rest.splitn(3, '/');
+    let owner = parts.next().filter(plain)?;
+    let named = parts.next()?;
+    let (name, revision) = named.split_once([':', '@']).unwrap_or((named, ""));
+    let path = parts.next().unwrap_or_default().trim_matches('/');
+    // Slashes in branches have to be encoded.
+    let revision = if revision.is_empty() { "main".into() } else { decode(revision)? };
+    let valid = plain(&name) && (path.is_empty() || is_inside(path));
+    valid.then(|| SourceUri::Hub { repo: format!("{owner}/{name}"), revision: revision.into(), path: path.to_owned() })
 }
 
 fn decode(text: &str) -> Option<Cow<'_, str>> {
@@ -155,6 +180,30 @@ mod tests {
             assert!(!error.message().contains("hush"), "{error}");
         }
         assert_eq!(parse("https://h/m?hush").unwrap().to_string(), "https://h/m");
+    }
+
+    #[test]
+    fn models_of_hubs_have_revisions_and_paths() {
+        let hub = |repo: &str, revision: &str, path: &str| SourceUri::Hub {
+            repo: repo.into(),
+            revision: revision.into(),
+            path: path.into(),
+        };
+        let cases = [
+            ("hf://o/m", hub("o/m", "main", ""), "hf://o/m@main"),
+            ("hf://o/m:", hub("o/m", "main", ""), "hf://o/m@main"),
+            ("hf://o/m.x-1:v1.0/", hub("o/m.x-1", "v1.0", ""), "hf://o/m.x-1@v1.0"),
+            ("hf://o/m@abc/onnx/model.onnx", hub("o/m", "abc", "onnx/model.onnx"), "hf://o/m@abc/onnx/model.onnx"),
+            ("hf://o/m@refs%2Fpr%2F1/onnx", hub("o/m", "refs/pr/1", "onnx"), "hf://o/m@refs/pr/1/onnx"),
+        ];
+        for (text, uri, shown) in cases {
+            assert_eq!(parse(text).unwrap(), uri);
+            assert_eq!(uri.to_string(), shown);
+        }
+        for wrong in ["hf://", "hf://m", "hf://o/", "hf:///m", "hf://../m", "hf://o/..", "hf://o/m?x", "hf://o/m/../x"]
+        {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use body::Body;
 use connection::Connection;
 pub use redirect::Secrets;
 pub use tls::{Trust, config as tls_config, named_bundle};
-pub use url::{Origin, Url, encode_path, encode_query};
+pub use url::{Origin, Url, encode_part, encode_path, encode_query};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,12 +49,12 @@ impl Url {
         Url { target, ..self.clone() }
     }
 
-    /// What lies at `path` below this address, which may have a path of its own.
+    /// What lies at an encoded path below this address, which may have a path of its own.
     #[must_use]
     pub fn below(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let query = encode_query(query);
         let mark = if query.is_empty() { "" } else { "?" };
-        self.with_target(format!("{}{}{mark}{query}", self.path().trim_end_matches('/'), encode_path(path)))
+        self.with_target(format!("{}{}{mark}{query}", self.path().trim_end_matches('/'), path))
     }
 
     /// Where a reference in an answer from this address leads (RFC 3986, section 5.2).
@@ -107,11 +107,15 @@ pub fn encode_path(path: &str) -> String {
     utf8_percent_encode(path, RESERVED_IN_PATHS).to_string()
 }
 
+/// Text as one part of a path, whatever it has in it.
+pub fn encode_part(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
+
 /// A query as it is sent, and as S3 wants it signed: encoded and sorted.
 pub fn encode_query(parameters: &[(&str, &str)]) -> String {
-    let encode = |text| utf8_percent_encode(text, RESERVED);
-    let mut pairs: Vec<String> =
-        parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    let encode = |(name, value): &(&str, &str)| format!("{}={}", encode_part(name), encode_part(value));
+    let mut pairs: Vec<String> = parameters.iter().map(encode).collect();
     pairs.sort();
     pairs.join("&")
 }
@@ -172,7 +176,7 @@ mod tests {
     fn odd_names_are_encoded_once() {
         assert_eq!(encode_path("/a b/c+d/100%25/ü"), "/a%20b/c%2Bd/100%2525/%C3%BC");
         assert_eq!(encode_query(&[("prefix", "a/b="), ("list-type", "2")]), "list-type=2&prefix=a%2Fb%3D");
-        let below = Url::parse("http://HUB/mirror/").unwrap().below("/api/a b", &[("path", "x/y")]);
+        let below = Url::parse("http://HUB/mirror/").unwrap().below("/api/a%20b", &[("path", "x/y")]);
         assert_eq!((below.target(), below.origin().name.as_str()), ("/mirror/api/a%20b?path=x%2Fy", "hub"));
         assert_eq!(below.to_string(), "http://HUB/mirror/api/a%20b");
     }
