@@ -11,6 +11,7 @@ pub mod http;
 mod hub;
 mod journal;
 pub mod memory;
+mod mlflow;
 mod part;
 pub mod patterns;
 pub mod s3;
@@ -53,6 +54,7 @@ pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
         SourceUri::Hub { repo, revision, path } => {
             Opened::Elsewhere(Box::new(hub::Hub::new(repo, revision, path, env)?))
         }
+        SourceUri::Mlflow(name) => mlflow::open(name, env)?,
         SourceUri::Web { url, file } => Opened::Elsewhere(Box::new(web::Web::new(url, file, env)?)),
     })
 }

@@ -13,18 +13,42 @@ pub enum SourceUri {
     /// A directory or file of this machine, served in place.
     Local(PathBuf),
     /// `s3://bucket/prefix`; the prefix has no slash at either end and may be empty.
-    S3 { bucket: String, prefix: String },
+    S3 {
+        bucket: String,
+        prefix: String,
+    },
     /// One file at an `http://` or `https://` address, and what it is called.
-    Web { url: Url, file: String },
+    Web {
+        url: Url,
+        file: String,
+    },
     /// `hf://owner/name@revision/path`: a model of a hub, or a folder or file of it.
-    Hub { repo: String, revision: String, path: String },
+    Hub {
+        repo: String,
+        revision: String,
+        path: String,
+    },
+    Mlflow(MlflowName),
+}
+
+/// What MLflow calls a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MlflowName {
+    /// `models:/name/version`
+    Version { name: String, version: String },
+    /// `models:/name@alias`
+    Alias { name: String, alias: String },
+    /// `models:/m-id`
+    Model { id: String },
+    /// `runs:/id/path`
+    Run { id: String, path: String },
 }
 
 impl SourceUri {
     /// Whether it names a file, and not a folder that the file is in.
     pub fn is_key(&self, key: &str) -> bool {
         match self {
-            SourceUri::Local(_) => false,
+            SourceUri::Local(_) | SourceUri::Mlflow(_) => false,
             SourceUri::S3 { prefix, .. } => prefix == key,
             SourceUri::Web { .. } => true,
             SourceUri::Hub { path, .. } => path == key,
@@ -40,6 +64,18 @@ impl std::fmt::Display for SourceUri {
             SourceUri::Web { url, .. } => url.fmt(f),
             SourceUri::Hub { repo, revision, path } if path.is_empty() => write!(f, "hf://{repo}@{revision}"),
             SourceUri::Hub { repo, revision, path } => write!(f, "hf://{repo}@{revision}/{path}"),
+            SourceUri::Mlflow(name) => name.fmt(f),
+        }
+    }
+}
+
+impl std::fmt::Display for MlflowName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MlflowName::Version { name, version } => write!(f, "models:/{name}/{version}"),
+            MlflowName::Alias { name, alias } => write!(f, "models:/{name}@{alias}"),
+            MlflowName::Model { id } => write!(f, "models:/{id}"),
+            MlflowName::Run { id, path } => write!(f, "runs:/{id}/{path}"),
         }
     }
 }
@@ -47,6 +83,13 @@ impl std::fmt::Display for SourceUri {
 /// # Errors
 /// When the scheme is unknown or the URI is incomplete.
 pub fn parse(text: &str) -> Result<SourceUri> {
+    // MLflow writes one slash, where others write two.
+    if let Some((scheme @ ("models" | "runs"), rest)) = text.split_once(":/") {
+        return mlflow(scheme, rest.trim_matches('/')).map(SourceUri::Mlflow).ok_or_else(|| {
+            let expected = "models:/NAME/VERSION with a number, models:/NAME@ALIAS, models:/m-ID or runs:/ID/PATH";
+            Error::load(format!("{text}: expected {expected}"))
+        });
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return match text {
             "" => Err(Error::load("the storage URI is empty")),
@@ -71,7 +114,7 @@ pub fn parse(text: &str) -> Result<SourceUri> {
     }
 }
 
-const SCHEMES: &str = "s3://, http(s)://, hf:// or file://";
+const SCHEMES: &str = "s3://, http(s)://, hf://, models:/, runs:/ or file://";
 
 /// What people write into addresses that has to be encoded, beside all that is not ASCII.
 const UNWRITABLE: &AsciiSet = &CONTROLS.add(b' ');
@@ -108,15 +151,36 @@ fn hub(rest: &str) -> Option<SourceUri> {
     valid.then(|| SourceUri::Hub { repo: format!("{owner}/{name}"), revision: revision.into(), path: path.to_owned() })
 }
 
+fn mlflow(scheme: &str, rest: &str) -> Option<MlflowName> {
+    let named = |text: &str| (!text.trim().is_empty()).then(|| text.to_owned());
+    match (scheme, rest.split_once('/')) {
+        ("runs", Some((id, path))) if is_inside(path) => {
+            Some(MlflowName::Run { id: named(id)?, path: path.to_owned() })
+        }
+        ("models", Some((name, version))) if version.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(MlflowName::Version { name: named(name)?, version: version.to_owned() })
+        }
+        ("models", None) => match rest.rsplit_once('@') {
+            Some((name, alias)) => Some(MlflowName::Alias { name: named(name)?, alias: named(alias)? }),
+            None if rest.starts_with("m-") => Some(MlflowName::Model { id: rest.to_owned() }),
+            None => None,
+        },
+        _ => None,
+    }
+}
+
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(text).decode_utf8().ok()
 }
+
+/// Linux has no longer ones.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// Whether it is a path that leads down, spelled in the one way.
 fn is_inside(path: &str) -> bool {
     let leads_down = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     let canonical = !path.split('/').any(|part| matches!(part, "" | "." | ".."));
-    leads_down && canonical && !path.contains('\0')
+    leads_down && canonical && !path.contains('\0') && path.len() <= MAX_PATH_BYTES
 }
 
 /// Where the object `key` goes below the model directory when `prefix` is what was asked for: `None` for what does
@@ -203,6 +267,33 @@ mod tests {
         for wrong in ["hf://", "hf://m", "hf://o/", "hf:///m", "hf://../m", "hf://o/..", "hf://o/m?x", "hf://o/m/../x"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn mlflow_has_names_of_four_kinds() {
+        let cases = [
+            ("models:/a b/12", MlflowName::Version { name: "a b".into(), version: "12".into() }),
+            ("models:/a@champion", MlflowName::Alias { name: "a".into(), alias: "champion".into() }),
+            ("models:/m-1f", MlflowName::Model { id: "m-1f".into() }),
+            ("runs:/1f/models/a b", MlflowName::Run { id: "1f".into(), path: "models/a b".into() }),
+        ];
+        for (text, name) in cases {
+            assert_eq!(name.to_string(), text);
+            assert_eq!(parse(&text.replace(":/", "://")).unwrap(), SourceUri::Mlflow(name.clone()));
+            assert_eq!(parse(&format!("{text}/")).unwrap(), SourceUri::Mlflow(name));
+        }
+        for wrong in [
+            "models:/",
+            "models:/a",
+            "models:/a/latest",
+            "models:/a/1/x",
+            "models:/a@",
+            "models:/@x",
+            "runs:/1f",
+            "runs:/1f/../x",
+        ] {
+            assert!(parse(wrong).unwrap_err().message().contains("expected models:/"), "{wrong}");
         }
     }
 
