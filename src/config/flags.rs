@@ -31,7 +31,13 @@ pub const FLAGS: &[Flag] = &[
         "Version that is told to clients. Default: the model's version folder, else 1.",
     ),
     flag("model_dir", "DIR", "", "Directory or file to serve in place, e.g. /mnt/models."),
-    flag("storage_uri", "URI", "", "Where to pull the model from instead: s3://bucket/prefix or file:///dir."),
+    flag(
+        "storage_uri",
+        "URI",
+        "",
+        "Where to pull the model from instead: s3://bucket/prefix, https://host/file, hf://owner/name:revision,\n      \
+         models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or file:///dir.",
+    ),
     flag(
         "cache_dir",
         "DIR",
@@ -189,7 +195,9 @@ pub fn help() -> String {
          Usage: stoker serve --model_name NAME (--model_dir DIR | --storage_uri URI) [FLAGS]\n\n\
          Flags may be written with hyphens, as --flag VALUE or --flag=VALUE; the last one wins. Each has a twin in the\n\
          environment: --http_port is STOKER_HTTP_PORT. S3 credentials and endpoints come from the AWS_* and S3_*\n\
-         variables that KServe sets (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, S3_USE_HTTPS, AWS_CA_BUNDLE, ...).\n\n",
+         variables that KServe sets (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, S3_USE_HTTPS, AWS_CA_BUNDLE, ...), headers for a\n\
+         web server from <host>-headers (JSON), a hub's from HF_ENDPOINT and HF_TOKEN, and MLflow's from\n\
+         MLFLOW_TRACKING_URI, with _USERNAME and _PASSWORD or with _TOKEN.\n\n",
     );
     for Flag { name, value, default, also_env, help } in FLAGS {
         let spelled = if value.is_empty() { format!("--{name}") } else { format!("--{name} {value}") };

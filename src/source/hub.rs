@@ -75,7 +75,7 @@ impl Source for Hub {
     fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble> {
         let url =
             self.endpoint.below(&format!("/{}/resolve/{}/{}", self.repo, self.commit, encode_path(&file.key)), &[]);
-        self.site.read(&url, file, &range, false)
+        self.site.read(&url, file, &range, None)
     }
 
     fn attempts(&self) -> u32 {
@@ -118,8 +118,10 @@ fn remote_file(wanted: &str, entry: Entry) -> Result<Option<RemoteFile>> {
         return Ok(None);
     }
     let path = relative_path(wanted, &entry.path)?;
+    // What git keeps is small, and not every mirror knows ranges of it.
+    let whole = entry.lfs.is_none();
     let (bytes, tag) = entry.lfs.map_or((entry.size, entry.oid), |lfs| (lfs.size, lfs.oid));
-    Ok(path.map(|path| RemoteFile { path, key: entry.path, bytes, tag, whole: false }))
+    Ok(path.map(|path| RemoteFile { path, key: entry.path, bytes, tag, whole }))
 }
 
 fn is_commit(revision: &str) -> bool {

@@ -21,6 +21,10 @@ impl RangeReader for Part<'_> {
         if read < buffer.len() && self.left > 0 {
             return Err((self.failed)(&Failure::Closed));
         }
+        // Of chunks, only the last one says that it is.
+        if self.left == 0 && self.body.read(&mut [0]).map_err(|failure| (self.failed)(&failure))? > 0 {
+            return Err((self.failed)(&Failure::Protocol("the answer is longer than what was asked for".to_owned())));
+        }
         Ok(read)
     }
 

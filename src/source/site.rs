@@ -1,7 +1,9 @@
 //! A server that is asked over HTTP: what files on the web, model hubs and tracking servers have in common.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,6 +14,7 @@ use super::part::Part;
 use super::transfer::ask;
 use super::{Env, RangeReader, RemoteFile, Trouble};
 use crate::error::{Error, Result};
+use crate::tensor::Excerpt;
 
 /// As S3's are by default.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(15), silence: Duration::from_secs(30) };
@@ -20,8 +23,6 @@ pub const ATTEMPTS: u32 = 3;
 /// Lists of a thousand files take a tenth.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
-/// Sizes are those of files, not of what a server may make of them on the way.
-const UNCHANGED: (&str, &str) = ("accept-encoding", "identity");
 
 pub struct Site {
     client: Client,
@@ -29,6 +30,8 @@ pub struct Site {
     name: String,
     secrets: Secrets,
     meaning: Meaning,
+    /// Where redirects led for a path and query, so that not each part of a file asks again.
+    places: Mutex<HashMap<String, Url>>,
 }
 
 /// What a refusal means to this kind of server, where it has words of its own.
@@ -62,7 +65,13 @@ impl Site {
         let named = |(variable, path): (&'static str, PathBuf)| Trust::Bundle { variable, path };
         // A server without TLS may lead to one with it.
         let trust = http::named_bundle(set).map_or(Trust::System, named);
-        Ok(Site { client: Client::new(http::tls_config(&trust)?, PATIENCE), name, secrets, meaning })
+        Ok(Site {
+            client: Client::new(http::tls_config(&trust)?, PATIENCE),
+            name,
+            secrets,
+            meaning,
+            places: Mutex::default(),
+        })
     }
 
     pub fn stop(&self) {
@@ -77,7 +86,8 @@ impl Site {
         url: &Url,
         headers: &[(&str, String)],
     ) -> Result<Response<'_>, Trouble> {
-        let mut all = vec![(UNCHANGED.0, UNCHANGED.1.to_owned())];
+        // Sizes are those of files, not of what a server may make of them on the way.
+        let mut all = vec![("accept-encoding", "identity".to_owned())];
         all.extend_from_slice(headers);
         let request = Request { method, url, headers: &all };
         self.client.follow(&request, &self.secrets).map_err(|failure| self.failed(step, &failure))
@@ -111,16 +121,42 @@ impl Site {
         })
     }
 
-    /// Begins to read a range of a file; its tag must be the answer's validator, where it is one.
+    /// Begins to read a range of a file, by an answer with this [`validator`] where there should be one.
     pub fn read(
         &self,
         url: &Url,
         file: &RemoteFile,
         range: &Range<u64>,
-        tag_is_validator: bool,
+        tag: Option<&str>,
     ) -> Result<Box<dyn RangeReader + '_>, Trouble> {
+        let known = self.places().get(url.target()).cloned();
+        if let Some(place) = known {
+            // An address that was signed for a while fails after it.
+            if let Ok((reader, _)) = self.read_at(&place, file, range, tag) {
+                return Ok(reader);
+            }
+            self.places().remove(url.target());
+        }
+        let (reader, place) = self.read_at(url, file, range, tag)?;
+        if place != *url {
+            self.places().insert(url.target().to_owned(), place);
+        }
+        Ok(reader)
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<String, Url>> {
+        self.places.lock().expect("no thread panics with it")
+    }
+
+    /// A reader, and where it reads.
+    fn read_at(
+        &self,
+        url: &Url,
+        file: &RemoteFile,
+        range: &Range<u64>,
+        tag: Option<&str>,
+    ) -> Result<(Box<dyn RangeReader + '_>, Url), Trouble> {
         let step = format!("read {} of", file.path);
-        let tag = tag_is_validator.then_some(file.tag.as_str());
         let mut headers = Vec::new();
         let whole = *range == (0..file.bytes);
         if !whole {
@@ -132,7 +168,8 @@ impl Site {
             return Err(self.trouble(&step, &wrong, None));
         }
         let failed = Box::new(move |failure: &Failure| self.failed(&step, failure));
-        Ok(Box::new(Part { body: response.body, left: range.end - range.start, checksum: None, failed }))
+        let part = Part { body: response.body, left: range.end - range.start, checksum: None, failed };
+        Ok((Box::new(part), response.url))
     }
 
     /// There was no answer, or not all of it.
@@ -150,10 +187,17 @@ impl Site {
         let code = own(header("x-error-code"), said.error_code);
         let message = own(header("x-error-message"), said.message);
         let refusal = Refusal { status: response.status, code, authorized: !self.secrets.headers.is_empty() };
-        let meaning = (self.meaning)(&refusal).or_else(|| usual_meaning(refusal.status));
         let mut text = format!("status {}", refusal.status);
-        for more in [meaning.unwrap_or_default(), &message].into_iter().filter(|more| !more.is_empty()) {
-            text += &format!(": {more}");
+        let is_here = *response.url.origin() == self.secrets.origin;
+        let own_meaning = is_here.then(|| (self.meaning)(&refusal)).flatten();
+        if !is_here {
+            text += &format!(" from {}", response.url);
+        }
+        if let Some(meaning) = own_meaning.or_else(|| usual_meaning(refusal.status)) {
+            text += &format!(": {meaning}");
+        }
+        if let Some(said) = message.lines().next() {
+            text += &format!(": {}", Excerpt(said));
         }
         self.trouble(step, &text, retry)
     }

@@ -92,6 +92,29 @@ def test_what_breaks_goes_on(tmp_path):
             assert len(server.gets()) == (10 if ranges else 2)
 
 
+@pytest.mark.parametrize("expires", [False, True])
+def test_a_detour_is_remembered_while_it_works(tmp_path, expires):
+    used, broken = set(), set()
+
+    def blob(request):
+        first = request.headers["Range"] and int(request.headers["Range"][6:].split("-")[0])
+        if expires and request.path in used:
+            return Reply(403)
+        used.add(request.path)
+        reply = ranged(request, BIG, STRONG)
+        if request.command == "GET" and first % PART == 0 and first not in broken:
+            broken.add(first)
+            reply.breaks_after = 3_000_000
+        return reply
+
+    with web(blob) as cdn:
+        with web(lambda request: Reply(302, {"Location": f"{cdn.url}/blob?signature={len(server.asked)}"})) as server:
+            assert pulled(server, tmp_path) == {"model.onnx": BIG}
+            # Five parts, at the same time, and then the five rests of them.
+            assert len(broken) == 5
+            assert len(server.gets()) == 10 if expires else len(server.gets()) <= 5
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_another_file_in_its_place_is_noticed(tmp_path, ranges):
     def answer(request):

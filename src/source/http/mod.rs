@@ -47,6 +47,8 @@ pub struct Request<'a> {
 }
 
 pub struct Response<'c> {
+    /// Where it came from, in the end.
+    pub url: Url,
     pub status: u16,
     headers: Vec<(String, String)>,
     pub body: Body<'c>,
@@ -150,7 +152,7 @@ impl Client {
         let head = connection.read_head()?;
         let framing = body::framing(request.method, &head)?;
         let body = Body::new(self, request.url.origin().clone(), connection, framing, head.keeps_alive);
-        Ok(Response { status: head.status, headers: head.headers, body })
+        Ok(Response { url: request.url.clone(), status: head.status, headers: head.headers, body })
     }
 
     fn keep(&self, origin: Origin, connection: Connection) {
