@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
+use super::checksum::Checksum;
 use super::http::{Secrets, Url, encode_part, encode_path};
 use super::site::{ATTEMPTS, Refusal, Site};
 use super::uri::relative_path;
@@ -75,7 +76,12 @@ impl Source for Hub {
     fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble> {
         let url =
             self.endpoint.below(&format!("/{}/resolve/{}/{}", self.repo, self.commit, encode_path(&file.key)), &[]);
-        self.site.read(&url, file, &range, None)
+        let checksum = (range == (0..file.bytes)).then(|| checksum(file)).flatten();
+        self.site.read(&url, file, &range, None, checksum)
+    }
+
+    fn checksum(&self, file: &RemoteFile) -> Result<Option<Checksum>> {
+        Ok(checksum(file))
     }
 
     fn attempts(&self) -> u32 {
@@ -124,6 +130,11 @@ fn remote_file(wanted: &str, entry: Entry) -> Result<Option<RemoteFile>> {
     Ok(path.map(|path| RemoteFile { path, key: entry.path, bytes, tag, whole }))
 }
 
+/// LFS names a file by its content's sha256; what git names it by has more in it than that.
+fn checksum(file: &RemoteFile) -> Option<Checksum> {
+    Checksum::parse(&format!("sha256 {}", file.tag)).filter(|_| !file.whole)
+}
+
 fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -162,6 +173,21 @@ mod tests {
         assert_eq!(files("onnx"), [config("config.json"), model("m.onnx")]);
         assert_eq!(files("onnx/m.onnx"), [model("m.onnx")]);
         assert_eq!(files("onn"), []);
+    }
+
+    #[test]
+    fn only_lfs_tells_a_checksum() {
+        let of = |tag: &str, whole| {
+            let path = "m.onnx".to_owned();
+            checksum(&RemoteFile { key: path.clone(), path, bytes: 1, tag: tag.to_owned(), whole })
+        };
+        let sha256 = "0a".repeat(32);
+        assert_eq!(of(&sha256, false).unwrap().to_string(), format!("sha256 {sha256}"));
+        for (tag, whole) in
+            [(sha256.as_str(), true), (&"0a".repeat(20), false), (&"zz".repeat(32), false), (&"ü".repeat(32), false)]
+        {
+            assert_eq!(of(tag, whole), None, "{tag}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::checksum::Checksum;
 use super::http::{self, Client, Failure, Patience, Request, Response, Secrets, Trust, Url};
 use super::part::Part;
 use super::transfer::ask;
@@ -121,23 +122,25 @@ impl Site {
         })
     }
 
-    /// Begins to read a range of a file, by an answer with this [`validator`] where there should be one.
+    /// Begins to read a range of a file, by an answer with this [`validator`] where there should be one. The checksum is
+    /// the whole file's, when that is what is read.
     pub fn read(
         &self,
         url: &Url,
         file: &RemoteFile,
         range: &Range<u64>,
         tag: Option<&str>,
+        checksum: Option<Checksum>,
     ) -> Result<Box<dyn RangeReader + '_>, Trouble> {
         let known = self.places().get(url.target()).cloned();
         if let Some(place) = known {
             // An address that was signed for a while fails after it.
-            if let Ok((reader, _)) = self.read_at(&place, file, range, tag) {
+            if let Ok((reader, _)) = self.read_at(&place, file, range, tag, checksum.clone()) {
                 return Ok(reader);
             }
             self.places().remove(url.target());
         }
-        let (reader, place) = self.read_at(url, file, range, tag)?;
+        let (reader, place) = self.read_at(url, file, range, tag, checksum)?;
         if place != *url {
             self.places().insert(url.target().to_owned(), place);
         }
@@ -155,6 +158,7 @@ impl Site {
         file: &RemoteFile,
         range: &Range<u64>,
         tag: Option<&str>,
+        checksum: Option<Checksum>,
     ) -> Result<(Box<dyn RangeReader + '_>, Url), Trouble> {
         let step = format!("read {} of", file.path);
         let mut headers = Vec::new();
@@ -168,7 +172,7 @@ impl Site {
             return Err(self.trouble(&step, &wrong, None));
         }
         let failed = Box::new(move |failure: &Failure| self.failed(&step, failure));
-        let part = Part { body: response.body, left: range.end - range.start, checksum: None, failed };
+        let part = Part { body: response.body, left: range.end - range.start, checksum, failed };
         Ok((Box::new(part), response.url))
     }
 

@@ -91,7 +91,7 @@ impl Source for Web {
     fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble> {
         match self.content.get() {
             Some(content) => Ok(Box::new(Kept { site: &self.site, content, at: range.start })),
-            None => self.site.read(&self.url, file, &range, Some(&file.tag)),
+            None => self.site.read(&self.url, file, &range, Some(&file.tag), None),
         }
     }
 

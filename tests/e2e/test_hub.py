@@ -78,6 +78,16 @@ def test_a_branch_is_resolved_once_and_read_again_only_when_it_moved(iris, tmp_p
     assert not [asked for asked in iris.asked if "/resolve/v1.0" in asked.path]
 
 
+@pytest.mark.parametrize(("content", "parts"), [(BIG, 5), (BIG[: 2 << 20], 1)])
+def test_a_wrong_bit_is_noticed(tmp_path, content, parts):
+    with hub({"owner/m": {"main": {"weights.bin": content}}}) as server:
+        server.double.damaged = parts  # all of the first attempt
+        assert pulled(server, "hf://owner/m", tmp_path / "once") == {"weights.bin": content}
+        server.double.damaged = 100
+        done = pull({"HF_ENDPOINT": server.url}, "hf://owner/m", tmp_path / "always")
+        assert "weights.bin: damaged in the store or on the way here" in done.stderr.splitlines()[-1]
+
+
 def test_each_cause_of_failure_has_its_message(iris, tmp_path):
     def reason(uri, **env):
         done = pull({"HF_ENDPOINT": iris.url, **env}, uri, tmp_path)

@@ -79,7 +79,7 @@ impl Source for Artifacts {
 
     fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble> {
         let Tracking { site, server } = &self.tracking;
-        site.read(&server.below(&format!("{ARTIFACTS}/{}", encode_path(&file.key)), &[]), file, &range, None)
+        site.read(&server.below(&format!("{ARTIFACTS}/{}", encode_path(&file.key)), &[]), file, &range, None, None)
     }
 
     fn attempts(&self) -> u32 {
