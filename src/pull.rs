@@ -12,9 +12,9 @@ use std::time::Instant;
 use crate::config::PullConfig;
 use crate::error::{Error, Result};
 use crate::source::patterns::Patterns;
-use crate::source::transfer::transfer;
+use crate::source::transfer::{transfer, write_error};
 use crate::source::uri::SourceUri;
-use crate::source::{Env, Opened, Source, archive, open};
+use crate::source::{Env, Opened, Source, archive, open, total_bytes};
 
 /// Brings each source to its directory, one after the other.
 ///
@@ -36,7 +36,11 @@ pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Copies what is wanted; how many files and bytes that were.
+/// In the directory: what is on its way. It stays when the process is killed, for the next one to go on with.
+const FRESH: &str = ".stoker-pull";
+
+/// Copies what is wanted, in place of files of the same names, once everything is there; how many files and bytes that
+/// were.
 fn copy(
     source: &dyn Source,
     uri: &SourceUri,
@@ -51,11 +55,35 @@ fn copy(
     if manifest.is_empty() {
         return Err(Error::load(format!("{uri}: there is no object below it that is wanted")));
     }
-    match archive::single(&manifest) {
-        Some(file) => archive::unpack_over(source, file, directory, max_unpacked)?,
-        None => drop(transfer(source, &manifest, directory, &directory.join(".stoker-pull"))?),
+    let fresh = directory.join(FRESH);
+    let files = fresh.join("files");
+    if let Some(file) = manifest.iter().find(|file| Path::new(&file.path).starts_with(FRESH)) {
+        return Err(Error::load(format!("{uri}: \"{}\" has the name of a folder that is needed here", file.path)));
     }
-    Ok((manifest.len(), manifest.iter().map(|file| file.bytes).sum()))
+    let failed = |error: std::io::Error| write_error(directory, &error);
+    std::fs::create_dir_all(&files).map_err(failed)?;
+    match archive::single(&manifest) {
+        Some(file) => drop(archive::unpack(source, file, &files, max_unpacked)?),
+        None => drop(transfer(source, &manifest, &files, &fresh.join("parts"))?),
+    }
+    merge(&files, directory).and_then(|()| std::fs::remove_dir_all(&fresh)).map_err(failed)?;
+    Ok((manifest.len(), total_bytes(&manifest)))
+}
+
+/// Moves what is in a folder into another.
+fn merge(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in from.read_dir()? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        // A link there is replaced, not followed.
+        let is_folder = target.symlink_metadata().is_ok_and(|there| there.is_dir());
+        if is_folder && entry.file_type()?.is_dir() {
+            merge(&entry.path(), &target)?;
+        } else {
+            std::fs::rename(entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Links to what lies in a local directory, or to one file.

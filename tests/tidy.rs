@@ -56,6 +56,7 @@ const PURE: &[&str] = &[
     "src/source/checksum.rs",
     "src/source/http/url.rs",
     "src/source/patterns.rs",
+    "src/source/width.rs",
     "src/source/archive/names.rs",
     "src/source/s3/explain.rs",
     "src/source/s3/settings.rs",

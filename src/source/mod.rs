@@ -18,6 +18,7 @@ pub mod s3;
 mod site;
 pub mod transfer;
 pub mod uri;
+mod width;
 mod web;
 
 use std::ops::Range;
@@ -143,6 +144,11 @@ pub struct RemoteFile {
     pub tag: String,
     /// Whether it can only be read as a whole, from its first byte to its last.
     pub whole: bool,
+}
+
+/// Sizes are what a server says: their sum may be more than can be counted.
+pub fn total_bytes(manifest: &[RemoteFile]) -> u64 {
+    manifest.iter().fold(0, |bytes, file| bytes.saturating_add(file.bytes))
 }
 
 /// More files than any model has; a bound on what a mistaken URI costs.

@@ -18,7 +18,7 @@ impl RangeReader for Part<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
         let read = self.body.read(buffer).map_err(|failure| (self.failed)(&failure))?;
         self.left = self.left.saturating_sub(read as u64);
-        if read < buffer.len() && self.left > 0 {
+        if read == 0 && self.left > 0 {
             return Err((self.failed)(&Failure::Closed));
         }
         // Of chunks, only the last one says that it is.

@@ -6,22 +6,28 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::checksum::{Algorithm, Checksum, Sum, Sums};
 use super::journal::Journal;
-use super::{RangeReader, RemoteFile, Source, Trouble, identity};
+use super::width::Width;
+use super::{RangeReader, RemoteFile, Source, Trouble, identity, total_bytes};
 use crate::error::{Error, Result};
 
 /// One request's worth: large enough that a round trip does not matter, small enough that all threads have some of a
 /// file.
 pub(super) const PART_BYTES: u64 = 8 << 20;
-/// Threads, each with a request in flight. Half of it already fills a 10 Gbit/s link against MinIO.
-const PARALLEL_READS: usize = 16;
+/// What has to come before a connection breaks, or else it is as if nothing had.
+const PROGRESS_BYTES: u64 = 64 << 10;
+/// How often to look whether more threads would bring more.
+const LOOK: Duration = Duration::from_millis(300);
 /// What a thread reads before it writes: it stays in the processor's cache.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
+
+/// More than any model has; a bound on how many parts a wrong size makes.
+const MAX_BYTES: u64 = 8 << 40;
 
 /// What a thread fetches at once.
 struct Part {
@@ -66,6 +72,11 @@ struct Download<'a> {
     next: AtomicUsize,
     incoming: Vec<Mutex<Incoming>>,
     failure: Mutex<Option<Error>>,
+    /// That have come so far.
+    bytes: AtomicU64,
+    /// Threads that are at it.
+    working: Mutex<usize>,
+    done: Condvar,
 }
 
 /// Brings all files of the manifest below the directory, in place of those that are there. Goes on with a transfer of
@@ -79,6 +90,10 @@ pub fn transfer(
     directory: &Path,
     journal: &Path,
 ) -> Result<Vec<Checksum>> {
+    let bytes = total_bytes(manifest);
+    if bytes > MAX_BYTES {
+        return Err(Error::load(format!("the model's size is said to be {bytes} bytes, which no model has")));
+    }
     let parts = parts(manifest);
     let kept = Journal::open(journal, &identity("", manifest), parts.len());
     let kept = kept.map_err(|error| write_error(journal, &error))?;
@@ -88,7 +103,7 @@ pub fn transfer(
     let mut incoming: Vec<Incoming> = manifest.iter().map(|_| Incoming::default()).collect();
     parts.iter().for_each(|part| incoming[part.file].left += 1);
     let incoming = incoming.into_iter().map(Mutex::new).collect();
-    let threads = parts.len().min(PARALLEL_READS);
+    let width = Width::new(parts.len());
     let download = Download {
         source,
         manifest,
@@ -98,12 +113,11 @@ pub fn transfer(
         next: AtomicUsize::new(0),
         incoming,
         failure: Mutex::new(None),
+        bytes: AtomicU64::new(0),
+        working: Mutex::new(0),
+        done: Condvar::new(),
     };
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| download.work());
-        }
-    });
+    download.run(width);
     match download.failure.into_inner().expect("no thread panics with it") {
         Some(error) => Err(error),
         None => {
@@ -118,6 +132,30 @@ fn whole(incoming: Mutex<Incoming>) -> Checksum {
 }
 
 impl Download<'_> {
+    /// Fetches all parts, by as many threads as bring more than fewer do.
+    fn run(&self, mut width: Width) {
+        std::thread::scope(|scope| {
+            let add = |threads| {
+                *self.working.lock().expect("no thread panics with it") += threads;
+                (0..threads).for_each(|_| drop(scope.spawn(|| self.work())));
+            };
+            add(width.first());
+            let (mut begun, mut before) = (Instant::now(), 0);
+            while !self.is_done_in(LOOK) {
+                let bytes = self.bytes.load(Ordering::Relaxed);
+                add(width.more(bytes - before, begun.elapsed()));
+                (begun, before) = (Instant::now(), bytes);
+            }
+        });
+    }
+
+    /// Waits for so long, or until all threads have ended.
+    fn is_done_in(&self, wait: Duration) -> bool {
+        let working = self.working.lock().expect("no thread panics with it");
+        let waited = self.done.wait_timeout_while(working, wait, |working| *working > 0);
+        *waited.expect("no thread panics with it").0 == 0
+    }
+
     /// Fetches parts until there are none left, or one could not be had.
     fn work(&self) {
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -133,6 +171,8 @@ impl Download<'_> {
                 self.source.stop();
             }
         }
+        *self.working.lock().expect("no thread panics with it") -= 1;
+        self.done.notify_one();
     }
 
     /// Whether it was the last part of the file to come.
@@ -153,6 +193,7 @@ impl Download<'_> {
             if sum.is_none() {
                 expected = reader.checksum().cloned().or(expected.take());
             }
+            self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             sum.get_or_insert_with(|| Sum::begin(expected.as_ref(), at)).update(bytes);
             file.write_all_at(bytes, at).map_err(failed)
         };
@@ -245,14 +286,14 @@ pub(super) fn read_range(
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<()> {
     let mut at = range.start;
-    let mut failures = 0; // in a row, without a byte of progress
+    let mut failures = 0; // in a row, without progress
     while at < range.end {
         let begun = at;
         if let Err(Trouble { error, retry }) = attempt(source, remote, &mut at, range.end, buffer, take) {
             if remote.whole {
                 at = range.start;
             }
-            failures = if at > begun { 1 } else { failures + 1 };
+            failures = if at >= begun + PROGRESS_BYTES { 1 } else { failures + 1 };
             match retry {
                 Some(wait) if failures < source.attempts() => pause(wait.max(backoff(failures)), is_wanted),
                 _ => return Err(error),
@@ -361,6 +402,6 @@ pub(super) fn checksum_error(remote: &RemoteFile, expected: &Checksum) -> Error 
     ))
 }
 
-pub(super) fn write_error(path: &Path, error: &std::io::Error) -> Error {
+pub fn write_error(path: &Path, error: &std::io::Error) -> Error {
     Error::load(format!("{}: cannot be written: {error}", path.display()))
 }

@@ -2,12 +2,14 @@
 
 import http.client
 import json
+import os
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +81,20 @@ class Process:
         return self.child.wait(PATIENCE)
 
     def kill(self):
-        self.child.kill()
+        """Kills it and what it has started, as MLflow starts workers that would outlive it."""
+        for pid in reversed(family(self.child.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.child.wait()
+
+
+def family(pid):
+    """A process and all below it."""
+    try:
+        children = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return [pid]
+    return [pid, *(member for child in sum(children, []) for member in family(int(child)))]
 
 
 class Stoker(Process):

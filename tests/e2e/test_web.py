@@ -3,6 +3,8 @@
 import functools
 import http.server
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,18 @@ def test_what_nobody_describes_is_read_to_know_it(tmp_path, length):
     with web(lambda request: Reply(body=BIG, length=length)) as server:
         assert pulled(server, tmp_path) == {"model.onnx": BIG}
         assert len(server.gets()) == 1
+
+
+@pytest.mark.parametrize("name", ["m.zip", "m.tar.gz"])
+def test_archives_are_unpacked_with_and_without_ranges(tmp_path, name):
+    (tmp_path / "packed/deep").mkdir(parents=True)
+    (tmp_path / "packed/deep/model.onnx").write_bytes(IRIS)
+    kind = {"m.zip": "zip", "m.tar.gz": "gztar"}[name]
+    archive = Path(shutil.make_archive(str(tmp_path / "m"), kind, tmp_path / "packed", "deep")).read_bytes()
+    unranged = Reply(headers=STRONG, body=archive)
+    for number, answer in enumerate([lambda request: ranged(request, archive, STRONG), lambda request: unranged]):
+        with web(answer) as server:
+            assert pulled(server, tmp_path / str(number), f"/{name}?x=y") == {"deep/model.onnx": IRIS}
 
 
 def test_pythons_own_server(tmp_path):

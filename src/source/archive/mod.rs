@@ -1,11 +1,12 @@
 //! Models that are one archive: unpacked while they arrive, as KServe's initializer unpacks them when they are there.
-//! It leaves the archive away afterwards; here it is never on the disk.
+//! It leaves the archive away afterwards; here it is only on the disk, for as long, when the server does not know ranges.
 //!
 //! It differs on purpose: an archive is refused when one of its entries is a link (KServe makes those that stay inside),
 //! has a name that is absolute or leaves the folder (KServe changes some of those), or one that was there before (KServe
 //! takes the last), and when it ends too early. Of a file only its name and its content are taken, no mode and no time.
 
 mod names;
+mod on_disk;
 mod stream;
 mod tar;
 mod tree;
@@ -15,10 +16,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use self::names::is_archive;
+use self::on_disk::OnDisk;
 use self::stream::stream;
 use self::tree::Tree;
 use super::checksum::Checksum;
-use super::transfer::{BUFFER_BYTES, read_range, write_error};
+use super::transfer::{BUFFER_BYTES, read_range, transfer, write_error};
 use super::{Env, RangeReader, RemoteFile, Source};
 use crate::error::{Error, Result};
 
@@ -60,11 +62,33 @@ pub fn unpack(
         std::fs::remove_dir_all(folder).map_err(failed)?;
     }
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let unpacked = unpack_into(source, file, folder, max_bytes).map_err(|error| error.context(&file.key));
+    let unpacked = if file.whole {
+        unpack_whole(source, file, folder, max_bytes)
+    } else {
+        unpack_into(source, file, folder, max_bytes)
+    };
+    let unpacked = unpacked.map_err(|error| error.context(&file.key));
     if unpacked.is_err() {
         let _ = std::fs::remove_dir_all(folder); // or else the next attempt
     }
     unpacked
+}
+
+fn unpack_whole(
+    source: &dyn Source,
+    file: &RemoteFile,
+    folder: &Path,
+    max_bytes: u64,
+) -> Result<Vec<(String, Checksum)>> {
+    let failed = |error: std::io::Error| write_error(folder, &error);
+    let aside = tempfile::Builder::new().prefix(".stoker-archive-").tempdir_in(folder).map_err(failed)?;
+    let here = RemoteFile { path: "archive".to_owned(), whole: false, ..file.clone() };
+    transfer(source, &[RemoteFile { whole: true, ..here.clone() }], aside.path(), &aside.path().join("parts"))?;
+    let bytes = std::fs::metadata(aside.path().join(&here.path)).map_err(failed)?.len();
+    let unpacked =
+        unpack_into(&OnDisk(aside.path().join(&here.path)), &RemoteFile { bytes, ..here }, folder, max_bytes)?;
+    aside.close().map_err(failed)?;
+    Ok(unpacked)
 }
 
 fn unpack_into(
@@ -86,35 +110,6 @@ fn unpack_into(
         }
     }?;
     tree.finish()
-}
-
-/// As [`unpack`], into a folder that may have files already: those of the same names are replaced, once everything is
-/// there.
-///
-/// # Errors
-/// As [`unpack`]; the folder is then as it was.
-pub fn unpack_over(source: &dyn Source, file: &RemoteFile, folder: &Path, max_bytes: u64) -> Result<()> {
-    // One name, so that what a killed process left is removed by the next.
-    let fresh = folder.join(".stoker-unpacking");
-    unpack(source, file, &fresh, max_bytes)?;
-    let moved = merge(&fresh, folder).and_then(|()| std::fs::remove_dir_all(&fresh));
-    moved.map_err(|error| write_error(folder, &error))
-}
-
-/// Moves what is in a folder into another.
-fn merge(from: &Path, to: &Path) -> std::io::Result<()> {
-    for entry in from.read_dir()? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        // A link there is replaced, not followed.
-        let is_folder = target.symlink_metadata().is_ok_and(|there| there.is_dir());
-        if is_folder && entry.file_type()?.is_dir() {
-            merge(&entry.path(), &target)?;
-        } else {
-            std::fs::rename(entry.path(), &target)?;
-        }
-    }
-    Ok(())
 }
 
 /// How much a small archive may always unpack to, and how often its size a larger one: deflate cannot do more.

@@ -268,28 +268,15 @@ fn mutations_stay_within_bounds_and_below_the_folder() {
 }
 
 #[test]
-fn unpacking_over_files_replaces_them_when_all_is_there() {
-    let above = tempfile::tempdir().unwrap();
-    let (folder, elsewhere) = (above.path().join("models"), above.path().join("elsewhere"));
-    std::fs::create_dir_all(folder.join("1")).unwrap();
-    std::fs::create_dir_all(folder.join(".stoker-unpacking/of a killed process")).unwrap();
-    std::fs::write(&elsewhere, "untouched").unwrap();
-    std::os::unix::fs::symlink(&elsewhere, folder.join("1/model.onnx")).unwrap();
-    std::fs::write(folder.join("1/other"), "other").unwrap();
-    let over = |archive: Vec<u8>| {
-        let source = memory(archive);
-        let manifest = source.manifest().unwrap();
-        unpack_over(&source, &manifest[0], &folder, MANY)
-    };
-    let before = found(&folder);
-    let mut archive = tar(&files([("1/model.onnx", b"new"), ("2/b", b"b")]));
-    archive.truncate(archive.len() - 1024);
-    assert!(over(archive.clone()).is_err());
-    assert_eq!(found(&folder), files([("1/model.onnx", b"untouched"), ("1/other", b"other")]), "{before:?}");
-    over([archive, TAR_END.to_vec()].concat()).unwrap();
-    assert_eq!(found(&folder), files([("1/model.onnx", b"new"), ("1/other", b"other"), ("2/b", b"b")]));
-    assert_eq!(std::fs::read(&elsewhere).unwrap(), b"untouched");
-    assert!(!folder.join(".stoker-unpacking").exists());
+fn what_only_comes_whole_is_unpacked_from_the_disk() {
+    for archive in [gzip(&tar(&model())), zip(&model(), 8)] {
+        let mut source = memory(archive.clone());
+        source.whole = true;
+        assert_eq!(try_unpack(&source, MANY).unwrap(), model());
+        let mut cut = memory(archive[..archive.len() / 2].to_vec());
+        cut.whole = true;
+        assert!(try_unpack(&cut, MANY).is_err());
+    }
 }
 
 #[test]

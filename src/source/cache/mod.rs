@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use self::index::{Entry, FILES, Index};
 use super::transfer::transfer;
-use super::{RemoteFile, Source, archive, identity};
+use super::{RemoteFile, Source, archive, identity, total_bytes};
 use crate::error::{Error, Result};
 
 /// Where models are kept.
@@ -61,7 +61,7 @@ impl Cache {
         }
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
         let target = self.directory.join(identity(name, &manifest));
-        let bytes = manifest.iter().map(|file| file.bytes).sum();
+        let bytes = total_bytes(&manifest);
         let fetched = |cached, in_use| {
             Ok(Fetched { directory: target.join(FILES), files: manifest.len(), bytes, cached, in_use })
         };

@@ -71,6 +71,14 @@ fn only_some_stores_name_files_by_their_content() {
 }
 
 #[test]
+fn nobody_waits_for_more_than_there_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |bytes| RemoteFile { path: "m".into(), key: "m".into(), bytes, tag: String::new(), whole: false };
+    let error = transfer(&Memory::default(), &[file(u64::MAX), file(7)], folder.path(), &folder.path().join("parts"));
+    assert!(error.unwrap_err().message().contains("which no model has"));
+}
+
+#[test]
 fn what_only_comes_whole_begins_again() {
     let (_folder, cache) = cache();
     let mut source = Memory::new([("model.onnx", content()), ("empty", Bytes::new())]);

@@ -45,6 +45,8 @@ pub struct Body<'c> {
     connection: Option<Connection>,
     framing: Framing,
     keeps_alive: bool,
+    /// What went wrong behind bytes that were given.
+    failure: Option<Failure>,
 }
 
 impl<'c> Body<'c> {
@@ -55,7 +57,7 @@ impl<'c> Body<'c> {
         framing: Framing,
         keeps_alive: bool,
     ) -> Body<'c> {
-        let mut body = Body { client, origin, connection: Some(connection), framing, keeps_alive };
+        let mut body = Body { client, origin, connection: Some(connection), framing, keeps_alive, failure: None };
         body.give_back_when_done();
         body
     }
@@ -69,14 +71,24 @@ impl<'c> Body<'c> {
         }
     }
 
-    /// Fills the buffer, or as much of it as the body has left.
+    /// Fills the buffer, or as much of it as the body has left, or as came before something went wrong.
     ///
     /// # Errors
     /// [`Failure::Closed`] also when the body is shorter than it said.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         let mut filled = 0;
         while filled < buffer.len() && self.framing != Framing::Done {
-            filled += self.read_some(&mut buffer[filled..])?;
+            match self.read_some(&mut buffer[filled..]) {
+                Ok(read) => filled += read,
+                Err(failure) if filled == 0 => return Err(failure),
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    break;
+                }
+            }
         }
         Ok(filled)
     }

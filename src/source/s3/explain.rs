@@ -15,6 +15,9 @@ pub struct Operation<'a> {
     pub endpoint: &'a str,
 }
 
+/// The step that sends HEAD.
+pub const LOOK_UP: &str = "look up";
+
 /// Errors are this long; a page that is no error may be longer.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
@@ -28,10 +31,21 @@ impl Operation<'_> {
     pub fn refused(&self, response: &mut Response<'_>) -> Trouble {
         let status = response.status;
         let retry = response.retry();
+        let region = response.header("x-amz-bucket-region").map(str::to_owned);
         let body = response.body.read_all(MAX_ERROR_BYTES).unwrap_or_default();
         let said = xml::error(&String::from_utf8_lossy(&body));
         let retry = retry.or((said.code == "RequestTimeout").then_some(Duration::ZERO));
-        self.trouble(&self.service(&said.code, &said.message, status), retry)
+        self.trouble(&self.service(&said.code, &said.message, status, region.as_deref()), retry)
+    }
+
+    /// The answer is not of the object as it was listed.
+    pub fn other_length(&self, expected: u64, length: u64) -> Trouble {
+        self.trouble(&format!("expected {expected} bytes, the answer has {length}"), None)
+    }
+
+    /// The list does not come to its end.
+    pub fn endless(&self) -> Trouble {
+        self.trouble("page after page has no object: is this S3's API?", None)
     }
 
     /// The answer makes no sense.
@@ -44,7 +58,7 @@ impl Operation<'_> {
         Trouble { error: Error::load(format!("cannot {step} s3://{bucket}/{key} at {endpoint}: {text}")), retry }
     }
 
-    fn service(&self, code: &str, message: &str, status: u16) -> String {
+    fn service(&self, code: &str, message: &str, status: u16, region: Option<&str>) -> String {
         let said = if message.is_empty() { "no reason given" } else { message };
         let Operation { bucket, .. } = self;
         match (code, status) {
@@ -57,7 +71,8 @@ impl Operation<'_> {
             ("RequestTimeTooSkewed", _) => "the clocks of this machine and of the S3 server disagree".to_owned(),
             ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
             | (_, 301) => {
-                format!("the region is wrong (AWS_DEFAULT_REGION): {said}")
+                let right = region.map(|region| format!(", the bucket is in {region}")).unwrap_or_default();
+                format!("the region is wrong (AWS_DEFAULT_REGION){right}: {said}")
             }
             ("PreconditionFailed", _) | (_, 412) => {
                 "the object was replaced while it was being read: load again".to_owned()
@@ -69,6 +84,8 @@ impl Operation<'_> {
             ("AccessDenied", _) | (_, 403) => {
                 "access is denied: the credentials are wrong or lack the right to list and read".to_owned()
             }
+            // Answers to HEAD have no body.
+            ("", status) if self.step == LOOK_UP => format!("status {status}, for which HEAD gives no reason"),
             ("", status) => not_s3(status),
             (code, status) => {
                 format!("status {status} {code}: {said}")
@@ -122,7 +139,7 @@ mod tests {
             ("Odd", 418, "status 418 Odd"),
         ];
         for (code, status, part) in cases {
-            let text = operation().service(code, "", status);
+            let text = operation().service(code, "", status, None);
             assert!(text.contains(part), "{text}");
         }
     }

@@ -11,7 +11,7 @@ mod xml;
 use std::ops::Range;
 use std::time::SystemTime;
 
-use self::explain::Operation;
+use self::explain::{LOOK_UP, Operation};
 use self::settings::Settings;
 use super::checksum::Checksum;
 use super::http::{self, Client, Patience, Request, Response, Trust, Url};
@@ -19,10 +19,13 @@ use super::part::Part;
 use super::transfer::ask;
 use super::uri::relative_path;
 use super::{RangeReader, RemoteFile, Source, Trouble, check_count};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A page of a thousand objects takes a tenth.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
+
+/// In a row; one page without objects may be followed by others for ever.
+const MOST_EMPTY_PAGES: usize = 20;
 
 /// The objects below a prefix of a bucket.
 pub struct S3 {
@@ -126,7 +129,7 @@ impl S3 {
     }
 
     fn head(&self, file: &RemoteFile, parameters: &[(&str, &str)]) -> Result<Response<'_>, Trouble> {
-        let operation = self.operation("look up", &file.key);
+        let operation = self.operation(LOOK_UP, &file.key);
         let headers = [("if-match", file.tag.clone()), checksum_mode()];
         let mut response =
             self.send("HEAD", &file.key, parameters, &headers).map_err(|failure| operation.failed(&failure))?;
@@ -139,7 +142,7 @@ impl S3 {
     /// The prefix named one object instead of a folder of them.
     fn single_object(&self) -> Result<Vec<RemoteFile>> {
         ask(self.settings.max_attempts, || {
-            let operation = self.operation("look up", &self.prefix);
+            let operation = self.operation(LOOK_UP, &self.prefix);
             let mut response =
                 self.send("HEAD", &self.prefix, &[], &[]).map_err(|failure| operation.failed(&failure))?;
             match response.status {
@@ -160,10 +163,14 @@ impl Source for S3 {
     fn manifest(&self) -> Result<Vec<RemoteFile>> {
         // With the slash, so that "model" does not list "model2" as well.
         let listed = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
-        let mut files = Vec::new();
+        let (mut files, mut empty) = (Vec::new(), 0);
         let mut next = None;
         loop {
             let page = ask(self.settings.max_attempts, || self.page(&listed, next.as_deref()))?;
+            empty = if page.objects.is_empty() { empty + 1 } else { 0 };
+            if empty > MOST_EMPTY_PAGES {
+                return Err(self.operation("list", &listed).endless().error);
+            }
             for object in page.objects {
                 files.extend(remote_file(&self.prefix, object)?);
             }
@@ -194,10 +201,7 @@ impl Source for S3 {
         let checksum = if whole { self.stored(file, &response)? } else { None };
         let expected = range.end - range.start;
         match response.body.length() {
-            Some(length) if length != expected => Err(Trouble {
-                error: Error::load(format!("{}: expected {expected} bytes, the answer has {length}", file.key)),
-                retry: None,
-            }),
+            Some(length) if length != expected => Err(operation.other_length(expected, length)),
             _ => {
                 let failed = Box::new(move |failure: &http::Failure| self.operation("read", &key).failed(failure));
                 Ok(Box::new(Part { body: response.body, left: expected, checksum, failed }))
