@@ -213,10 +213,12 @@ impl Download<'_> {
         let file = match &incoming.file {
             Some(file) => file.clone(),
             None => {
-                if part.range != (0..remote.bytes) && incoming.expected.is_none() {
+                let in_parts = part.range != (0..remote.bytes);
+                if in_parts && incoming.expected.is_none() {
                     incoming.expected = self.source.checksum(remote)?;
                 }
-                let file = Arc::new(create(path, remote.bytes).map_err(|error| write_error(path, &error))?);
+                let file = create(path, remote.bytes, in_parts).map_err(|error| write_error(path, &error))?;
+                let file = Arc::new(file);
                 incoming.file.insert(file).clone()
             }
         };
@@ -382,12 +384,20 @@ fn sum_again(file: &File, part: &Part, expected: Option<&Checksum>, buffer: &mut
     Ok(sum)
 }
 
-fn create(path: &Path, bytes: u64) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+/// Makes the file, of its full size when it comes in parts, which are written in any order.
+fn create(path: &Path, bytes: u64, in_parts: bool) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(!in_parts);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            options.open(path)?
+        }
+        opened => opened?,
+    };
+    if in_parts {
+        file.set_len(bytes)?;
     }
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    file.set_len(bytes)?;
     Ok(file)
 }
 
