@@ -22,6 +22,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--work", default="target/pull")
+    parser.add_argument("--into", help="where pulled files go: on tmpfs no file system is measured beside the pull")
     parser.add_argument("--out", default="loadtest/runs")
     options = parser.parse_args()
     if options.delay_ms and not options.mbytes_per_second:
@@ -161,6 +163,7 @@ def parts(endpoint, name, folder):
 
 
 def measure(options, endpoint, work):
+    into = Path(tempfile.mkdtemp(prefix="pulled-", dir=options.into or work))
     seconds = {}
     for number in range(options.rounds):
         for name in options.sets.split(","):
@@ -168,7 +171,7 @@ def measure(options, endpoint, work):
             # Whoever comes first after another set gets pages that are cold.
             turn = number % len(commands)
             for contender, command in commands[turn:] + commands[:turn]:
-                folder = work / f"pulled-{name}-{contender}-{number}"
+                folder = into / f"{name}-{contender}-{number}"
                 folder.mkdir()
                 args, env = command(name, folder)
                 begun = time.monotonic()
@@ -179,6 +182,7 @@ def measure(options, endpoint, work):
                 if SETS[name][0] < 100:
                     shutil.rmtree(folder)
                 seconds.setdefault(name, {}).setdefault(contender, []).append(taken)
+    shutil.rmtree(into)
     return seconds
 
 

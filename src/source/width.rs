@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Half of it already fills a 10 Gbit/s link against MinIO.
-const FIRST: usize = 16;
+/// Half of it fills a 10 Gbit/s link where connections are fast; many small files want more.
+const FIRST: usize = 32;
 /// Servers and proxies begin to mind more.
 const MOST: usize = 64;
 /// Percent that twice the requests have to bring.
@@ -54,9 +54,10 @@ mod tests {
 
     #[test]
     fn what_brings_more_is_followed_by_more() {
-        assert_eq!(added(1000, &[800, 1600, 3200, 6400]), [16, 16, 32, 0, 0], "each connection is slow");
-        assert_eq!(added(1000, &[1200, 1210, 2500]), [16, 16, 0, 0], "the machine is full");
-        assert_eq!(added(20, &[10, 20]), [16, 4, 0]);
+        assert_eq!(added(1000, &[800, 1600, 3200, 6400]), [32, 32, 0, 0, 0], "each connection is slow");
+        assert_eq!(added(1000, &[1200, 1210, 2500]), [32, 32, 0, 0], "the machine is full");
+        assert_eq!(added(40, &[10, 20]), [32, 8, 0]);
+        assert_eq!(added(1000, &[800, 0, 1600]), [32, 32, 0, 0]);
         assert_eq!(added(3, &[10, 20]), [3, 0, 0]);
     }
 }
