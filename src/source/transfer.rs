@@ -134,10 +134,13 @@ fn whole(incoming: Mutex<Incoming>) -> Checksum {
 impl Download<'_> {
     /// Fetches all parts, by as many threads as bring more than fewer do.
     fn run(&self, mut width: Width) {
+        // In one piece: to each thread that asks for so much the allocator gives a huge page.
+        let mut buffers = vec![0; width.most() * BUFFER_BYTES];
+        let mut buffers = buffers.chunks_exact_mut(BUFFER_BYTES);
         std::thread::scope(|scope| {
-            let add = |threads| {
+            let mut add = |threads| {
                 *self.working.lock().expect("no thread panics with it") += threads;
-                (0..threads).for_each(|_| drop(scope.spawn(|| self.work())));
+                buffers.by_ref().take(threads).for_each(|buffer| drop(scope.spawn(|| self.work(buffer))));
             };
             add(width.first());
             let (mut begun, mut before) = (Instant::now(), 0);
@@ -157,11 +160,10 @@ impl Download<'_> {
     }
 
     /// Fetches parts until there are none left, or one could not be had.
-    fn work(&self) {
-        let mut buffer = vec![0; BUFFER_BYTES];
+    fn work(&self, buffer: &mut [u8]) {
         while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let fetched = self.fetch(part, self.journal.has(part.number), &mut buffer);
-            let checked = fetched.and_then(|is_last| if is_last { self.check(part.file, &mut buffer) } else { Ok(()) });
+            let fetched = self.fetch(part, self.journal.has(part.number), buffer);
+            let checked = fetched.and_then(|is_last| if is_last { self.check(part.file, buffer) } else { Ok(()) });
             if let Err(error) = checked {
                 self.next.store(self.parts.len(), Ordering::Relaxed);
                 let mut failure = self.failure.lock().expect("no thread panics with it");

@@ -28,6 +28,11 @@ impl Width {
         self.requests
     }
 
+    /// How many there will ever be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many to add when all of those that there are have brought so many bytes in this time.
     pub fn more(&mut self, bytes: u64, time: Duration) -> usize {
         let rate = u128::from(bytes) * 1000 / time.as_millis().max(1);
