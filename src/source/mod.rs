@@ -18,8 +18,8 @@ pub mod s3;
 mod site;
 pub mod transfer;
 pub mod uri;
-mod width;
 mod web;
+mod width;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -124,10 +124,20 @@ fn link(cache: &Path, name: &str, manifest: &[RemoteFile], files: &Path) -> (Vec
         let same = content(name, file).and_then(|content| known.get(&(content, file.bytes)));
         match same.and_then(|(folder, entry)| entry.link(folder, files, &file.path)) {
             Some(entry) => linked.push(entry),
-            None => missing.push(file.clone()),
+            None => {
+                unlink(&files.join(&file.path));
+                missing.push(file.clone());
+            }
         }
     }
     (linked, missing)
+}
+
+/// Removes what an earlier attempt has linked there: writing to it would change the other model, too.
+fn unlink(path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|found| found.nlink() > 1) {
+        let _ = std::fs::remove_file(path); // else writing to it says why
+    }
 }
 
 /// What a file's content is called by a store whose tags are hashes of it: S3's `ETag`s, a hub's object ids. Only in the

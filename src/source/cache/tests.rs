@@ -1,5 +1,7 @@
 //! The cache, over the source in memory.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -177,6 +179,23 @@ fn what_is_there_under_another_name_is_linked() {
     let elsewhere = Memory::new([("model.onnx", content())]);
     cache.fetch(&elsewhere, "s3://other/model").unwrap();
     assert_eq!(elsewhere.opened(), 3);
+}
+
+/// A file that was linked before the process was killed, and is not to be any more.
+#[test]
+fn a_linked_file_is_never_written_to() {
+    let (_folder, cache) = cache();
+    let first = cache.fetch(&Memory::new([("model.onnx", content())]), "s3://bucket/one").unwrap();
+    let mut source = Memory::new([("model.onnx", content()), ("small", Bytes::from_static(b"x"))]);
+    source.fail_from = Some(0);
+    assert!(cache.fetch(&source, "s3://bucket/two").is_err(), "it is killed after it linked the first file");
+    // Whoever it was linked from is not as it was.
+    let model = first.directory.join("model.onnx");
+    File::options().append(true).open(&model).and_then(|mut file| file.write_all(b"!")).unwrap();
+    source.fail_from = None;
+    let second = cache.fetch(&source, "s3://bucket/two").unwrap();
+    assert_eq!(std::fs::read(second.directory.join("model.onnx")).unwrap(), content());
+    assert!(std::fs::read(model).unwrap().ends_with(b"!"));
 }
 
 #[test]
