@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::config::PullConfig;
 use crate::error::{Error, Result};
 use crate::source::patterns::Patterns;
+use crate::source::progress::Progress;
 use crate::source::transfer::{transfer, write_error};
 use crate::source::uri::SourceUri;
 use crate::source::{Env, Opened, Source, archive, open, total_bytes};
@@ -62,10 +63,12 @@ fn copy(
     }
     let failed = |error: std::io::Error| write_error(directory, &error);
     std::fs::create_dir_all(&files).map_err(failed)?;
-    match archive::single(&manifest) {
-        Some(file) => drop(archive::unpack(source, file, &files, max_unpacked)?),
-        None => drop(transfer(source, &manifest, &files, &fresh.join("parts"))?),
-    }
+    let progress = Progress::begin(total_bytes(&manifest));
+    let source = progress.of(source);
+    progress.tell(&uri.to_string(), || match archive::single(&manifest) {
+        Some(file) => archive::unpack(&source, file, &files, max_unpacked).map(drop),
+        None => transfer(&source, &manifest, &files, &fresh.join("parts")).map(drop),
+    })?;
     merge(&files, directory).and_then(|()| std::fs::remove_dir_all(&fresh)).map_err(failed)?;
     Ok((manifest.len(), total_bytes(&manifest)))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::catalog::Entry;
 use super::state::State;
@@ -17,7 +17,7 @@ use crate::engine::instance::{Instance, Pending};
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
 use crate::formats::{self, ModelFiles};
-use crate::source::cache::{Cache, InUse};
+use crate::source::cache::InUse;
 use crate::source::uri::SourceUri;
 use crate::source::{Opened, open};
 use crate::telemetry::metrics::Metrics;
@@ -46,7 +46,7 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
     let mut phases = Phases::start(entry.clone());
 
     entry.become_state(State::Fetching);
-    let (path, in_use) = materialize(&config.source, &config.cache, metrics).await?;
+    let (path, in_use) = materialize(config, metrics, &mut phases).await?;
     phases.done("all_bytes");
 
     entry.become_state(State::Placing);
@@ -83,20 +83,23 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
 }
 
 /// Brings the model's files to this machine.
-async fn materialize(uri: &SourceUri, cache: &Cache, metrics: &Metrics) -> Result<(PathBuf, Option<InUse>)> {
+async fn materialize(config: &ModelConfig, metrics: &Metrics, phases: &mut Phases) -> Result<(PathBuf, Option<InUse>)> {
     let started = Instant::now();
-    let (wanted, cache) = (uri.clone(), cache.clone());
-    let fetched = blocking(move || match open(&wanted, &|name| std::env::var(name).ok())? {
-        Opened::Here(path) => Ok((path, None)),
-        Opened::Elsewhere(source) => {
-            cache.fetch(&*source, &wanted.to_string()).map(|fetched| (fetched.directory.clone(), Some(fetched)))
-        }
-    });
-    let (directory, fetched) = fetched.await?;
-    let Some(fetched) = fetched else { return Ok((directory, None)) };
-    if !fetched.cached {
-        metrics.source_bytes(fetched.bytes);
+    let (uri, wanted, cache) = (&config.source, config.source.clone(), config.cache.clone());
+    let opened = blocking(move || open(&wanted, &|name| std::env::var(name).ok())).await?;
+    phases.done("resolve");
+    let source = match opened {
+        Opened::Here(path) => return Ok((path, None)),
+        Opened::Elsewhere(source) => source,
+    };
+    let name = uri.to_string();
+    let fetched = blocking(move || cache.fetch(&*source, &name)).await?;
+    phases.took("list", fetched.listed);
+    if let Some(first_byte) = fetched.first_byte {
+        phases.took("first_byte", first_byte);
     }
+    metrics.source_bytes(uri.scheme(), fetched.came);
+    let directory = fetched.directory;
     tracing::info!(
         uri = %uri,
         files = fetched.files,
@@ -148,6 +151,12 @@ impl Phases {
     fn done(&mut self, phase: &'static str) {
         self.seconds.push((phase, self.step.elapsed().as_secs_f64()));
         self.step = Instant::now();
+    }
+
+    /// What was timed elsewhere, and belongs to the step that is going on.
+    fn took(&mut self, phase: &'static str, time: Duration) {
+        self.seconds.push((phase, time.as_secs_f64()));
+        self.step += time;
     }
 
     fn ready(mut self, files: &ModelFiles) {

@@ -14,6 +14,7 @@ pub mod memory;
 mod mlflow;
 mod part;
 pub mod patterns;
+pub mod progress;
 pub mod s3;
 mod site;
 pub mod transfer;
@@ -61,7 +62,7 @@ pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
 }
 
 /// A store of model files.
-pub trait Source: Send + Sync + 'static {
+pub trait Source: Send + Sync {
     /// Everything below the URI, in a stable order. Costs requests, reads no content.
     ///
     /// # Errors

@@ -45,6 +45,19 @@ pub enum MlflowName {
 }
 
 impl SourceUri {
+    /// What it begins with, as metrics call it.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            SourceUri::Local(_) => "file",
+            SourceUri::S3 { .. } => "s3",
+            SourceUri::Web { url, .. } if url.origin().https => "https",
+            SourceUri::Web { .. } => "http",
+            SourceUri::Hub { .. } => "hf",
+            SourceUri::Mlflow(MlflowName::Run { .. }) => "runs",
+            SourceUri::Mlflow(_) => "models",
+        }
+    }
+
     /// Whether it names a file, and not a folder that the file is in.
     pub fn is_key(&self, key: &str) -> bool {
         match self {

@@ -292,9 +292,9 @@ impl Metrics {
         self.inflight.set(gauge(requests as u64));
     }
 
-    /// Bytes read from S3.
-    pub fn source_bytes(&self, bytes: u64) {
-        self.source_bytes.get_or_create(&SchemeLabels { scheme: "s3" }).inc_by(bytes);
+    /// Bytes read from a source of this scheme.
+    pub fn source_bytes(&self, scheme: &'static str, bytes: u64) {
+        self.source_bytes.get_or_create(&SchemeLabels { scheme }).inc_by(bytes);
     }
 
     /// Everything as OpenMetrics text.

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 
 import pytest
@@ -119,15 +120,20 @@ def test_many_objects_take_many_listings(bucket, pull, tmp_path):
 def test_what_has_not_changed_is_not_pulled_again(bucket, pull, minio):
     uri = f"s3://{(name := bucket({'m/model.onnx': IRIS}))}/m"
 
-    def cached():
+    def load():
+        """Whether it was cached, and how many bytes came."""
         with pull(uri) as server:
             assert_serves_iris(server)
-            return server.event("model fetched")["cached"]
+            cached = server.event("model fetched")["cached"]
+            phases = server.event("model ready")["phases"]
+            assert '"list"' in phases and ('"first_byte"' in phases) != cached
+            (came,) = re.findall(r'stoker_source_bytes_total{scheme="s3"} (\d+)', server.get("/metrics").body.decode())
+            return cached, int(came)
 
-    assert [cached(), cached()] == [False, True]
-    # The same bytes with another object beside them are another model.
+    assert [load(), load()] == [(False, len(IRIS)), (True, 0)]
+    # The same bytes with another object beside them are another model, of which only that object is new.
     minio.client().put_object(Bucket=name, Key="m/note.txt", Body=b"changed")
-    assert [cached(), cached()] == [False, True]
+    assert [load(), load()] == [(False, len("changed")), (True, 0)]
 
 
 def test_kserves_older_variables(minio, bucket, pull):

@@ -19,8 +19,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use self::index::{Entry, FILES, Index};
+use super::progress::Progress;
 use super::transfer::transfer;
 use super::{RemoteFile, Source, archive, identity, total_bytes};
 use crate::error::{Error, Result};
@@ -42,6 +44,11 @@ pub struct Fetched {
     pub bytes: u64,
     /// Whether it was all there from before.
     pub cached: bool,
+    /// How long it took to know what there is, and then to have the first byte of it, when any was needed.
+    pub listed: Duration,
+    pub first_byte: Option<Duration>,
+    /// Bytes that came from the source.
+    pub came: u64,
     /// Keeps it from going.
     pub in_use: InUse,
 }
@@ -55,15 +62,19 @@ impl Cache {
     /// # Errors
     /// When the source is empty or fails, or when the directory cannot be written.
     pub fn fetch(&self, source: &dyn Source, name: &str) -> Result<Fetched> {
+        let begun = Instant::now();
         let manifest = source.manifest()?;
+        let listed = begun.elapsed();
         if manifest.is_empty() {
             return Err(Error::load(format!("{name}: there is no object below it")));
         }
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
         let target = self.directory.join(identity(name, &manifest));
         let bytes = total_bytes(&manifest);
+        let progress = Progress::begin(bytes);
         let fetched = |cached, in_use| {
-            Ok(Fetched { directory: target.join(FILES), files: manifest.len(), bytes, cached, in_use })
+            let (directory, first_byte, came) = (target.join(FILES), progress.first_byte(), progress.bytes());
+            Ok(Fetched { directory, files: manifest.len(), bytes, cached, listed, first_byte, came, in_use })
         };
         if let Some(in_use) = reuse(&target) {
             return fetched(true, in_use);
@@ -75,7 +86,8 @@ impl Cache {
         }
         evict::discard(&target).map_err(failed)?;
         evict::make_room(self, bytes, &target);
-        let in_use = self.bring(source, name, &manifest, &target)?;
+        let counted = progress.of(source);
+        let in_use = progress.tell(name, || self.bring(&counted, name, &manifest, &target))?;
         drop(bringing);
         fetched(false, in_use)
     }

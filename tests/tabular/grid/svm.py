@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn import svm
+from sklearn.metrics.pairwise import pairwise_kernels
 
 from . import Case
 
@@ -19,6 +20,15 @@ def size(random):
         "rows": 16,
         "columns": 4,
     }
+
+
+def rounding(model, rows):
+    """How far apart two orders of summation may be, by the greatest decision: coefficients are not bounded here, and what
+    is left of their sum may be a ten millionth of its terms."""
+    options = {"gamma": model._gamma, "degree": model.degree, "coef0": model.coef0}
+    kernels = pairwise_kernels(rows, model.support_vectors_, metric=model.kernel, filter_params=True, **options)
+    terms = np.abs(kernels) @ np.abs(model._dual_coef_).max(axis=0)
+    return np.finfo(float).eps * terms.max() / np.abs(model.decision_function(rows)).max()
 
 
 def cases(random):
@@ -40,7 +50,8 @@ def cases(random):
         if number == 2 or random.wide:
             uncosted = {key: value for key, value in options.items() if key != "C"}
             model = svm.NuSVC(nu=0.01 if random.wide else 0.1, **uncosted)
-            yield Case(f"NuSVC_{number}", model.fit(x, np.array(list("abcdefg"))[y]), random.few(columns))
+            model, rows = model.fit(x, np.array(list("abcdefg"))[y]), random.few(columns)
+            yield Case(f"NuSVC_{number}", model, rows, tolerance=max(1e-12, rounding(model, rows)))
         x, y = random.regression(**shape)
         yield Case(f"SVR_{number}", svm.SVR(**options).fit(x, y), random.few(columns).astype(np.float32))
         if number == 2 or random.wide:
