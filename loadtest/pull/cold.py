@@ -14,19 +14,15 @@ import json
 import os
 import platform
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
+from store import KEYS, client, free_port, minio
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = {"aws_access_key_id": "stoker-bench", "aws_secret_access_key": "only-for-loopback"}
 FLOWER = b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
 PATIENCE_SECONDS = 60
 
@@ -37,20 +33,13 @@ def main():
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     subprocess.run([sys.executable, ROOT / "loadtest/kserve/iris-forest", "--train", work / "forest"], check=True)
-    endpoint = f"http://127.0.0.1:{free_port()}"
-    env = {"HOME": str(work), "MINIO_ROOT_USER": KEYS["aws_access_key_id"], "MINIO_BROWSER": "off"}
-    env |= {"MINIO_ROOT_PASSWORD": KEYS["aws_secret_access_key"], "MINIO_UPDATE": "off"}
-    command = [options.minio, "server", "--quiet", "--address", endpoint.removeprefix("http://"), work / "store"]
-    minio = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: urllib.request.urlopen(f"{endpoint}/minio/health/ready", timeout=1).close() or True)
-        s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=Config(proxies={}), **KEYS)
-        s3.create_bucket(Bucket="models")
-        s3.upload_file(str(work / "forest/model.joblib"), "models", "iris/model.joblib")
-        report(options, measure(options, endpoint, work), (work / "forest/model.joblib").stat().st_size)
+        with minio(options.minio, work) as endpoint:
+            s3 = client(endpoint)
+            s3.create_bucket(Bucket="models")
+            s3.upload_file(str(work / "forest/model.joblib"), "models", "iris/model.joblib")
+            report(options, measure(options, endpoint, work), (work / "forest/model.joblib").stat().st_size)
     finally:
-        minio.kill()
-        minio.wait()
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -61,12 +50,6 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", default=ROOT / "loadtest/runs")
     return parser.parse_args()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(attempt):

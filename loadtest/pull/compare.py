@@ -18,22 +18,18 @@ import json
 import os
 import platform
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
+from store import client, minio
 
 BUCKET = "bench"
 SETS = {"one": (1, 2 << 30), "eight": (8, 256 << 20), "small": (2000, 100_000)}
-KEYS = {"aws_access_key_id": "stoker-bench", "aws_secret_access_key": "only-for-loopback"}
 BIN = Path(sys.executable).parent
 # What curl reads at once behind a network, over so many connections.
 PART_BYTES = 16 << 20
@@ -45,22 +41,12 @@ def main():
     work = Path(options.work)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    env = {"HOME": str(work), "MINIO_ROOT_USER": KEYS["aws_access_key_id"], "MINIO_BROWSER": "off"}
-    env |= {"MINIO_ROOT_PASSWORD": KEYS["aws_secret_access_key"], "MINIO_UPDATE": "off"}
-    command = [options.minio, "server", "--quiet", "--address", f"127.0.0.1:{port}", str(work / "store")]
-    minio = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait(f"{endpoint}/minio/health/ready")
-        fill(endpoint, work)
-        with network(options, port) as endpoint:
-            report(options, measure(options, endpoint, work))
+        with minio(options.minio, work) as endpoint:
+            fill(endpoint, work)
+            with network(options, endpoint) as endpoint:
+                report(options, measure(options, endpoint, work))
     finally:
-        minio.kill()
-        minio.wait()
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -83,13 +69,14 @@ def arguments():
 
 
 @contextmanager
-def network(options, port):
+def network(options, endpoint):
     """The endpoint behind a network of this shape, or MinIO's own."""
     if not options.mbytes_per_second:
-        yield f"http://127.0.0.1:{port}"
+        yield endpoint
         return
     shape = ["--delay-ms", str(options.delay_ms), "--mbytes-per-second", str(options.mbytes_per_second)]
-    command = [options.loadtest, "slow-proxy", "--listen", "127.0.0.1:0", "--upstream", f"127.0.0.1:{port}", *shape]
+    upstream = endpoint.removeprefix("http://")
+    command = [options.loadtest, "slow-proxy", "--listen", "127.0.0.1:0", "--upstream", upstream, *shape]
     proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield f"http://{proxy.stdout.readline().split()[1]}"
@@ -98,17 +85,8 @@ def network(options, port):
         proxy.wait()
 
 
-def wait(url):
-    for _ in range(200):
-        try:
-            return urllib.request.urlopen(url, timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("MinIO is not ready")
-
-
 def fill(endpoint, work):
-    s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=Config(proxies={}), **KEYS)
+    s3 = client(endpoint)
     s3.create_bucket(Bucket=BUCKET)
     resources = [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
     everybody = {"Effect": "Allow", "Principal": "*", "Action": ["s3:ListBucket", "s3:GetObject"]}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::checksum::{Checksum, Sum, Sums};
+use crate::source::checksum::Checksum;
 use crate::source::journal::boot_id;
 
 /// `index.json` of a model.
@@ -59,31 +59,13 @@ impl Entry {
 
     /// Whether the file's bytes are what they were.
     fn is_whole(&self, files: &Path) -> io::Result<bool> {
-        let Some(empty) = Checksum::parse(&self.sum) else { return Ok(false) };
-        Ok(sum_of(&files.join(&self.path), &empty)?.to_string() == self.sum)
+        let Some(sum) = Checksum::parse(&self.sum) else { return Ok(false) };
+        sum.is_of(File::open(files.join(&self.path))?)
     }
 }
 
 fn modified(found: &Metadata) -> i128 {
     i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec())
-}
-
-/// The checksum of a file, of the same kind.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn sum_of(path: &Path, like: &Checksum) -> io::Result<Checksum> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 256 << 10];
-    let (mut sum, mut sums) = (Sum::begin(Some(like), 0), Sums::default());
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => sum.update(&buffer[..read]),
-        }
-    }
-    sums.extend([sum]);
-    Ok(sums.whole())
 }
 
 pub const NAME: &str = "index.json";
