@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Excerpt, Tensor};
 
+pub mod columns;
 pub mod table;
 
 use table::TableSpec;

@@ -92,6 +92,20 @@ impl DType {
             DType::Bytes | DType::Json => None,
         }
     }
+
+    pub const fn is_integer(self) -> bool {
+        matches!(
+            self,
+            DType::Uint8
+                | DType::Uint16
+                | DType::Uint32
+                | DType::Uint64
+                | DType::Int8
+                | DType::Int16
+                | DType::Int32
+                | DType::Int64
+        )
+    }
 }
 
 impl fmt::Display for DType {

@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
-use half::{bf16, f16};
+use bytes::Bytes;
 
 use super::TensorSpec;
+use super::columns::{as_integers, beside, cells, column, nothing, numbers, numeric};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Excerpt, Shape, Tensor, push_bytes_element};
+use crate::tensor::{DType, Excerpt, Tensor};
 
 /// The columns that a model was fitted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct TableSpec {
 pub enum Takes {
     #[default]
     Numbers,
+    /// Numbers of which the type counts: an integer is answered otherwise than the same number as a fraction.
+    Typed,
     /// Text, truth values and numbers.
     Text,
     /// Categories that are numbers, or their codes. A column given by name holds categories, as that of a frame; they
@@ -44,7 +46,7 @@ impl Takes {
     /// What the column travels as.
     pub const fn dtype(self) -> DType {
         match self {
-            Takes::Numbers => DType::Fp64,
+            Takes::Numbers | Takes::Typed => DType::Fp64,
             Takes::Text | Takes::NumericCategories => DType::Json,
         }
     }
@@ -99,7 +101,12 @@ impl TableSpec {
 
     /// Whether all columns travel as one matrix.
     pub fn is_matrix(&self) -> bool {
-        self.columns.iter().all(|column| column.takes == Takes::Numbers)
+        self.columns.iter().all(|column| column.takes.dtype() == DType::Fp64)
+    }
+
+    /// Whether numbers reach the model in the type in which they came.
+    pub fn keeps_types(&self) -> bool {
+        self.is_matrix() && self.columns.iter().any(|column| column.takes == Takes::Typed)
     }
 
     /// What reaches the model.
@@ -136,7 +143,8 @@ impl TableSpec {
         self.columns.iter().any(|column| column.name.is_some())
     }
 
-    /// Brings a request's tensors into the signature's form: `FP64`, or `FP32` when the whole matrix came so.
+    /// Brings a request's tensors into the signature's form: `FP64`, or `FP32` when the whole matrix came so, or any
+    /// type of numbers where it counts.
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid), in scikit-learn's words where it has some.
@@ -176,6 +184,7 @@ impl TableSpec {
         if self.is_matrix() && !(is_text && self.columns.iter().any(|column| column.unused)) {
             let (dtype, data) = match matrix.dtype() {
                 DType::Fp64 | DType::Fp32 => (matrix.dtype(), matrix.data().clone()),
+                dtype if self.keeps_types() && !is_text && dtype != DType::Bf16 => (dtype, matrix.data().clone()),
                 _ => (DType::Fp64, numbers(matrix).map_err(place)?.into()),
             };
             let shape = matrix.shape().clone();
@@ -251,7 +260,12 @@ impl TableSpec {
             Some(tensor) => numeric(spec.name.clone(), tensor),
             None => nothing(&spec, rows),
         });
-        self.joined(columns.collect::<Result<_>>()?)
+        let joined = self.joined(columns.collect::<Result<_>>()?)?;
+        let are_integers = inputs.iter().all(|tensor| tensor.dtype().is_integer());
+        if self.keeps_types() && are_integers && inputs.len() == self.columns.len() {
+            return joined.iter().map(as_integers).collect();
+        }
+        Ok(joined)
     }
 
     /// Names of required columns that are not given.
@@ -308,148 +322,10 @@ fn list(names: &[&str]) -> String {
     shown.join(", ")
 }
 
-/// One column from the texts of JSON scalars.
-///
-/// # Errors
-/// When a number is asked for and a cell is none.
-pub fn column<'a>(spec: &TensorSpec, rows: usize, cells: impl Iterator<Item = &'a [u8]>) -> Result<Tensor> {
-    let mut data = Vec::with_capacity(rows * 8);
-    for cell in cells {
-        match spec.dtype {
-            DType::Json => push_bytes_element(&mut data, cell)?,
-            _ => {
-                let number = number(cell).map_err(|error| error.context(format_args!("column \"{}\"", spec.name)))?;
-                data.put_f64_le(number);
-            }
-        }
-    }
-    Tensor::new(spec.name.clone(), spec.dtype, Shape::new(vec![rows])?, data.into())
-}
-
-/// A column of numbers from a tensor of any type.
-fn numeric(name: Arc<str>, tensor: &Tensor) -> Result<Tensor> {
-    let data = numbers(tensor).map_err(|error| error.context(format_args!("column \"{name}\"")))?;
-    Tensor::new(name, DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
-}
-
-/// A column of missing values.
-fn nothing(spec: &TensorSpec, rows: usize) -> Result<Tensor> {
-    column(spec, rows, std::iter::repeat_n(&b"null"[..], rows))
-}
-
-/// A JSON scalar as a number, as Python's `float()` sees it; null is NaN.
-///
-/// # Errors
-/// In Python's words.
-pub fn number(cell: &[u8]) -> Result<f64> {
-    let text = std::str::from_utf8(cell).unwrap_or_default();
-    match cell.first() {
-        Some(b'n') => Ok(f64::NAN),
-        Some(b't') => Ok(1.0),
-        Some(b'f') => Ok(0.0),
-        Some(b'"') => {
-            let text: String = serde_json::from_str(text).unwrap_or_default();
-            let parsed = text.trim().parse();
-            parsed.map_err(|_| Error::invalid(format!("could not convert string to float: '{}'", Excerpt(&text))))
-        }
-        _ => text.parse().map_err(|_| Error::invalid(format!("expected a number, got {}", Excerpt(text)))),
-    }
-}
-
-/// A matrix from columns of `FP64`.
-fn beside(spec: &TensorSpec, columns: &[Tensor]) -> Result<Tensor> {
-    let rows = columns.iter().map(Tensor::rows).max().unwrap_or(0);
-    if let Some(short) = columns.iter().find(|column| column.rows() != rows) {
-        return Err(Error::invalid(format!(
-            "inputs disagree on the number of rows: \"{}\" has {}, others {rows}",
-            short.name(),
-            short.rows()
-        )));
-    }
-    let mut data = Vec::with_capacity(rows * columns.len() * 8);
-    for row in 0..rows {
-        columns.iter().for_each(|column| data.extend_from_slice(&column.data()[row * 8..][..8]));
-    }
-    Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![rows, columns.len()])?, data.into())
-}
-
-/// Any tensor's elements as `FP64`.
-fn numbers(tensor: &Tensor) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(tensor.shape().elements() * 8);
-    macro_rules! run {
-        ($type:ty, $to:expr) => {{
-            let (chunks, _) = tensor.data().as_chunks::<{ size_of::<$type>() }>();
-            chunks.iter().for_each(|bytes| out.put_f64_le($to(<$type>::from_le_bytes(*bytes))));
-        }};
-    }
-    #[allow(clippy::cast_precision_loss)] // as numpy's astype(float64)
-    match tensor.dtype() {
-        DType::Bool => tensor.data().iter().for_each(|byte| out.put_f64_le(f64::from(u8::from(*byte != 0)))),
-        DType::Uint8 => run!(u8, f64::from),
-        DType::Uint16 => run!(u16, f64::from),
-        DType::Uint32 => run!(u32, f64::from),
-        DType::Uint64 => run!(u64, |value| value as f64),
-        DType::Int8 => run!(i8, f64::from),
-        DType::Int16 => run!(i16, f64::from),
-        DType::Int32 => run!(i32, f64::from),
-        DType::Int64 => run!(i64, |value| value as f64),
-        DType::Fp16 => run!(f16, f64::from),
-        DType::Bf16 => run!(bf16, f64::from),
-        DType::Fp32 => run!(f32, f64::from),
-        DType::Fp64 => out.extend_from_slice(tensor.data()),
-        DType::Json => {
-            for cell in tensor.bytes_elements() {
-                out.put_f64_le(number(cell)?);
-            }
-        }
-        DType::Bytes => {
-            for element in tensor.bytes_elements() {
-                let text = String::from_utf8_lossy(element);
-                let parsed = text.trim().parse();
-                out.put_f64_le(
-                    parsed.map_err(|_| {
-                        Error::invalid(format!("could not convert string to float: '{}'", Excerpt(&text)))
-                    })?,
-                );
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// Any tensor's elements as JSON scalars.
-fn cells(tensor: &Tensor) -> Result<Vec<Bytes>> {
-    match tensor.dtype() {
-        DType::Json => Ok(tensor.bytes_elements().map(|cell| tensor.data().slice_ref(cell)).collect()),
-        DType::Bytes => {
-            let quoted = tensor.bytes_elements().map(|element| {
-                let text = std::str::from_utf8(element).map_err(|_| Error::invalid("text that is not UTF-8"))?;
-                Ok(Bytes::from(serde_json::to_vec(text).expect("text is plain data")))
-            });
-            quoted.collect()
-        }
-        DType::Bool => {
-            let word = |byte: &u8| Bytes::from_static(if *byte == 0 { b"false" } else { b"true" });
-            Ok(tensor.data().iter().map(word).collect())
-        }
-        _ => {
-            let numbers = numbers(tensor)?;
-            let text = |bytes: &[u8; 8]| {
-                let value = f64::from_le_bytes(*bytes);
-                if value.is_finite() {
-                    Bytes::copy_from_slice(zmij::Buffer::new().format_finite(value).as_bytes())
-                } else {
-                    Bytes::from_static(b"null")
-                }
-            };
-            Ok(numbers.as_chunks::<8>().0.iter().map(text).collect())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Shape, push_bytes_element};
 
     fn spec(columns: &[(&str, bool)]) -> TableSpec {
         let column = |(name, text): &(&str, bool)| ColumnSpec {
@@ -515,6 +391,24 @@ mod tests {
         let columns = [tensor("age", &[2], &[1.0, 2.0]), tensor("store", &[2], &[30.0, f32::NAN])];
         assert_eq!(cells(&columns), ["\"30.0\"", "null"]);
         assert_eq!(cells(&[tensor("x", &[1, 2], &[0.0, 1.0])]), ["0.0"]);
+    }
+
+    #[test]
+    fn integers_keep_their_type_where_it_counts() {
+        let mut columns = spec(&[("a", false), ("b", false)]).columns;
+        columns[0].takes = Takes::Typed;
+        let typed = TableSpec::new(columns, Matching::default());
+        let short = |name: &str, dims: &[usize], dtype, data: &'static [u8]| {
+            Tensor::new(name, dtype, Shape::new(dims.to_vec()).unwrap(), data.into()).unwrap()
+        };
+        let matrix = short("m", &[1, 2], DType::Int8, &[1, 0xff]);
+        assert_eq!(arrange(&typed, std::slice::from_ref(&matrix)).unwrap()[0].dtype(), DType::Int8);
+        let columns = [short("b", &[1], DType::Int8, &[0xff]), short("a", &[1], DType::Uint8, &[1])];
+        let joined = arrange(&typed, &columns).unwrap();
+        assert_eq!((joined[0].dtype(), &joined[0].data()[8..]), (DType::Int64, &[0xff; 8][..]));
+        let fraction = [columns[0].clone(), tensor("a", &[1], &[1.0])];
+        assert_eq!(arrange(&typed, &fraction).unwrap()[0].dtype(), DType::Fp64);
+        assert_eq!(arrange(&spec(&[("", false), ("", false)]), &[matrix]).unwrap()[0].dtype(), DType::Fp64);
     }
 
     #[test]

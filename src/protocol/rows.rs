@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 
 use super::json;
 use crate::error::{Error, Result};
-use crate::infer::table::{TableSpec, number};
+use crate::infer::columns::{as_integers, number};
+use crate::infer::table::TableSpec;
 use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 
 /// Reads `[[1, 2], ...]`, `[{"a": 1, "b": 2}, ...]` or, for one column, `["text", ...]`.
@@ -21,15 +22,12 @@ use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 /// [`Kind::Invalid`](crate::error::Kind::Invalid), naming the row and the column.
 pub fn list(field: &str, text: &str, table: &TableSpec) -> Result<Vec<Tensor>> {
     if table.is_matrix() {
+        let dtype = if table.keeps_types() && !may_be_fractions(text.as_bytes()) { DType::Int64 } else { DType::Fp64 };
         let mut data = Vec::new();
         // Anything but numbers, and text that is a number, takes the longer way.
-        if let Ok(dims @ [_, _]) = json::parse(text, DType::Fp64, &mut data).as_deref() {
-            return Ok(vec![Tensor::new(
-                table.form()[0].name.clone(),
-                DType::Fp64,
-                Shape::new(dims.to_vec())?,
-                data.into(),
-            )?]);
+        if let Ok(dims @ [_, _]) = json::parse(text, dtype, &mut data).as_deref() {
+            let shape = Shape::new(dims.to_vec())?;
+            return Ok(vec![Tensor::new(table.form()[0].name.clone(), dtype, shape, data.into())?]);
         }
     }
     let mut reader = Reader::new(table);
@@ -49,6 +47,11 @@ pub fn columns(field: &str, text: &str, table: &TableSpec) -> Result<Vec<Tensor>
     reader.finish(read).map_err(|error| error.context(field))
 }
 
+/// Whether any of these JSON numbers is one that Python reads as a float.
+fn may_be_fractions(numbers: &[u8]) -> bool {
+    numbers.iter().any(|byte| !matches!(byte, b'-' | b'0'..=b'9' | b'[' | b']' | b',' | b' ' | b'\t' | b'\n' | b'\r'))
+}
+
 struct Reader<'a> {
     table: &'a TableSpec,
     /// Of every column, by name: the model's and those that came along.
@@ -65,6 +68,8 @@ struct Building {
     dtype: DType,
     data: Vec<u8>,
     rows: usize,
+    /// All that it holds are integers.
+    whole: bool,
 }
 
 /// More columns than any model has, beside the model's own.
@@ -76,7 +81,7 @@ impl<'a> Reader<'a> {
         for (place, column) in table.columns.iter().enumerate() {
             let name = column.name.clone().unwrap_or_else(|| place.to_string().into());
             let dtype = column.takes.dtype();
-            reader.columns.push(Building { name, dtype, data: Vec::new(), rows: 0 });
+            reader.columns.push(Building::new(name, dtype));
             if let Some(name) = &column.name {
                 reader.places.insert(Cow::Borrowed(name), place);
             }
@@ -101,7 +106,7 @@ impl<'a> Reader<'a> {
         }
         self.places.insert(Cow::Owned(name.to_owned()), place);
         if place >= known {
-            self.columns.push(Building { name: name.into(), dtype: DType::Fp64, data: Vec::new(), rows: 0 });
+            self.columns.push(Building::new(name.into(), DType::Fp64));
         }
         Ok(place)
     }
@@ -123,7 +128,7 @@ impl<'a> Reader<'a> {
                 return Err(self.table.wrong_width(place + 1));
             }
             let name = place.to_string().into();
-            self.columns.push(Building { name, dtype: DType::Fp64, data: Vec::new(), rows: 0 });
+            self.columns.push(Building::new(name, DType::Fp64));
             return self.put(place, cell);
         };
         if column.rows > rows {
@@ -151,10 +156,12 @@ impl<'a> Reader<'a> {
             return Err(self.table.wrong_width(known - missing.len()));
         }
         self.table.check_names(&missing, &unknown)?;
-        let rows = self.rows;
+        let (rows, keeps_types) = (self.rows, self.table.keeps_types());
         let finished = self.columns.into_iter().map(|mut column| {
             column.fill(rows)?;
-            Tensor::new(column.name, column.dtype, Shape::new(vec![rows])?, column.data.into())
+            let whole = column.whole;
+            let tensor = Tensor::new(column.name, column.dtype, Shape::new(vec![rows])?, column.data.into())?;
+            if keeps_types && whole { as_integers(&tensor) } else { Ok(tensor) }
         });
         finished.collect()
     }
@@ -167,6 +174,10 @@ impl<'a> Reader<'a> {
 }
 
 impl Building {
+    fn new(name: Arc<str>, dtype: DType) -> Building {
+        Building { name, dtype, data: Vec::new(), rows: 0, whole: true }
+    }
+
     /// Values that rows before this one did not bring are missing, as in a pandas frame made of such rows.
     fn fill(&mut self, rows: usize) -> Result<()> {
         while self.rows < rows {
@@ -179,6 +190,7 @@ impl Building {
         match self.dtype {
             DType::Json => push_bytes_element(&mut self.data, cell)?,
             _ => {
+                self.whole &= !may_be_fractions(cell);
                 let value = number(cell);
                 self.data.put_f64_le(value.map_err(|error| error.context(format_args!("\"{}\"", self.name)))?);
             }
@@ -413,6 +425,27 @@ mod tests {
             ("[[0, 7], [null, 8]]", "store 0 null"),
         ] {
             assert_eq!(read(&stores, text).unwrap(), [expected, "age [7.0, 8.0]"], "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_stay_integers_where_that_counts() {
+        let column = |name: &str| ColumnSpec { name: Some(name.into()), takes: Takes::Typed, ..ColumnSpec::default() };
+        let typed = TableSpec::new(vec![column("a"), column("b")], Matching::default());
+        let read = |table: &TableSpec, text: &str| {
+            let tensors = match text.as_bytes()[0] {
+                b'{' => columns("inputs", text, table).unwrap(),
+                _ => list("instances", text, table).unwrap(),
+            };
+            table.arrange(&tensors).unwrap().remove(0)
+        };
+        for text in ["[[1, -2]]", r#"[{"b": -2, "a": 1}]"#, r#"{"a": [1], "b": [-2]}"#] {
+            let integers: Vec<u8> = [1_i64, -2].iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert_eq!((read(&typed, text).dtype(), read(&typed, text).data().to_vec()), (DType::Int64, integers));
+            assert_eq!(read(&table(&[("a", false), ("b", false)]), text).dtype(), DType::Fp64);
+        }
+        for text in ["[[1, -2.0]]", r#"[{"b": -2e0, "a": 1}]"#, r#"{"a": [1], "b": [null]}"#, r#"[[1, "2"]]"#] {
+            assert_eq!(read(&typed, text).dtype(), DType::Fp64, "{text}");
         }
     }
 

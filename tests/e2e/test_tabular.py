@@ -93,9 +93,9 @@ def requests(case, method, is_default):
     if any(isinstance(value, (str, bool)) for value in flat):
         return [{"instances": rows["matrix"]}] if is_default else []
     shape = [len(rows["matrix"]), len(rows["matrix"][0])]
-    datatype = "FP32" if rows.get("single") else "FP64"
+    datatype = "FP32" if rows.get("single") else rows.get("integers", "FP64").upper()
     bodies = [{"inputs": [{"name": "x", "datatype": datatype, "shape": shape, "data": flat}], **outputs}]
-    if is_default and datatype == "FP64":
+    if is_default and datatype in ("FP64", "INT64"):
         bodies.append({"instances": rows["matrix"]})
     return bodies
 

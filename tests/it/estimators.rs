@@ -123,7 +123,11 @@ pub fn rows(value: &Value, model: &dyn Estimator) -> Data {
         if value["sparse"] == true {
             return Data::Sparse(sparse(&rows));
         }
-        return Data::Dense(Matrix { rows: rows.len(), columns, values: rows.concat(), single });
+        let matrix = Matrix { rows: rows.len(), columns, values: rows.concat(), single };
+        return match value["integers"].as_str() {
+            Some(dtype) => Data::Typed(matrix, DType::parse(&dtype.to_uppercase()).unwrap()),
+            None => Data::Dense(matrix),
+        };
     }
     let column = |place: usize, name: Option<&str>, values: &[Value]| {
         let is_text = name.is_some() && model.takes(place) == Takes::NumericCategories;

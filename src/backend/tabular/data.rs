@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use super::labels::{Labels, Target};
+pub use super::labels::{Labels, Target, stored};
 use crate::error::{Error, Result};
+use crate::tensor::DType;
 
 /// Rows of numbers, row-major.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -313,6 +314,8 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
     Dense(Matrix),
+    /// Numbers that numpy has in another type than its floats, where that counts. Whoever does not ask gets floats.
+    Typed(Matrix, DType),
     Sparse(Sparse),
     Table(Table),
 }
@@ -324,7 +327,7 @@ impl Data {
     /// When a number is NaN or infinite.
     pub fn check_finite(&self) -> Result<()> {
         match self {
-            Data::Dense(matrix) => matrix.check_finite(),
+            Data::Dense(matrix) | Data::Typed(matrix, _) => matrix.check_finite(),
             Data::Sparse(sparse) => sparse.check_finite(),
             Data::Table(table) => table.columns.iter().try_for_each(|column| match &column.cells {
                 Cells::Numbers(values) => check_finite(values),
@@ -335,7 +338,7 @@ impl Data {
 
     pub fn rows(&self) -> usize {
         match self {
-            Data::Dense(matrix) => matrix.rows,
+            Data::Dense(matrix) | Data::Typed(matrix, _) => matrix.rows,
             Data::Sparse(sparse) => sparse.rows,
             Data::Table(table) => table.rows,
         }
@@ -343,7 +346,7 @@ impl Data {
 
     pub fn columns(&self) -> usize {
         match self {
-            Data::Dense(matrix) => matrix.columns,
+            Data::Dense(matrix) | Data::Typed(matrix, _) => matrix.columns,
             Data::Sparse(sparse) => sparse.columns,
             Data::Table(table) => table.columns.len(),
         }
@@ -360,7 +363,7 @@ impl Data {
     /// As [`Data::dense`].
     pub fn into_dense(self) -> Result<Matrix> {
         match self {
-            Data::Dense(matrix) => Ok(matrix),
+            Data::Dense(matrix) | Data::Typed(matrix, _) => Ok(matrix),
             other => Ok(other.dense()?.into_owned()),
         }
     }
@@ -371,7 +374,7 @@ impl Data {
     /// When a cell of a table is not a number, in Python's words.
     pub fn dense(&self) -> Result<Cow<'_, Matrix>> {
         match self {
-            Data::Dense(matrix) => Ok(Cow::Borrowed(matrix)),
+            Data::Dense(matrix) | Data::Typed(matrix, _) => Ok(Cow::Borrowed(matrix)),
             Data::Sparse(sparse) => Ok(Cow::Owned(sparse.to_dense()?)),
             Data::Table(table) => {
                 let columns = table.columns.iter().map(|column| {
@@ -390,6 +393,7 @@ impl Data {
     pub fn select(&self, columns: &[usize]) -> Data {
         match self {
             Data::Dense(matrix) => Data::Dense(matrix.select(columns)),
+            Data::Typed(matrix, dtype) => Data::Typed(matrix.select(columns), *dtype),
             Data::Table(table) => {
                 let columns = columns.iter().map(|column| table.columns[*column].clone()).collect();
                 Data::Table(Table { rows: table.rows, columns })

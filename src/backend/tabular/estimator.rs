@@ -146,6 +146,11 @@ pub trait Estimator: Send + Sync {
         Err(irreversible())
     }
 
+    /// The type of what `inverse_transform` gives, where the estimator says, as [`Estimator::gives`].
+    fn inverse_gives(&self) -> Option<DType> {
+        None
+    }
+
     /// Columns that it was fitted with, where it knows.
     fn features(&self) -> Option<usize>;
 
@@ -298,7 +303,13 @@ impl Estimator for Checked {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        self.check(Method::Transform, rows)?.transform(rows)
+        let data = self.check(Method::Transform, rows)?.transform(rows)?;
+        Ok(match (data, self.inner.gives()) {
+            (Data::Dense(matrix), Some(dtype)) if !matches!(dtype, DType::Fp32 | DType::Fp64) => {
+                Data::Typed(matrix, dtype)
+            }
+            (data, _) => data,
+        })
     }
 
     fn gives(&self) -> Option<DType> {
@@ -332,6 +343,10 @@ impl Estimator for Checked {
 
     fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
         self.inner.inverse_transform(rows)
+    }
+
+    fn inverse_gives(&self) -> Option<DType> {
+        self.inner.inverse_gives()
     }
 
     fn features(&self) -> Option<usize> {

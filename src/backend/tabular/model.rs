@@ -8,7 +8,8 @@ use super::data::{Cell, Cells, Column, Data, Labels, Matrix, Table};
 use super::estimator::{Estimator, Method, Takes};
 use crate::backend::Model;
 use crate::error::{Error, Result};
-use crate::infer::table::{self, ColumnSpec, TableSpec, column};
+use crate::infer::columns::{self, column, numbers};
+use crate::infer::table::{ColumnSpec, TableSpec};
 use crate::infer::{Signature, TensorSpec};
 use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 
@@ -132,14 +133,14 @@ impl TabularModel {
             let columns = columns.map(|(spec, cell)| column(spec, rows, std::iter::repeat_n(cell.as_bytes(), rows)));
             return columns.collect();
         }
-        let row = cells.iter().map(|cell| table::number(cell.as_bytes())).collect::<Result<Vec<f64>>>()?;
+        let row = cells.iter().map(|cell| columns::number(cell.as_bytes())).collect::<Result<Vec<f64>>>()?;
         let name = table.form()[0].name.clone();
         Ok(vec![from_floats(name, vec![rows, row.len()], &row.repeat(rows))?])
     }
 
     fn rows(&self, inputs: &[Tensor]) -> Result<Data> {
         match inputs {
-            [matrix] if matrix.shape().dims().len() == 2 => Ok(Data::Dense(to_matrix(matrix))),
+            [matrix] if matrix.shape().dims().len() == 2 => to_rows(matrix),
             columns => {
                 let names = self.signature.table.iter().flat_map(|table| &table.columns).map(|column| &column.name);
                 let columns = columns.iter().zip(names).map(|(tensor, name)| {
@@ -238,15 +239,21 @@ impl Model for TabularModel {
     }
 }
 
-fn to_matrix(tensor: &Tensor) -> Matrix {
+fn to_rows(tensor: &Tensor) -> Result<Data> {
     let [rows, columns] = [tensor.shape().dims()[0], tensor.shape().dims()[1]];
-    let single = tensor.dtype() == DType::Fp32;
-    let values = if single {
-        tensor.data().as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
-    } else {
-        doubles(tensor)
-    };
-    Matrix { rows, columns, values, single }
+    Ok(match tensor.dtype() {
+        DType::Fp64 => Data::Dense(Matrix::new(rows, columns, doubles(tensor))),
+        DType::Fp32 => {
+            let singles = tensor.data().as_chunks::<4>().0.iter();
+            let values = singles.map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
+            Data::Dense(Matrix { single: true, ..Matrix::new(rows, columns, values) })
+        }
+        dtype => {
+            let numbers = numbers(tensor)?;
+            let values = numbers.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+            Data::Typed(Matrix::new(rows, columns, values), dtype)
+        }
+    })
 }
 
 fn doubles(tensor: &Tensor) -> Vec<f64> {

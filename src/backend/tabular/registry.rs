@@ -34,6 +34,7 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Discriminant analysis", package: "sklearn", classes: sklearn::discriminant::CLASSES },
     Family { title: "Gaussian processes", package: "sklearn", classes: sklearn::gaussian_process::CLASSES },
     Family { title: "Neural networks", package: "sklearn", classes: sklearn::neural::CLASSES },
+    Family { title: "Pipelines", package: "sklearn", classes: sklearn::pipeline::CLASSES },
     Family { title: "Composition", package: "sklearn", classes: sklearn::compose::CLASSES },
     Family { title: "xgboost", package: "xgboost", classes: xgboost::CLASSES },
     Family { title: "lightgbm", package: "lightgbm", classes: lightgbm::CLASSES },

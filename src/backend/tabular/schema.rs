@@ -28,7 +28,7 @@ pub fn columns(estimator: &dyn Estimator, names: Names<'_>, ignores_unknown: boo
     let Names { list: names, underscored } = names;
     let known = estimator.features().or((!names.is_empty()).then_some(names.len()));
     // Vectorizers take one column of text and do not count it.
-    let count = known.unwrap_or(usize::from(estimator.takes(0) != Takes::Numbers));
+    let count = known.unwrap_or(usize::from(estimator.takes(0).dtype() == DType::Json));
     let columns = (0..count).map(|place| ColumnSpec {
         name: names.get(place).filter(|_| names.len() == count).map(|name| Arc::from(&**name)),
         takes: estimator.takes(place),
@@ -67,6 +67,10 @@ pub fn with_signature(table: TableSpec, signature: &[mlmodel::Column]) -> Result
             None => &mut columns[place],
         };
         column.name = Some(declared.name.clone());
+        // mlflow.pyfunc brings integers into the type that the signature has.
+        if column.takes == Takes::Typed && !declared.dtype.is_integer() {
+            column.takes = Takes::Numbers;
+        }
         column.optional |= !declared.required;
         column.declared = Some(if column.takes == Takes::Text { DType::Bytes } else { declared.dtype });
     }

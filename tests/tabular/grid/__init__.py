@@ -146,6 +146,8 @@ def write(case, folder):
         rows = {"text": case.rows}
     else:
         kind = {"single": case.rows.dtype == np.float32, "sparse": sparse.issparse(case.rows)}
+        if case.rows.dtype.kind in "iu":
+            kind["integers"] = str(case.rows.dtype)
         rows = {"matrix": plain(case.rows), **kind}
     with open(os.path.join(target, "case.json"), "w") as out:
         kind = type(case.model).__name__

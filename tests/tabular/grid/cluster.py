@@ -2,6 +2,9 @@
 
 import numpy as np
 from sklearn import cluster, mixture
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 from . import Case
 
@@ -35,3 +38,21 @@ def cases(random):
             kind = ["dirichlet_process", "dirichlet_distribution"][covariance in ["tied", "spherical"] or number % 2]
             model = mixture.BayesianGaussianMixture(weight_concentration_prior_type=kind, **options)
             yield Case(f"BayesianGaussianMixture_{covariance}_{number}", model.fit(x), random.few(columns))
+        yield from integers(random, number)
+
+
+def integers(random, number):
+    """Since 1.7 squared distances are kept in the type of the rows, which cuts off what integers have no room for."""
+    columns = int(random.rng.integers(1, 5))
+    x = random.rows(columns, 120) * 3
+    for covariance, dtype in [("full", "int64"), ("tied", "int32"), ("diag", "int64"), ("full", "int8"), ("tied", "uint8")]:
+        model = mixture.GaussianMixture(5, covariance_type=covariance, random_state=0, max_iter=20).fit(x)
+        rows = np.round(random.rows(columns, 40 if random.wide else 6) * 4)
+        rows = np.abs(rows) if dtype[0] == "u" else rows
+        yield Case(f"GaussianMixture_{covariance}_{number}_{dtype}", model, rows.astype(dtype))
+    rows = np.round(random.rows(columns, 6) * 4).astype(int)
+    model = make_pipeline(VarianceThreshold(), mixture.BayesianGaussianMixture(n_components=5, random_state=0, max_iter=20)).fit(x)
+    yield Case(f"GaussianMixture_selected_{number}", model, rows)
+    codes = random.rng.integers(0, 4, (60, 2))
+    model = make_pipeline(OrdinalEncoder(dtype=np.int64), mixture.GaussianMixture(4, random_state=0, max_iter=20))
+    yield Case(f"GaussianMixture_encoded_{number}", model.fit(codes), codes[:6].astype(float))

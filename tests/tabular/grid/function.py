@@ -20,6 +20,9 @@ def cases(random):
     for name in FUNCTIONS if random.wide else ["log1p", "sqrt", "sign", "rint"]:
         rows = np.where(np.abs(x) < 0.4, 0, x)
         yield Case(name, FunctionTransformer(getattr(np, name)).fit(rows), rows)
+    for dtype in ["int64", "int32", "int8"]:
+        rows = np.array([[0, 1, -1, 2, -3], [5, 7, 1, 0, 1]], dtype)
+        yield Case(f"reciprocal_{dtype}", FunctionTransformer(np.reciprocal).fit(rows), rows)
     yield Case("validate", FunctionTransformer(np.square, np.sqrt, validate=True).fit(x), x.astype(np.float32))
     yield Case("identity", FunctionTransformer().fit(x), x)
     x, y = random.regression()

@@ -4,14 +4,16 @@ import numpy as np
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomTreesEmbedding
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
-from . import Case, repeated
+from . import INVERSE, Case, repeated
+from .encode import sparse_output
 from .ensembles import VERSION, labels, rows
 
 
@@ -38,6 +40,7 @@ def families(random):
     yield from targets(random, size)
     yield from dummies(random, x, y)
     yield from bins(random, size)
+    yield from encoders(random, size)
 
 
 def thresholds(random, size):
@@ -94,6 +97,38 @@ def bins(random, size):
     scaled = make_pipeline(StandardScaler(), KBinsDiscretizer(4, encode="ordinal"))
     model = TransformedTargetRegressor(DecisionTreeRegressor(max_depth=2), transformer=scaled, check_inverse=False)
     yield Case("TransformedTarget_bins_scaled", model.fit(x, y), rows(random))
+
+
+def encoders(random, size):
+    x, y = random.regression(**size)
+    tree = DecisionTreeRegressor(max_depth=3)
+    steps = np.round(y)
+    one_hot = sparse_output(False)
+    for name, transformer, target in [
+        ("ordinal", OrdinalEncoder(), steps),
+        ("ordinal_integers", OrdinalEncoder(), steps.astype(int)),
+        ("ordinal_unknown", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), steps),
+        ("onehot", OneHotEncoder(**one_hot), steps.astype(np.int32)),
+        ("onehot_dropped", OneHotEncoder(drop="first", handle_unknown="error", **one_hot), steps),
+        ("onehot_ignored", OneHotEncoder(handle_unknown="ignore", **one_hot), np.stack([steps, y > 0], axis=1)),
+        ("imputer", SimpleImputer(add_indicator=True), y),
+        ("ordinal_scaled", make_pipeline(OrdinalEncoder(), StandardScaler()), steps.astype(int)),
+    ]:
+        model = TransformedTargetRegressor(tree, transformer=transformer, check_inverse=False)
+        case = Case(f"TransformedTarget_{name}", model.fit(x, target), rows(random))
+        if name == "ordinal_unknown":  # objects, for there might be None
+            case.answers = {"predict": model.predict(case.rows).astype(float)}
+            case.methods = ["predict"]
+        yield case
+    codes = np.array([[-1.0, 2.9], [0.2, 0], [3, 1]])
+    categories = random.rng.integers(0, 4, (30, 2)).astype(float)
+    categories[:4] = np.arange(4)[:, None]
+    categories[:, 1][4:9] = np.nan
+    yield Case("OrdinalEncoder_inverse", OrdinalEncoder().fit(categories), codes, INVERSE)
+    encoder = OneHotEncoder(drop="if_binary", handle_unknown="ignore", **one_hot).fit(categories)
+    codes = np.abs(random.rows(sum(map(len, encoder.categories_)), 4))
+    codes[1, :4] = 0
+    yield Case("OneHotEncoder_inverse", encoder, codes, INVERSE)
 
 
 def dummies(random, x, y):

@@ -120,7 +120,7 @@ impl Categories {
             Ok(self.number(value))
         };
         match rows {
-            Data::Dense(matrix) => matrix.iter_rows().map(|row| number(row[column])).collect(),
+            Data::Dense(matrix) | Data::Typed(matrix, _) => matrix.iter_rows().map(|row| number(row[column])).collect(),
             Data::Sparse(_) => Err(read::sparse()),
             Data::Table(table) => match &table.columns[column].cells {
                 Cells::Numbers(values) => values.iter().map(|value| number(*value)).collect(),
@@ -159,7 +159,7 @@ fn names(cells: &[Cell], integers: &[bool]) -> Vec<Arc<str>> {
 /// The value of a row in a column, as Python would print it.
 pub fn repr(rows: &Data, row: usize, column: usize) -> String {
     let cell = match rows {
-        Data::Dense(matrix) => Cell::Number(matrix.row(row)[column]),
+        Data::Dense(matrix) | Data::Typed(matrix, _) => Cell::Number(matrix.row(row)[column]),
         Data::Table(table) => table.columns[column].cells.get(row),
         Data::Sparse(_) => Cell::None,
     };

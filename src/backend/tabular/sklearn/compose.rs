@@ -1,157 +1,20 @@
-//! Estimators made of others: pipelines, column transformers, unions.
+//! Estimators beside each other: column transformers and unions.
 
 use std::sync::Arc;
 
 use super::beside::beside;
 use super::read;
-use crate::backend::tabular::data::{Cell, Data, Matrix, Target};
-use crate::backend::tabular::estimator::{
-    Build, Builder, Contributions, Estimator, Method, Names, Takes, are_bounded, unsupported,
-};
+use crate::backend::tabular::data::{Cell, Data};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, are_bounded, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::{DType, Excerpt};
 
-pub const CLASSES: &[(&str, Build)] =
-    &[("Pipeline", pipeline), ("ColumnTransformer", column_transformer), ("FeatureUnion", feature_union)];
-
-/// Steps one after another; the last one answers.
-struct Pipeline {
-    steps: Vec<Box<dyn Estimator>>,
-}
-
-fn pipeline(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let mut steps = Vec::new();
-    for step in node.read("steps", Node::items)? {
-        let [name, estimator] = step.tuple()?;
-        let name = name.text()?;
-        if !is_passthrough(estimator) {
-            let place = |error: Error| error.context(format_args!("step \"{}\"", Excerpt(name)));
-            steps.push(builder.build(estimator).map_err(place)?);
-        }
-    }
-    Ok(Box::new(Pipeline { steps }))
-}
+pub const CLASSES: &[(&str, Build)] = &[("ColumnTransformer", column_transformer), ("FeatureUnion", feature_union)];
 
 /// `"passthrough"` and its old spelling `None`.
-fn is_passthrough(node: Node<'_>) -> bool {
+pub fn is_passthrough(node: Node<'_>) -> bool {
     node.is_none() || node.text().is_ok_and(|text| text == "passthrough")
-}
-
-impl Pipeline {
-    fn up_to_last<T>(&self, rows: &Data, answer: impl FnOnce(&dyn Estimator, &Data) -> Result<T>) -> Result<T> {
-        let (last, before) = self.steps.split_last().ok_or_else(|| Error::internal("a pipeline without steps"))?;
-        let Some((first, rest)) = before.split_first() else { return answer(&**last, rows) };
-        let mut data = first.transform(rows)?;
-        for step in rest {
-            data = step.transform(&data)?;
-        }
-        answer(&**last, &data)
-    }
-
-    /// The steps that see the column as it came, and where.
-    fn seeing(&self, column: usize) -> impl Iterator<Item = (&dyn Estimator, usize)> {
-        self.steps.iter().scan(Some(column), |place, step| {
-            let seen = (*place)?;
-            *place = step.passes(seen);
-            Some((&**step, seen))
-        })
-    }
-}
-
-impl Estimator for Pipeline {
-    fn can(&self, method: Method) -> bool {
-        self.steps.last().map_or(method == Method::Transform, |last| last.can(method))
-    }
-
-    fn predict(&self, rows: &Data) -> Result<Target> {
-        self.up_to_last(rows, |last, data| last.predict(data))
-    }
-
-    fn predict_proba(&self, rows: &Data) -> Result<Vec<Matrix>> {
-        self.up_to_last(rows, |last, data| last.predict_proba(data))
-    }
-
-    fn decision_function(&self, rows: &Data) -> Result<Matrix> {
-        self.up_to_last(rows, |last, data| last.decision_function(data))
-    }
-
-    fn transform(&self, rows: &Data) -> Result<Data> {
-        if self.steps.is_empty() {
-            return Ok(rows.clone());
-        }
-        self.up_to_last(rows, |last, data| last.transform(data))
-    }
-
-    fn gives(&self) -> Option<DType> {
-        self.steps.last()?.gives()
-    }
-
-    fn gives_vector(&self) -> bool {
-        self.steps.last().is_some_and(|last| last.gives_vector())
-    }
-
-    /// Of the features that the last step sees.
-    fn contributions(&self, rows: &Data) -> Result<Contributions> {
-        self.up_to_last(rows, |last, data| last.contributions(data))
-    }
-
-    fn can_invert(&self) -> bool {
-        self.steps.iter().all(|step| step.can_invert())
-    }
-
-    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
-        self.steps.iter().rev().try_fold(rows.clone(), |rows, step| step.inverse_transform(&rows))
-    }
-
-    fn features(&self) -> Option<usize> {
-        self.steps.first()?.features()
-    }
-
-    fn names(&self) -> Names<'_> {
-        self.steps.first().map(|step| step.names()).unwrap_or_default()
-    }
-
-    fn explained_outputs(&self) -> usize {
-        self.steps.last().map_or(1, |step| step.explained_outputs())
-    }
-
-    fn explained(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
-        let (last, before) = self.steps.split_last()?;
-        last.explained(&through(before, names)?)
-    }
-
-    fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
-        through(&self.steps, names)
-    }
-
-    fn passes(&self, column: usize) -> Option<usize> {
-        self.steps.iter().try_fold(column, |place, step| step.passes(place))
-    }
-
-    /// What the first step takes, and those that see the column as it came.
-    fn takes(&self, column: usize) -> Takes {
-        self.seeing(column).map(|(step, place)| step.takes(place)).max().unwrap_or_default()
-    }
-
-    fn example(&self, column: usize) -> Option<Cell> {
-        // Steps before an encoder mostly leave columns in their places, those that change them too.
-        let mut place = column;
-        self.steps.iter().find_map(|step| {
-            let seen = place;
-            place = step.passes(seen).unwrap_or(seen);
-            step.example(seen)
-        })
-    }
-
-    fn uses(&self, column: usize) -> bool {
-        self.seeing(column).any(|(step, place)| step.uses(place))
-    }
-}
-
-/// The names of columns after several steps.
-fn through(steps: &[Box<dyn Estimator>], names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
-    steps.iter().try_fold(names.to_vec(), |names, step| step.names_out(&names))
 }
 
 /// A transformer with the columns it is given and what its result counts.
@@ -364,16 +227,23 @@ impl Part {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         let Some(estimator) = &self.estimator else { return Ok(rows.clone()) };
-        let mut result =
+        let result =
             estimator.transform(rows).map_err(|error| error.context(format_args!("transformer \"{}\"", self.name)))?;
-        if self.weight != 1.0 {
-            match &mut result {
-                Data::Dense(matrix) => matrix.values.iter_mut().for_each(|value| *value *= self.weight),
-                Data::Sparse(sparse) => sparse.values.iter_mut().for_each(|value| *value *= self.weight),
-                Data::Table(_) => return Err(unsupported("transformer_weights", "on text")),
+        if self.weight == 1.0 {
+            return Ok(result);
+        }
+        match result {
+            Data::Sparse(mut sparse) => {
+                sparse.values.iter_mut().for_each(|value| *value *= self.weight);
+                Ok(Data::Sparse(sparse))
+            }
+            Data::Table(_) => Err(unsupported("transformer_weights", "on text")),
+            numbers => {
+                let mut numbers = numbers.into_dense()?;
+                numbers.values.iter_mut().for_each(|value| *value *= self.weight);
+                Ok(Data::Dense(numbers))
             }
         }
-        Ok(result)
     }
 }
 
@@ -448,6 +318,7 @@ fn gives(parts: &[Part]) -> Option<DType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::tabular::sklearn::pipeline::through;
 
     #[test]
     fn names_that_double_at_each_step_are_not_told() {
@@ -455,7 +326,7 @@ mod tests {
         let doubling = || -> Box<dyn Estimator> {
             Box::new(FeatureUnion { parts: vec![part(), part()], naming: Naming::Verbose })
         };
-        let named = |steps| Pipeline { steps: (0..steps).map(|_| doubling()).collect() }.names_out(&["x".into()]);
+        let named = |steps| through(&(0..steps).map(|_| doubling()).collect::<Vec<_>>(), &["x".into()]);
         assert_eq!(named(2).unwrap()[3].as_ref(), "p__p__x");
         assert_eq!(named(64), None);
     }

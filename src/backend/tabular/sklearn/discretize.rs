@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::read;
-use crate::backend::tabular::data::{Data, Matrix, Sparse};
+use crate::backend::tabular::data::{Data, Matrix, Sparse, stored};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -76,8 +76,11 @@ impl Bins {
 }
 
 /// Where numpy finds a number among so many: without its fraction, and from the end when it is negative.
-fn index(value: f64, size: usize) -> Result<usize> {
-    let place = value as i64;
+///
+/// # Errors
+/// When there are not as many.
+pub fn index(value: f64, size: usize) -> Result<usize> {
+    let place = stored(value, DType::Int64) as i64;
     let from_end = if place < 0 { place.saturating_add(size as i64) } else { place };
     usize::try_from(from_end)
         .ok()

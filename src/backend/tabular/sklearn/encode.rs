@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::cells::{Categories, repr};
+use super::decode::{Columns, Decoder, Places};
 use super::read;
 use crate::backend::tabular::data::{Cell, Data, Matrix, Sparse};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, irreversible, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::DType;
@@ -93,6 +94,11 @@ impl<'g> Grouped<'g> {
         self.groups[column].as_ref().map_or(category, |groups| groups.get(category).copied().unwrap_or(category))
     }
 
+    /// `None` when categories are no numbers, or grouped.
+    fn decoder(&self, special: &[Option<usize>]) -> Result<Option<Decoder>> {
+        if self.groups.iter().any(Option::is_some) { Ok(None) } else { Decoder::read(self.node, special) }
+    }
+
     fn codings<Code>(
         self,
         mut code: impl FnMut(&Grouped<'g>, usize) -> Result<(Vec<Code>, Option<Code>)>,
@@ -110,6 +116,8 @@ struct OneHot {
     columns: usize,
     /// Of each column, the column out that stands for infrequent categories.
     infrequent: Vec<Option<u32>>,
+    /// `None` when categories are no numbers, or grouped.
+    back: Option<Columns>,
     /// Columns out are named after their categories.
     named: bool,
     sparse: bool,
@@ -126,6 +134,8 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     if dropped.len() != features {
         return Err(Error::load(format!("drop_idx_ is of {} columns, not {features}", dropped.len())));
     }
+    let decoder = grouped.decoder(&dropped)?;
+    let back = decoder.map(|decoder| Columns { decoder, dropped: dropped.clone(), strict: unknown == "error" });
     let (mut columns, mut infrequent) = (0_usize, Vec::new());
     let codings = grouped.codings(|grouped, column| {
         let count = grouped.categories[column].count;
@@ -157,7 +167,7 @@ fn one_hot(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         None => node.read("sparse", Node::bool)?,
     };
     let named = node.some("feature_name_combiner").is_none_or(|given| given.text().is_ok_and(|it| it == "concat"));
-    Ok(Box::new(OneHot { codings, columns, infrequent, named, sparse, gives: read::dtype(node) }))
+    Ok(Box::new(OneHot { codings, columns, infrequent, back, named, sparse, gives: read::dtype(node) }))
 }
 
 /// Places, of which some may be None.
@@ -191,6 +201,18 @@ impl Estimator for OneHot {
             ones(row).for_each(|column| out.row_mut(row)[column as usize] = 1.0);
         }
         Ok(Data::Dense(out))
+    }
+
+    fn can_invert(&self) -> bool {
+        self.back.is_some()
+    }
+
+    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
+        self.back.as_ref().ok_or_else(irreversible)?.invert(rows)
+    }
+
+    fn inverse_gives(&self) -> Option<DType> {
+        self.back.as_ref().map(|back| back.decoder.gives)
     }
 
     fn gives(&self) -> Option<DType> {
@@ -229,6 +251,8 @@ struct Numbered {
     width: usize,
     /// What each of them is called when there are several.
     classes: Vec<Arc<str>>,
+    /// Of places; `None` when categories are no numbers, or grouped.
+    back: Option<Places>,
     gives: Option<DType>,
 }
 
@@ -248,6 +272,13 @@ fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
             *column = Some(place.usize()?);
         }
     }
+    let code_of_unknown = unknown.as_ref().map(|unknown| unknown[0]);
+    let back = grouped.decoder(&missing_at)?.map(|decoder| Places {
+        decoder,
+        missing,
+        missing_at: missing_at.clone(),
+        unknown: code_of_unknown,
+    });
     let codings = grouped.codings(|grouped, column| {
         let code = |category: usize| {
             let is_missing = missing_at[column] == Some(category);
@@ -255,7 +286,7 @@ fn ordinal(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         };
         Ok(((0..grouped.categories[column].count).map(code).collect(), unknown.clone()))
     })?;
-    Ok(Box::new(Numbered { codings, width: 1, classes: Vec::new(), gives: read::dtype(node) }))
+    Ok(Box::new(Numbered { codings, width: 1, classes: Vec::new(), back, gives: read::dtype(node) }))
 }
 
 /// A category's mean target, drawn towards the mean of all; one for each class when there are more than two.
@@ -285,7 +316,7 @@ fn target(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         let code = |category: usize| encodings.iter().map(|encoding| encoding[category]).collect();
         Ok(((0..count).map(code).collect(), Some(means.clone())))
     })?;
-    Ok(Box::new(Numbered { codings, width, classes, gives: None }))
+    Ok(Box::new(Numbered { codings, width, classes, back: None, gives: None }))
 }
 
 impl Estimator for Numbered {
@@ -303,6 +334,18 @@ impl Estimator for Numbered {
         out.single = self.gives == Some(DType::Fp32);
         out.rounded();
         Ok(Data::Dense(out))
+    }
+
+    fn can_invert(&self) -> bool {
+        self.back.is_some()
+    }
+
+    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
+        self.back.as_ref().ok_or_else(irreversible)?.invert(rows)
+    }
+
+    fn inverse_gives(&self) -> Option<DType> {
+        self.back.as_ref().map(|back| back.decoder.gives)
     }
 
     fn gives(&self) -> Option<DType> {

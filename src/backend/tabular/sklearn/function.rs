@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Data, Matrix};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::data::{Data, Matrix, stored};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
 use crate::tensor::DType;
@@ -25,6 +25,8 @@ struct FunctionTransformer {
     /// Fails, in scikit-learn's words, when a number is NaN or infinite.
     validate: bool,
     gives: Option<DType>,
+    /// Integers stay integers, which shows in what comes of them.
+    divides: bool,
     /// Columns keep their names.
     one_to_one: bool,
 }
@@ -39,6 +41,7 @@ fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estim
         inverse: function(node, "inverse_func")?,
         validate: node.read("validate", Node::bool)?,
         one_to_one: node.some("feature_names_out").is_some_and(|given| given.text().is_ok_and(|it| it == "one-to-one")),
+        divides: node.some("func").is_some_and(divides),
         gives: node.some("func").filter(|given| tells(*given)).map(|_| DType::Bool),
     }))
 }
@@ -54,6 +57,11 @@ fn function(node: Node<'_>, option: &str) -> Result<Option<Function>> {
 fn tells(function: Node<'_>) -> bool {
     let names = ["isfinite", "isinf", "isnan", "logical_not", "signbit"];
     matches!(function.value(), Value::Name(name) if names.contains(&&*name.name))
+}
+
+/// Whether a function divides, which numpy does to integers as integers.
+fn divides(function: Node<'_>) -> bool {
+    matches!(function.value(), Value::Name(name) if &*name.name == "reciprocal")
 }
 
 /// numpy's function of this name.
@@ -129,7 +137,17 @@ impl Estimator for FunctionTransformer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        self.each(self.function, rows)
+        match (self.each(self.function, rows)?, rows) {
+            (Data::Dense(mut quotients), Data::Typed(_, dtype)) if self.divides => {
+                quotients.values.iter_mut().for_each(|value| *value = stored(*value, *dtype));
+                Ok(Data::Typed(quotients, *dtype))
+            }
+            (rows, _) => Ok(rows),
+        }
+    }
+
+    fn takes(&self, _: usize) -> Takes {
+        if self.divides { Takes::Typed } else { Takes::Numbers }
     }
 
     fn can_invert(&self) -> bool {

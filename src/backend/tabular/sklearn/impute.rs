@@ -64,7 +64,9 @@ impl Missing {
     /// Whether a value is missing in each row of a column.
     fn column(&self, rows: &Data, column: usize) -> Vec<bool> {
         match rows {
-            Data::Dense(matrix) => matrix.iter_rows().map(|row| self.number(row[column])).collect(),
+            Data::Dense(matrix) | Data::Typed(matrix, _) => {
+                matrix.iter_rows().map(|row| self.number(row[column])).collect()
+            }
             Data::Sparse(sparse) => {
                 let at = |row| sparse.row(row).find(|(at, _)| *at == column).is_some_and(|(_, v)| self.number(v));
                 (0..sparse.rows).map(at).collect()
@@ -192,7 +194,7 @@ impl Estimator for MissingIndicator {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        if let Data::Dense(matrix) = rows {
+        if let Data::Dense(matrix) | Data::Typed(matrix, _) = rows {
             self.missing.check(matrix)?;
         }
         self.mask(rows)
@@ -313,6 +315,17 @@ impl Estimator for SimpleImputer {
             }
         };
         MissingIndicator::beside(self.indicator.as_ref(), filled, rows)
+    }
+
+    /// Only an imputer that marks what it fills can say what it filled. What marks for regressed numbers mean is not
+    /// for us to say, so there is an inverse where nothing was missing.
+    fn can_invert(&self) -> bool {
+        self.indicator.as_ref().is_some_and(|indicator| indicator.columns.is_empty())
+    }
+
+    fn inverse_transform(&self, rows: &Matrix) -> Result<Matrix> {
+        rows.check_columns(self.features)?;
+        Ok(Matrix { single: false, ..rows.clone() })
     }
 
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {

@@ -2,8 +2,8 @@
 
 use super::input::{self, Input};
 use super::read::{self, argmax, normalise_logs};
-use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
+use crate::backend::tabular::data::{Data, Labels, Matrix, Target, stored};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::DType;
@@ -17,7 +17,7 @@ struct Mixture {
     precisions: Precisions,
     /// All that does not depend on the row.
     constants: Vec<f64>,
-    /// Squares of singles are summed into a single (since 1.7, for full covariances).
+    /// Squares are summed into what is of the request's own type (since 1.7, for full covariances), be that integers.
     rounds: bool,
 }
 
@@ -161,6 +161,11 @@ fn digamma(mut x: f64) -> f64 {
 
 impl Mixture {
     fn logs(&self, rows: &Data) -> Result<Matrix> {
+        let dtype = match rows {
+            Data::Typed(_, dtype) if self.rounds => *dtype,
+            Data::Dense(matrix) if self.rounds && matrix.single => DType::Fp32,
+            _ => DType::Fp64,
+        };
         let rows = Input::dense(rows, self.means.columns)?;
         let components = self.means.rows;
         let mut out = Matrix::zeros(rows.rows, components);
@@ -170,10 +175,7 @@ impl Mixture {
             for (component, out) in out.iter_mut().enumerate() {
                 let differences = row.iter().zip(self.means.row(component)).map(|(value, mean)| value - mean);
                 centred.iter_mut().zip(differences).for_each(|(out, difference)| *out = difference);
-                let mut squares = self.precisions.squares(component, &centred, &mut scratch);
-                if rows.single && self.rounds {
-                    squares = f64::from(squares as f32);
-                }
+                let squares = stored(self.precisions.squares(component, &centred, &mut scratch), dtype);
                 *out = self.constants[component] - 0.5 * squares;
             }
         }
@@ -199,6 +201,10 @@ impl Estimator for Mixture {
 
     fn features(&self) -> Option<usize> {
         Some(self.means.columns)
+    }
+
+    fn takes(&self, _: usize) -> Takes {
+        if self.rounds { Takes::Typed } else { Takes::Numbers }
     }
 }
 

@@ -43,7 +43,7 @@ impl Estimator for Selector {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         match rows {
-            Data::Dense(matrix) if self.takes_missing => matrix.check_not_infinite()?,
+            Data::Dense(matrix) | Data::Typed(matrix, _) if self.takes_missing => matrix.check_not_infinite()?,
             _ if self.takes_missing => {}
             rows => rows.check_finite()?,
         }

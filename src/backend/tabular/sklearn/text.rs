@@ -204,7 +204,7 @@ fn texts(rows: &Data) -> Result<Vec<Arc<str>>> {
             Cells::Mixed(cells) => cells.iter().map(text).collect(),
             Cells::Numbers(values) => values.iter().map(|value| text(&Cell::Number(*value))).collect(),
         },
-        Data::Dense(_) | Data::Sparse(_) => Err(lacks_lower("float")),
+        Data::Dense(_) | Data::Typed(..) | Data::Sparse(_) => Err(lacks_lower("float")),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Names, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
+use crate::tensor::DType;
 
 pub const CLASSES: &[(&str, Build)] = &[
     ("GridSearchCV", search),
@@ -202,12 +203,10 @@ impl Estimator for TransformedTarget {
         let answer = self.transformer.inverse_transform(&given)?;
         check_shape(&answer, given.rows, answer.columns)?;
         let columns = (!self.flat || answer.columns != 1).then_some(answer.columns);
-        let values = if answer.single {
-            Labels::Single(answer.values.into_iter().map(|value| value as f32).collect())
-        } else {
-            Labels::Float(answer.values)
-        };
-        Ok(Target { values, columns })
+        // What was of no category is None there, which no integer is.
+        let gives = self.transformer.inverse_gives().filter(|_| answer.values.iter().all(|value| !value.is_nan()));
+        let own = if answer.single { DType::Fp32 } else { DType::Fp64 };
+        Ok(Target { values: Labels::cast(answer.values, gives.unwrap_or(own)), columns })
     }
 
     fn features(&self) -> Option<usize> {
