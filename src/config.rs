@@ -15,6 +15,7 @@ use crate::engine::batch::Policy;
 use crate::error::{Error, Result};
 use crate::source::archive;
 use crate::source::cache::Cache;
+use crate::source::digest::ModelDigest;
 use crate::source::uri::{self, SourceUri};
 
 /// Everything `stoker serve` was told, resolved and checked.
@@ -57,6 +58,8 @@ pub struct ModelConfig {
     /// `None`: as the model's layout says, else 1.
     pub version: Option<String>,
     pub source: SourceUri,
+    /// What the model's files have to sum up to.
+    pub digest: Option<ModelDigest>,
     pub cache: Cache,
     pub batching: Policy,
     pub backend: BackendOptions,
@@ -119,17 +122,12 @@ impl Config {
             v.problem("grpc_port", "is --http_port: leave it out, gRPC is spoken there anyway");
         }
         let source = source(v);
-        let max_unpacked_bytes = archive::max_unpacked_bytes(env);
-        v.problems.extend(max_unpacked_bytes.as_ref().err().map(|error| error.message().to_owned()));
         let model = ModelConfig {
             name: v.or("model_name", String::new(), model_name),
             version: v.optional("model_version", model_name),
             source: source.unwrap_or_else(|| SourceUri::Local(PathBuf::new())),
-            cache: Cache {
-                directory: PathBuf::from(v.text("cache_dir")),
-                max_bytes: v.optional("cache_max_bytes", bytes).map(|bytes| bytes as u64),
-                max_unpacked_bytes: max_unpacked_bytes.unwrap_or_default(),
-            },
+            digest: v.optional("storage_digest", digest),
+            cache: cache(v, env),
             batching: Policy {
                 max_rows: v.or("max_batch_size", 1, count),
                 max_delay: v.or("max_queue_delay_microseconds", Duration::ZERO, microseconds),
@@ -198,6 +196,59 @@ impl PullConfig {
         }
         let pair = |pair: &[String]| Ok((uri::parse(&pair[0])?, PathBuf::from(&pair[1])));
         Ok(PullConfig { pairs: args.chunks(2).map(pair).collect::<Result<_>>()? })
+    }
+}
+
+/// What `stoker pin` looks up.
+#[derive(Clone, Debug)]
+pub struct PinConfig {
+    pub uri: SourceUri,
+    pub cache: Cache,
+    pub format: PinFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinFormat {
+    Json,
+    /// A merge patch for an InferenceService, with annotations and `storageUri`.
+    Annotations,
+}
+
+impl PinConfig {
+    /// Resolves the arguments after `stoker pin`: one URI, `--format`, and the flags of `serve` that are of the cache.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<PinConfig> {
+        let usage = || Error::load("expected stoker pin URI [--format=json|annotations] [--cache_dir=DIR]");
+        let (text, flags) = args.split_first().filter(|(first, _)| !first.starts_with('-')).ok_or_else(usage)?;
+        let (formats, flags): (Vec<String>, Vec<String>) =
+            flags.iter().cloned().partition(|flag| flag.starts_with("--format="));
+        let format = match formats.last().map(|flag| flag.trim_start_matches("--format=")) {
+            None | Some("json") => PinFormat::Json,
+            Some("annotations") => PinFormat::Annotations,
+            Some(_) => return Err(usage()),
+        };
+        let typed = flags::read(&flags, env);
+        if let Some(warning) = typed.warnings.first() {
+            return Err(Error::load(format!("{warning}\n{}", usage().message())));
+        }
+        let mut values = Values { typed: &typed, problems: Vec::new() };
+        let cache = cache(&mut values, env);
+        match values.problems.as_slice() {
+            [] => Ok(PinConfig { uri: uri::parse(text)?, cache, format }),
+            problems => Err(Error::load(problems.join("\n"))),
+        }
+    }
+}
+
+fn cache(values: &mut Values, env: &dyn Fn(&str) -> Option<String>) -> Cache {
+    let max_unpacked_bytes = archive::max_unpacked_bytes(env);
+    values.problems.extend(max_unpacked_bytes.as_ref().err().map(|error| error.message().to_owned()));
+    Cache {
+        directory: PathBuf::from(values.text("cache_dir")),
+        max_bytes: values.optional("cache_max_bytes", bytes).map(|bytes| bytes as u64),
+        max_unpacked_bytes: max_unpacked_bytes.unwrap_or_default(),
     }
 }
 
@@ -273,6 +324,10 @@ fn bytes(text: &str) -> Result<usize, String> {
     bytes
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| "is no size, expected bytes or a number with Ki, Mi or Gi".to_owned())
+}
+
+fn digest(text: &str) -> Result<ModelDigest, String> {
+    ModelDigest::parse(text).map_err(|_| "is no digest, expected sha256: and 64 hexadecimal digits".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -358,6 +413,22 @@ mod tests {
         assert_eq!((config.server.http.port(), config.model.name.as_str()), (7, "isvc"));
         let config = parse(&["--http_port=8", "--model_name=m"], &env).unwrap();
         assert_eq!((config.server.http.port(), config.model.name.as_str()), (8, "m"));
+    }
+
+    #[test]
+    fn a_pin_is_of_one_uri() {
+        let parse = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            PinConfig::parse(&args, &|_| None)
+        };
+        let config = parse(&["s3://b/m", "--format=annotations", "--cache-dir", "/c"]).unwrap();
+        assert_eq!((config.format, config.cache.directory), (PinFormat::Annotations, "/c".into()));
+        assert_eq!(parse(&["s3://b/m"]).unwrap().format, PinFormat::Json);
+        for wrong in
+            [&[][..], &["--format=json"], &["s3://b/m", "--format=xml"], &["s3://b/m", "s3://b/n"], &["gs://b"]]
+        {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -37,6 +37,7 @@
 
 pub mod serve;
 pub mod inspect;
+pub mod pin;
 pub mod pull;
 pub mod app;
 pub mod config;

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use stoker::config::{Config, InspectConfig, LogFormat, PullConfig, flags};
+use stoker::config::{Config, InspectConfig, LogFormat, PinConfig, PullConfig, flags};
 use stoker::inspect::inspect;
+use stoker::pin::pin;
 use stoker::pull::pull;
 use stoker::serve::{leave_reason, serve};
 use stoker::telemetry;
@@ -17,6 +18,7 @@ const USAGE: &str = "stoker, an inference server for KServe\n\n\
     Usage:\n  \
     stoker serve --model_name NAME --model_dir DIR   serve a model (stoker serve --help lists all flags)\n  \
     stoker inspect DIR                               say what would be served\n  \
+    stoker pin URI                                   say what exactly a URI means now, with the digest of its files\n  \
     stoker pull SRC DST [SRC DST ...]                bring models to directories, as KServe's storage initializer\n  \
     stoker --version";
 
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
             telemetry::log::init(LogFormat::Auto, "info");
             let pulled = PullConfig::parse(rest).and_then(|config| pull(&config, &env));
             pulled.map(|()| String::new()).map_err(|error| leave_reason(Path::new("/dev/termination-log"), error))
+        }
+        "pin" if !wants_help => {
+            telemetry::log::init(LogFormat::Auto, "info");
+            PinConfig::parse(rest, &env).and_then(|config| pin(&config, &env))
         }
         "--version" => Ok(concat!("stoker ", env!("CARGO_PKG_VERSION")).to_owned()),
         _ if wants_help => Ok(USAGE.to_owned()),

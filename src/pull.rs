@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::config::PullConfig;
 use crate::error::{Error, Result};
+use crate::source::digest::ModelDigest;
 use crate::source::patterns::Patterns;
 use crate::source::progress::Progress;
 use crate::source::transfer::{transfer, write_error};
@@ -23,18 +24,38 @@ use crate::source::{Env, Opened, Source, archive, open, total_bytes};
 /// At the first source that cannot be had, naming the step that failed.
 pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
     let (wanted, max_unpacked) = (Patterns::from_env(env)?, archive::max_unpacked_bytes(env)?);
-    for (uri, directory) in &config.pairs {
+    let digests = digests(config.pairs.len(), env)?;
+    for ((uri, directory), digest) in config.pairs.iter().zip(digests) {
         let begun = Instant::now();
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| Error::load(format!("{}: cannot be made: {error}", directory.display())))?;
         let (files, bytes) = match open(uri, env)? {
-            Opened::Here(path) => (link(&path, directory, &wanted)?, 0),
-            Opened::Elsewhere(source) => copy(&*source, uri, directory, &wanted, max_unpacked)?,
+            Opened::Here(path) => {
+                digest.map_or(Ok(()), |digest| digest.check(&path)).map_err(|error| error.context(uri))?;
+                (link(&path, directory, &wanted)?, 0)
+            }
+            Opened::Elsewhere(source) => copy(&*source, uri, directory, &wanted, max_unpacked, digest)?,
         };
         let seconds = begun.elapsed().as_secs_f64();
         tracing::info!(uri = %uri, directory = %directory.display(), files, bytes, seconds, "model pulled");
     }
     Ok(())
+}
+
+/// What each of so many sources has to sum up to, in the order of the sources.
+fn digests(sources: usize, env: Env<'_>) -> Result<Vec<Option<ModelDigest>>> {
+    const VARIABLE: &str = "STOKER_STORAGE_DIGEST";
+    let text = env(VARIABLE).unwrap_or_default();
+    if text.trim().is_empty() {
+        return Ok(vec![None; sources]);
+    }
+    let parse = |each: &str| ModelDigest::parse(each.trim()).map(Some).map_err(|error| error.context(VARIABLE));
+    let digests = text.split(',').map(parse).collect::<Result<Vec<_>>>()?;
+    if digests.len() != sources {
+        let count = digests.len();
+        return Err(Error::load(format!("{VARIABLE}: {count} digests for {sources} sources, expected one for each")));
+    }
+    Ok(digests)
 }
 
 /// In the directory: what is on its way. It stays when the process is killed, for the next one to go on with.
@@ -48,6 +69,7 @@ fn copy(
     directory: &Path,
     wanted: &Patterns,
     max_unpacked: u64,
+    digest: Option<ModelDigest>,
 ) -> Result<(usize, u64)> {
     let mut manifest = source.manifest()?;
     if !matches!(manifest.as_slice(), [only] if uri.is_key(&only.key)) {
@@ -69,6 +91,10 @@ fn copy(
         Some(file) => archive::unpack(&source, file, &files, max_unpacked).map(drop),
         None => transfer(&source, &manifest, &files, &fresh.join("parts")).map(drop),
     })?;
+    if let Err(error) = digest.map_or(Ok(()), |digest| digest.check(&files)) {
+        std::fs::remove_dir_all(&fresh).map_err(failed)?;
+        return Err(error.context(uri));
+    }
     merge(&files, directory).and_then(|()| std::fs::remove_dir_all(&fresh)).map_err(failed)?;
     Ok((manifest.len(), total_bytes(&manifest)))
 }

@@ -39,6 +39,12 @@ pub const FLAGS: &[Flag] = &[
          models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or file:///dir.",
     ),
     flag(
+        "storage_digest",
+        "DIGEST",
+        "",
+        "What the model's files must sum up to, as stoker pin says; others are refused, and the cache needs no network.",
+    ),
+    flag(
         "cache_dir",
         "DIR",
         "/tmp/stoker-cache",

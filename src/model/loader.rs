@@ -17,7 +17,7 @@ use crate::engine::instance::{Instance, Pending};
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
 use crate::formats::{self, ModelFiles};
-use crate::source::cache::InUse;
+use crate::source::cache::{Fetched, InUse};
 use crate::source::uri::SourceUri;
 use crate::source::{Opened, open};
 use crate::telemetry::metrics::Metrics;
@@ -86,19 +86,43 @@ async fn drive(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> R
 async fn materialize(config: &ModelConfig, metrics: &Metrics, phases: &mut Phases) -> Result<(PathBuf, Option<InUse>)> {
     let started = Instant::now();
     let (uri, wanted, cache) = (&config.source, config.source.clone(), config.cache.clone());
+    if let (Some(digest), false) = (config.digest, matches!(uri, SourceUri::Local(_))) {
+        let cache = cache.clone();
+        if let Some(found) = blocking(move || Ok(cache.find(&digest))).await? {
+            return Ok(tell(uri, found, started));
+        }
+    }
     let opened = blocking(move || open(&wanted, &|name| std::env::var(name).ok())).await?;
     phases.done("resolve");
     let source = match opened {
-        Opened::Here(path) => return Ok((path, None)),
+        Opened::Here(path) => {
+            if let Some(digest) = config.digest {
+                let (checked, of) = (path.clone(), uri.to_string());
+                blocking(move || digest.check(&checked).map_err(|error| error.context(of))).await?;
+                phases.done("verified");
+            }
+            return Ok((path, None));
+        }
         Opened::Elsewhere(source) => source,
     };
     let name = uri.to_string();
-    let fetched = blocking(move || cache.fetch(&*source, &name)).await?;
-    phases.took("list", fetched.listed);
+    let digest = config.digest;
+    let fetched = blocking(move || cache.fetch(&*source, &name, digest.as_ref())).await?;
+    if let Some(listed) = fetched.listed {
+        phases.took("list", listed);
+    }
     if let Some(first_byte) = fetched.first_byte {
         phases.took("first_byte", first_byte);
     }
+    if let Some(verified) = fetched.verified {
+        phases.took("verified", verified);
+    }
     metrics.source_bytes(uri.scheme(), fetched.came);
+    Ok(tell(uri, fetched, started))
+}
+
+/// Says what has been fetched.
+fn tell(uri: &SourceUri, fetched: Fetched, started: Instant) -> (PathBuf, Option<InUse>) {
     let directory = fetched.directory;
     tracing::info!(
         uri = %uri,
@@ -109,7 +133,7 @@ async fn materialize(config: &ModelConfig, metrics: &Metrics, phases: &mut Phase
         directory = %directory.display(),
         "model fetched"
     );
-    Ok((directory, Some(fetched.in_use)))
+    (directory, Some(fetched.in_use))
 }
 
 /// Picks the backend and loads; shared with `stoker inspect`.

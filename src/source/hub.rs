@@ -51,6 +51,13 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// The commit that the revision was.
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+}
+
 impl Source for Hub {
     fn manifest(&self) -> Result<Vec<RemoteFile>> {
         let tree = format!("/api/models/{}/tree/{}", self.repo, self.commit);

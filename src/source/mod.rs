@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod cache;
 pub mod checksum;
+pub mod digest;
 pub mod http;
 mod hub;
 mod journal;
@@ -61,6 +62,21 @@ pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
     })
 }
 
+/// What a URI means now, as one that goes on meaning that: aliases and branches become the versions that they name.
+///
+/// # Errors
+/// As [`open`].
+pub fn exact(uri: &SourceUri, env: Env<'_>) -> Result<SourceUri> {
+    Ok(match uri {
+        SourceUri::Hub { repo, revision, path } => {
+            let revision = hub::Hub::new(repo, revision, path, env)?.commit().to_owned();
+            SourceUri::Hub { repo: repo.clone(), revision, path: path.clone() }
+        }
+        SourceUri::Mlflow(name) => SourceUri::Mlflow(mlflow::exact(name, env)?),
+        SourceUri::Local(_) | SourceUri::S3 { .. } | SourceUri::Web { .. } => uri.clone(),
+    })
+}
+
 /// A store of model files.
 pub trait Source: Send + Sync {
     /// Everything below the URI, in a stable order. Costs requests, reads no content.
@@ -83,6 +99,19 @@ pub trait Source: Send + Sync {
     /// Also when the file has changed since.
     fn checksum(&self, _file: &RemoteFile) -> Result<Option<Checksum>> {
         Ok(None)
+    }
+
+    /// What the store calls this state of a file, where it keeps earlier ones, too.
+    ///
+    /// # Errors
+    /// Also when the file has changed since.
+    fn version(&self, _file: &RemoteFile) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// What names the same place without asking anybody what it means, where there is such a name.
+    fn place(&self) -> Option<SourceUri> {
+        None
     }
 
     /// How often to ask for the same before giving up.

@@ -8,6 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::checksum::Checksum;
+use super::uri::SourceUri;
 use super::{RangeReader, RemoteFile, Source, Trouble};
 use crate::error::Result;
 
@@ -91,6 +92,14 @@ impl Source for Counted<'_> {
 
     fn checksum(&self, file: &RemoteFile) -> Result<Option<Checksum>> {
         self.source.checksum(file)
+    }
+
+    fn version(&self, file: &RemoteFile) -> Result<Option<String>> {
+        self.source.version(file)
+    }
+
+    fn place(&self) -> Option<SourceUri> {
+        self.source.place()
     }
 
     fn attempts(&self) -> u32 {

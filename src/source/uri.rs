@@ -38,6 +38,8 @@ pub enum MlflowName {
     Version { name: String, version: String },
     /// `models:/name@alias`
     Alias { name: String, alias: String },
+    /// `models:/name/latest`: the newest version
+    Latest { name: String },
     /// `models:/m-id`
     Model { id: String },
     /// `runs:/id/path`
@@ -87,6 +89,7 @@ impl std::fmt::Display for MlflowName {
         match self {
             MlflowName::Version { name, version } => write!(f, "models:/{name}/{version}"),
             MlflowName::Alias { name, alias } => write!(f, "models:/{name}@{alias}"),
+            MlflowName::Latest { name } => write!(f, "models:/{name}/latest"),
             MlflowName::Model { id } => write!(f, "models:/{id}"),
             MlflowName::Run { id, path } => write!(f, "runs:/{id}/{path}"),
         }
@@ -99,7 +102,8 @@ pub fn parse(text: &str) -> Result<SourceUri> {
     // MLflow writes one slash, where others write two.
     if let Some((scheme @ ("models" | "runs"), rest)) = text.split_once(":/") {
         return mlflow(scheme, rest.trim_matches('/')).map(SourceUri::Mlflow).ok_or_else(|| {
-            let expected = "models:/NAME/VERSION with a number, models:/NAME@ALIAS, models:/m-ID or runs:/ID/PATH";
+            let expected =
+                "models:/NAME/VERSION with a number or latest, models:/NAME@ALIAS, models:/m-ID or runs:/ID/PATH";
             Error::load(format!("{text}: expected {expected}"))
         });
     }
@@ -173,6 +177,7 @@ fn mlflow(scheme: &str, rest: &str) -> Option<MlflowName> {
         ("models", Some((name, version))) if version.bytes().all(|byte| byte.is_ascii_digit()) => {
             Some(MlflowName::Version { name: named(name)?, version: version.to_owned() })
         }
+        ("models", Some((name, "latest"))) => Some(MlflowName::Latest { name: named(name)? }),
         ("models", None) => match rest.rsplit_once('@') {
             Some((name, alias)) => Some(MlflowName::Alias { name: named(name)?, alias: named(alias)? }),
             None if rest.starts_with("m-") => Some(MlflowName::Model { id: rest.to_owned() }),
@@ -284,10 +289,11 @@ mod tests {
     }
 
     #[test]
-    fn mlflow_has_names_of_four_kinds() {
+    fn mlflow_has_names_of_five_kinds() {
         let cases = [
             ("models:/a b/12", MlflowName::Version { name: "a b".into(), version: "12".into() }),
             ("models:/a@champion", MlflowName::Alias { name: "a".into(), alias: "champion".into() }),
+            ("models:/a/latest", MlflowName::Latest { name: "a".into() }),
             ("models:/m-1f", MlflowName::Model { id: "m-1f".into() }),
             ("runs:/1f/models/a b", MlflowName::Run { id: "1f".into(), path: "models/a b".into() }),
         ];
@@ -299,7 +305,7 @@ mod tests {
         for wrong in [
             "models:/",
             "models:/a",
-            "models:/a/latest",
+            "models:/a/Production",
             "models:/a/1/x",
             "models:/a@",
             "models:/@x",

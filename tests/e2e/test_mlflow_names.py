@@ -126,6 +126,6 @@ def test_each_cause_of_failure_has_its_message(tracking, env, tmp_path):
     assert "it does not exist" in reason("models:/m-none")
     assert "Run with id=none not found" in reason("runs:/none/model")
     assert "there is no object below it" in reason(f"runs:/{run}/nothing")
-    assert "expected models:/NAME/VERSION" in reason("models:/served/latest")
+    assert "expected models:/NAME/VERSION" in reason("models:/served/Production")
     denied = reason("models:/bucket/1", AWS_SECRET_ACCESS_KEY="wrong")
     assert "AWS_SECRET_ACCESS_KEY" in denied

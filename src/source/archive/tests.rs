@@ -284,7 +284,7 @@ fn what_was_unpacked_is_not_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache { directory: folder.path().to_owned(), max_bytes: None, max_unpacked_bytes: MANY };
     let source = memory(gzip(&tar(&model())));
-    let fetch = || cache.fetch(&source, "memory://a").unwrap();
+    let fetch = || cache.fetch(&source, "memory://a", None).unwrap();
     let first = fetch();
     assert!(!first.cached && found(&first.directory) == model());
     let opened = source.opened();
@@ -296,7 +296,7 @@ fn what_was_unpacked_is_not_fetched_again() {
     let directory = cache.directory.join("other");
     let other = Cache { directory: directory.clone(), ..cache.clone() };
     let broken = [&raw_entry(EntryType::Regular, b"a", b"x")[..], &raw_entry(EntryType::Link, b"b", b"")].concat();
-    assert!(other.fetch(&memory(broken), "memory://b").is_err());
+    assert!(other.fetch(&memory(broken), "memory://b", None).is_err());
     assert_eq!(found(&directory), Files::new());
 }
 

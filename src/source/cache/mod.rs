@@ -4,6 +4,7 @@
 //! KEY/files/...      a model; KEY is a hash of what the manifest says
 //! KEY/index.json     its files and their checksums; locked (shared) by whoever uses the model
 //! KEY/boot           the boot id under which it was last known to be whole
+//! KEY/digest         its digest, once somebody has asked for it
 //! KEY.partial/       a model on its way here: files, and the journal of what is there of them
 //! KEY.lock           locked by whoever brings it; others wait
 //! ```
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use self::index::{Entry, FILES, Index};
+use super::digest::{self, ModelDigest};
 use super::progress::Progress;
 use super::transfer::transfer;
 use super::{RemoteFile, Source, archive, identity, total_bytes};
@@ -42,11 +44,15 @@ pub struct Fetched {
     pub directory: PathBuf,
     pub files: usize,
     pub bytes: u64,
+    /// What there is at the source; empty when that was not asked.
+    pub manifest: Vec<RemoteFile>,
     /// Whether it was all there from before.
     pub cached: bool,
     /// How long it took to know what there is, and then to have the first byte of it, when any was needed.
-    pub listed: Duration,
+    pub listed: Option<Duration>,
     pub first_byte: Option<Duration>,
+    /// How long it took to know that its digest is the one that is pinned, when one is.
+    pub verified: Option<Duration>,
     /// Bytes that came from the source.
     pub came: u64,
     /// Keeps it from going.
@@ -57,11 +63,31 @@ pub struct Fetched {
 pub struct InUse(#[allow(dead_code, reason = "held, not read")] File);
 
 impl Cache {
+    /// A model with this digest, if there is one here. Asks nobody, whatever it is called elsewhere.
+    pub fn find(&self, pinned: &ModelDigest) -> Option<Fetched> {
+        let mut models = evict::models(&self.directory).into_iter();
+        let (folder, index) = models.find(|(folder, _)| known_digest(folder) == Some(*pinned))?;
+        let in_use = reuse(&folder)?;
+        Some(Fetched {
+            directory: folder.join(FILES),
+            files: index.files.len(),
+            bytes: index.files.iter().map(|file| file.bytes).sum(),
+            manifest: Vec::new(),
+            cached: true,
+            listed: None,
+            first_byte: None,
+            verified: None,
+            came: 0,
+            in_use,
+        })
+    }
+
     /// Brings the source's files here, unless they are. Waits for whoever is bringing the same.
     ///
     /// # Errors
-    /// When the source is empty or fails, or when the directory cannot be written.
-    pub fn fetch(&self, source: &dyn Source, name: &str) -> Result<Fetched> {
+    /// When the source is empty or fails, when the directory cannot be written, or when the files have another digest
+    /// than the one that is pinned.
+    pub fn fetch(&self, source: &dyn Source, name: &str, pinned: Option<&ModelDigest>) -> Result<Fetched> {
         let begun = Instant::now();
         let manifest = source.manifest()?;
         let listed = begun.elapsed();
@@ -72,27 +98,44 @@ impl Cache {
         let target = self.directory.join(identity(name, &manifest));
         let bytes = total_bytes(&manifest);
         let progress = Progress::begin(bytes);
-        let fetched = |cached, in_use| {
-            let (directory, first_byte, came) = (target.join(FILES), progress.first_byte(), progress.bytes());
-            Ok(Fetched { directory, files: manifest.len(), bytes, cached, listed, first_byte, came, in_use })
+        let fetched = |cached, in_use, verified| {
+            Ok(Fetched {
+                directory: target.join(FILES),
+                files: manifest.len(),
+                bytes,
+                manifest: manifest.clone(),
+                cached,
+                listed: Some(listed),
+                first_byte: progress.first_byte(),
+                verified,
+                came: progress.bytes(),
+                in_use,
+            })
         };
         if let Some(in_use) = reuse(&target) {
-            return fetched(true, in_use);
+            return fetched(true, in_use, verify(&target, name, pinned)?);
         }
         std::fs::create_dir_all(&self.directory).map_err(failed)?;
         let bringing = Bringing::begin(target.with_extension(LOCK)).map_err(failed)?;
         if let Some(in_use) = reuse(&target) {
-            return fetched(true, in_use);
+            return fetched(true, in_use, verify(&target, name, pinned)?);
         }
         evict::discard(&target).map_err(failed)?;
         evict::make_room(self, bytes, &target);
         let counted = progress.of(source);
-        let in_use = progress.tell(name, || self.bring(&counted, name, &manifest, &target))?;
+        let (in_use, verified) = progress.tell(name, || self.bring(&counted, name, &manifest, &target, pinned))?;
         drop(bringing);
-        fetched(false, in_use)
+        fetched(false, in_use, verified)
     }
 
-    fn bring(&self, source: &dyn Source, name: &str, manifest: &[RemoteFile], target: &Path) -> Result<InUse> {
+    fn bring(
+        &self,
+        source: &dyn Source,
+        name: &str,
+        manifest: &[RemoteFile],
+        target: &Path,
+        pinned: Option<&ModelDigest>,
+    ) -> Result<(InUse, Option<Duration>)> {
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
         let partial = target.with_extension(PARTIAL);
         let files = partial.join(FILES);
@@ -112,15 +155,49 @@ impl Cache {
                 entries
             }
         };
+        let verified = match verify(&partial, name, pinned) {
+            Ok(verified) => verified,
+            Err(error) => {
+                evict::discard(&partial).map_err(failed)?;
+                return Err(error);
+            }
+        };
         let file = Index { files: entries }.write(&partial).map_err(failed)?;
         file.lock_shared().map_err(failed)?;
         std::fs::rename(&partial, target).map_err(failed)?;
-        Ok(InUse(file))
+        Ok((InUse(file), verified))
     }
+}
+
+/// Fails when a model in the cache does not have the digest that is pinned; how long it took to know.
+fn verify(folder: &Path, name: &str, pinned: Option<&ModelDigest>) -> Result<Option<Duration>> {
+    let Some(pinned) = pinned else { return Ok(None) };
+    let begun = Instant::now();
+    digest_of(folder).and_then(|found| pinned.check_is(found)).map_err(|error| error.context(name))?;
+    Ok(Some(begun.elapsed()))
 }
 
 const LOCK: &str = "lock";
 const PARTIAL: &str = "partial";
+/// Holds a model's digest.
+const DIGEST: &str = "digest";
+
+fn known_digest(folder: &Path) -> Option<ModelDigest> {
+    ModelDigest::parse(&std::fs::read_to_string(folder.join(DIGEST)).ok()?).ok()
+}
+
+/// The digest of a model's files, worked out once.
+///
+/// # Errors
+/// When they cannot be read.
+fn digest_of(folder: &Path) -> Result<ModelDigest> {
+    if let Some(known) = known_digest(folder) {
+        return Ok(known);
+    }
+    let digest = ModelDigest::of(&digest::sum(&folder.join(FILES))?);
+    let _ = std::fs::write(folder.join(DIGEST), digest.to_string()); // else the next one works it out
+    Ok(digest)
+}
 
 /// Links to files of other models that have the same content; what is left to bring.
 fn link(cache: &Path, name: &str, manifest: &[RemoteFile], files: &Path) -> (Vec<Entry>, Vec<RemoteFile>) {

@@ -37,6 +37,18 @@ pub fn open(name: &MlflowName, env: Env<'_>) -> Result<Opened> {
     }
 }
 
+/// The name of the version that a name means now.
+///
+/// # Errors
+/// As [`open`].
+pub fn exact(name: &MlflowName, env: Env<'_>) -> Result<MlflowName> {
+    let (MlflowName::Alias { name: model, .. } | MlflowName::Latest { name: model }) = name else {
+        return Ok(name.clone());
+    };
+    let version = Tracking::new(name, env)?.number(name)?;
+    Ok(MlflowName::Version { name: model.clone(), version })
+}
+
 /// The path in `mlflow-artifacts:/path` or `mlflow-artifacts://host/path`, the latter only of this host.
 fn served_path(text: &str, host: &str) -> Result<String> {
     let path = match text.strip_prefix("//") {
@@ -75,13 +87,31 @@ impl Tracking {
     fn locate(&self, name: &MlflowName) -> Result<String> {
         match name {
             MlflowName::Version { name, version } => self.version(name, version),
-            MlflowName::Alias { name, alias } => {
-                let query = [("name", name.as_str()), ("alias", alias)];
-                let aliased: Aliased = self.ask("registered-models/alias", &query)?;
-                self.version(name, &aliased.model_version.version)
+            MlflowName::Alias { name: model, .. } | MlflowName::Latest { name: model } => {
+                self.version(model, &self.number(name)?)
             }
             MlflowName::Model { id } => Ok(self.model(id)?.artifact_uri),
             MlflowName::Run { id, path } => self.of_run(id, path),
+        }
+    }
+
+    /// The number of the version that an alias means, or of the newest one.
+    fn number(&self, name: &MlflowName) -> Result<String> {
+        match name {
+            MlflowName::Alias { name, alias } => {
+                let query = [("name", name.as_str()), ("alias", alias)];
+                let aliased: Aliased = self.ask("registered-models/alias", &query)?;
+                Ok(aliased.model_version.version)
+            }
+            MlflowName::Latest { name: model } => {
+                let quote = if model.contains('\'') { '"' } else { '\'' };
+                let filter = format!("name = {quote}{model}{quote}");
+                let query = [("filter", &*filter), ("order_by", "version_number DESC"), ("max_results", "1")];
+                let found: Versions = self.ask("model-versions/search", &query)?;
+                let newest = found.model_versions.into_iter().next();
+                Ok(newest.ok_or_else(|| Error::load(format!("{name}: the model has no versions")))?.version)
+            }
+            _ => Err(Error::internal("a name without a version's number")),
         }
     }
 
@@ -123,6 +153,12 @@ struct Aliased {
 #[derive(Deserialize)]
 struct Version {
     version: String,
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    #[serde(default)]
+    model_versions: Vec<Version>,
 }
 
 #[derive(Deserialize)]

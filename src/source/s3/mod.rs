@@ -17,7 +17,7 @@ use super::checksum::Checksum;
 use super::http::{self, Client, Patience, Request, Response, Trust, Url};
 use super::part::Part;
 use super::transfer::ask;
-use super::uri::relative_path;
+use super::uri::{SourceUri, relative_path};
 use super::{RangeReader, RemoteFile, Source, Trouble, check_count};
 use crate::error::Result;
 
@@ -211,6 +211,17 @@ impl Source for S3 {
 
     fn checksum(&self, file: &RemoteFile) -> Result<Option<Checksum>> {
         ask(self.settings.max_attempts, || self.stored(file, &self.head(file, &[])?))
+    }
+
+    fn version(&self, file: &RemoteFile) -> Result<Option<String>> {
+        ask(self.settings.max_attempts, || {
+            let response = self.head(file, &[])?;
+            Ok(response.header("x-amz-version-id").map(str::to_owned))
+        })
+    }
+
+    fn place(&self) -> Option<SourceUri> {
+        Some(SourceUri::S3 { bucket: self.bucket.clone(), prefix: self.prefix.clone() })
     }
 
     fn attempts(&self) -> u32 {
