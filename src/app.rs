@@ -7,7 +7,6 @@ use std::time::Duration;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::config::{Config, ServerConfig};
 use crate::engine::Engine;
@@ -15,6 +14,7 @@ use crate::engine::admission::Admission;
 use crate::error::{Error, Result};
 use crate::model::catalog::{Catalog, Entry};
 use crate::model::loader::{self, Running};
+use crate::model::reload::{Asked, Asker, Reloader, asking};
 use crate::model::state::State;
 use crate::server::Server;
 use crate::telemetry::metrics::Metrics;
@@ -37,6 +37,7 @@ pub struct App {
     http: TcpSocket,
     grpc: Option<TcpSocket>,
     addresses: Addresses,
+    reloads: (Asker, Asked),
 }
 
 /// Where the server is, with real port numbers.
@@ -56,7 +57,12 @@ impl App {
         let (http, http_address) = bind(http)?;
         let grpc = grpc.map(bind).transpose()?;
         let addresses = Addresses { http: http_address, grpc: grpc.as_ref().map(|(_, address)| *address) };
-        Ok(App { config, http, grpc: grpc.map(|(socket, _)| socket), addresses })
+        Ok(App { config, http, grpc: grpc.map(|(socket, _)| socket), addresses, reloads: asking() })
+    }
+
+    /// What asks the running server to take over what its source has.
+    pub fn reloads(&self) -> Asker {
+        self.reloads.0.clone()
     }
 
     pub fn addresses(&self) -> Addresses {
@@ -68,7 +74,7 @@ impl App {
     /// # Errors
     /// When the model cannot be loaded.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<()> {
-        let App { config, http, grpc, addresses } = self;
+        let App { config, http, grpc, addresses, reloads: (asker, mut asked) } = self;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -79,7 +85,7 @@ impl App {
         let entry = Arc::new(Entry::new(&config.model.name, version, metrics.clone()));
         catalog.insert(&entry);
         let engine = Arc::new(Engine::new(catalog, Admission::new(config.limits)));
-        let server = Server::new(engine.clone(), metrics.clone(), config.server.clone());
+        let server = Server::new(engine.clone(), metrics.clone(), config.server.clone(), asker);
         let graceful = Arc::new(GracefulShutdown::new());
         let mut accepting = JoinSet::new();
         let mut sockets = Some([Some(http), grpc]);
@@ -111,7 +117,12 @@ impl App {
             open(&mut accepting)?;
         }
 
-        let how = shutdown.await;
+        let mut reloader = Reloader { entry: &entry, config: &config.model, metrics: &metrics, running };
+        let how = tokio::select! {
+            how = shutdown => how,
+            never = reloader.run(&mut asked) => never,
+        };
+        drop(asked);
         server.start_draining();
         let delay = if how == Shutdown::Gradual { config.server.shutdown_delay } else { Duration::ZERO };
         tracing::info!(accepting_seconds = delay.as_secs_f64(), "shutting down");
@@ -119,7 +130,7 @@ impl App {
         accepting.shutdown().await;
         drop(server);
         drain(&engine, graceful, config.server.drain_timeout).await;
-        unload(&entry, running).await;
+        unload(&entry, reloader.running).await;
         Ok(())
     }
 }
@@ -157,11 +168,7 @@ async fn drain(engine: &Engine, graceful: Arc<GracefulShutdown>, limit: Duration
 
 async fn unload(entry: &Entry, running: Running) {
     entry.become_state(State::Draining);
-    running.queue.close();
-    // Bounded: a model that hangs must not keep the process from ending.
-    if timeout(Duration::from_secs(2), running.worker.join()).await.is_err() {
-        tracing::warn!(model = %entry.name, "the model did not stop in time");
-    }
+    running.stop(&entry.name).await;
     entry.become_state(State::Gone);
     tracing::info!(model = %entry.name, "model unloaded");
 }

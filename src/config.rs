@@ -60,6 +60,8 @@ pub struct ModelConfig {
     pub source: SourceUri,
     /// What the model's files have to sum up to.
     pub digest: Option<ModelDigest>,
+    /// How often to look whether the source has changed; `None` for never.
+    pub poll: Option<Duration>,
     pub cache: Cache,
     pub batching: Policy,
     pub backend: BackendOptions,
@@ -127,6 +129,7 @@ impl Config {
             version: v.optional("model_version", model_name),
             source: source.unwrap_or_else(|| SourceUri::Local(PathBuf::new())),
             digest: v.optional("storage_digest", digest),
+            poll: v.get("storage_poll_seconds", seconds).filter(|every| !every.is_zero()),
             cache: cache(v, env),
             batching: Policy {
                 max_rows: v.or("max_batch_size", 1, count),

@@ -10,6 +10,7 @@ use crate::app::{App, Shutdown};
 use crate::config::Config;
 use crate::device::host;
 use crate::error::Error;
+use crate::model::reload::Asker;
 use crate::telemetry;
 
 /// Serves until a signal comes or the model cannot be loaded.
@@ -17,7 +18,11 @@ pub fn serve(config: Config) -> ExitCode {
     telemetry::log::init(config.log.format, &config.log.level);
     let runtime = runtime();
     let termination_log = config.termination_log.clone();
-    let served = runtime.block_on(async { App::bind(config)?.run(asked_to_stop()).await });
+    let served = runtime.block_on(async {
+        let app = App::bind(config)?;
+        reload_on_hangup(app.reloads());
+        app.run(asked_to_stop()).await
+    });
     runtime.shutdown_background(); // a load that is still running must not hold up the exit
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,6 +41,16 @@ pub fn leave_reason(path: &Path, error: Error) -> Error {
         let _ = std::fs::write(path, format!("{line}\n")); // the same text is on stderr
     }
     error
+}
+
+/// Whoever puts another model into the directory says so, as to other daemons.
+fn reload_on_hangup(reloads: Asker) {
+    let mut hangup = signal(SignalKind::hangup()).expect("signal handlers can be installed");
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reloads.nudge();
+        }
+    });
 }
 
 /// As many threads as the container may use; with one CPU, one thread does everything and nothing is handed over.

@@ -45,6 +45,13 @@ pub const FLAGS: &[Flag] = &[
         "What the model's files must sum up to, as stoker pin says; others are refused, and the cache needs no network.",
     ),
     flag(
+        "storage_poll_seconds",
+        "S",
+        "0",
+        "How often to look whether the source has changed, and then to take that over. 0: only when asked, by SIGHUP or\n      \
+         /v2/repository/models/NAME/load; pods are rather replaced.",
+    ),
+    flag(
         "cache_dir",
         "DIR",
         "/tmp/stoker-cache",

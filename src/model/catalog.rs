@@ -85,6 +85,15 @@ impl Entry {
         self.become_state(State::Ready);
     }
 
+    /// Lets requests in to another version of a model that is ready; gives the one from before.
+    pub fn replace(&self, served: Served, metrics: Arc<ModelMetrics>) -> Option<Arc<Served>> {
+        let version = served.version.clone();
+        self.metrics.forget_state(&self.name, &self.version());
+        self.metrics.observe_state(&self.name, &version, self.state());
+        self.identity.store(Arc::new(Identity { version, metrics: Some(metrics) }));
+        self.served.swap(Some(Arc::new(served)))
+    }
+
     /// What requests run against.
     ///
     /// # Errors

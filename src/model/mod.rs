@@ -1,7 +1,10 @@
-//! From a `storageUri` to a model that is ready: [`loader`] drives it through the states of [`state`], and
-//! [`catalog`] is where requests find it.
+//! From a `storageUri` to a model that is ready: [`loader`] drives it through the states of [`state`], [`catalog`] is
+//! where requests find it, and [`reload`] brings what comes after it.
 
 pub mod catalog;
+pub mod fetch;
 pub mod loader;
+pub mod phases;
+pub mod reload;
 pub mod state;
 pub mod warmup;

@@ -28,6 +28,9 @@ pub enum Route<'a> {
     ModelMetadata(ModelRef<'a>),
     ModelReady(ModelRef<'a>),
     ModelInfer(ModelRef<'a>),
+    RepositoryIndex,
+    RepositoryLoad(ModelRef<'a>),
+    RepositoryUnload(ModelRef<'a>),
     Metrics,
 }
 
@@ -72,6 +75,9 @@ fn find(path: &str) -> Result<Option<(&'static str, Route<'_>)>> {
         ["v2", "health", "live"] => (GET, Route::ServerLive),
         ["v2", "health", "ready"] => (GET, Route::ServerReady),
         ["v2", "models"] => (GET, Route::V2Models),
+        ["v2", "repository", "index"] => (POST, Route::RepositoryIndex),
+        ["v2", "repository", "models", name, "load"] => (POST, Route::RepositoryLoad(model(name, None)?)),
+        ["v2", "repository", "models", name, "unload"] => (POST, Route::RepositoryUnload(model(name, None)?)),
         ["v2", "models", name] => (GET, Route::ModelMetadata(model(name, None)?)),
         ["v2", "models", name, "ready"] => (GET, Route::ModelReady(model(name, None)?)),
         ["v2", "models", name, "infer"] => (POST, Route::ModelInfer(model(name, None)?)),
@@ -121,6 +127,9 @@ mod tests {
             ("GET", "/v2/models/m/ready", Route::ModelReady(m(None))),
             ("GET", "/v2/models/m/versions/2/ready", Route::ModelReady(m(Some("2")))),
             ("POST", "/v2/models/m/infer", Route::ModelInfer(m(None))),
+            ("POST", "/v2/repository/index", Route::RepositoryIndex),
+            ("POST", "/v2/repository/models/m/load", Route::RepositoryLoad(m(None))),
+            ("POST", "/v2/repository/models/m/unload", Route::RepositoryUnload(m(None))),
             ("POST", "/v2/models/m/versions/2/infer", Route::ModelInfer(m(Some("2")))),
         ];
         for (method, path, expected) in cases {

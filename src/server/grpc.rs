@@ -16,6 +16,7 @@ use prost::Message;
 
 use super::body::{self, ResponseBody};
 use super::context::Context;
+use super::repository::{self, Listed};
 use super::{EXTENSIONS, SERVER_NAME, Server, Watch};
 use crate::engine::admission::Guard;
 use crate::error::{Error, Kind, Result};
@@ -72,6 +73,29 @@ async fn describe(
             let pb::ModelReadyRequest { name, version } = message(&body)?;
             let entry = find(server, &name, &version)?;
             reply(&pb::ModelReadyResponse { ready: entry.is_ready() && !server.is_draining() })
+        }
+        "RepositoryIndex" => {
+            let pb::RepositoryIndexRequest { ready, .. } = message(&body)?;
+            let models = repository::index(server, ready).into_iter();
+            let models = models.map(|Listed { name, version, state, reason }| {
+                let state = state.to_owned();
+                pb::repository_index_response::ModelIndex { name, version, state, reason }
+            });
+            reply(&pb::RepositoryIndexResponse { models: models.collect() })
+        }
+        "RepositoryModelLoad" => {
+            let pb::RepositoryModelLoadRequest { repository_name, model_name, parameters } = message(&body)?;
+            if !parameters.is_empty() {
+                return Err(repository::refuse_parameters());
+            }
+            let model_name = if model_name.is_empty() { repository_name } else { model_name };
+            repository::load(server, context, &model_name).await?;
+            reply(&pb::RepositoryModelLoadResponse { model_name, is_loaded: true })
+        }
+        "RepositoryModelUnload" => {
+            let pb::RepositoryModelUnloadRequest { repository_name, model_name, .. } = message(&body)?;
+            find(server, if model_name.is_empty() { &repository_name } else { &model_name }, "")?;
+            Err(repository::unload())
         }
         "ModelMetadata" => {
             let pb::ModelMetadataRequest { name, version } = message(&body)?;

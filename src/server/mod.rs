@@ -4,6 +4,7 @@
 mod body;
 mod context;
 mod grpc;
+mod repository;
 mod rest;
 mod socket;
 mod watch;
@@ -28,12 +29,13 @@ use self::watch::Watch;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::model::reload::Asker;
 use crate::telemetry::metrics::Metrics;
 
 /// What we tell clients we are.
 const SERVER_NAME: &str = "stoker";
 /// Only what is really supported.
-const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
 
 /// Largest request head: a path, an id and a trace context fit many times over.
 const MAX_HEAD_BYTES: u32 = 32 << 10;
@@ -48,17 +50,19 @@ pub struct Server {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     config: ServerConfig,
+    reloads: Asker,
     draining: AtomicBool,
     connections: Arc<Semaphore>,
 }
 
 impl Server {
-    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, config: ServerConfig) -> Arc<Server> {
+    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, config: ServerConfig, reloads: Asker) -> Arc<Server> {
         Arc::new(Server {
             connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             engine,
             metrics,
             config,
+            reloads,
             draining: AtomicBool::new(false),
         })
     }

@@ -7,10 +7,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::body::{self, ResponseBody, discard};
 use super::context::Context;
+use super::repository::{self, Listed};
 use super::{Server, Watch};
 use crate::engine::admission::Guard;
 use crate::error::{Error, Kind, Result};
@@ -46,6 +49,8 @@ pub async fn handle(server: &Server, context: &Context, request: Request<Incomin
         Ok(Route::V1Predict(model)) => infer(server, context, Form::V1, &model, request).await,
         Ok(Route::V1Explain(model)) => infer(server, context, Form::V1Explain, &model, request).await,
         Ok(Route::ModelInfer(model)) => infer(server, context, Form::V2, &model, request).await,
+        Ok(Route::RepositoryIndex) => index(server, context, request).await,
+        Ok(Route::RepositoryLoad(model)) => load(server, context, &model, request).await,
         other => {
             let described = other.and_then(|route| describe(server, &route, request.headers()));
             discard(request.into_body()).await;
@@ -95,10 +100,65 @@ fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<R
             respond(StatusCode::OK, JSON, body)
         }
         Route::Metrics => metrics(server, headers),
-        Route::V1Predict(_) | Route::V1Explain(_) | Route::ModelInfer(_) => {
-            unreachable!("predictions are handled by infer")
+        Route::RepositoryUnload(model) => {
+            find(model)?;
+            return Err(repository::unload());
         }
+        Route::V1Predict(_)
+        | Route::V1Explain(_)
+        | Route::ModelInfer(_)
+        | Route::RepositoryIndex
+        | Route::RepositoryLoad(_) => unreachable!("what takes a body is handled apart"),
     })
+}
+
+async fn index(server: &Server, context: &Context, request: Request<Incoming>) -> Result<Response<ResponseBody>> {
+    #[derive(Default, Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        ready: bool,
+    }
+    let Asked { ready } = question(server, context, request).await?;
+    let models = repository::index(server, ready).into_iter();
+    let models = models.map(|Listed { name, version, state, reason }| {
+        json!({"name": name, "version": version, "state": state, "reason": reason})
+    });
+    Ok(respond(StatusCode::OK, JSON, models.collect::<serde_json::Value>().to_string().into_bytes()))
+}
+
+async fn load(
+    server: &Server,
+    context: &Context,
+    model: &ModelRef<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>> {
+    #[derive(Default, Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        parameters: serde_json::Map<String, serde_json::Value>,
+    }
+    let Asked { parameters } = question(server, context, request).await?;
+    if !parameters.is_empty() {
+        return Err(repository::refuse_parameters());
+    }
+    repository::load(server, context, &model.name).await?;
+    Ok(respond(StatusCode::OK, JSON, json!({"name": model.name, "load": true}).to_string().into_bytes()))
+}
+
+/// A small body of JSON, or none.
+async fn question<T: Default + DeserializeOwned>(
+    server: &Server,
+    context: &Context,
+    request: Request<Incoming>,
+) -> Result<T> {
+    const MAX_QUESTION_BYTES: usize = 64 << 10;
+    let limits = server.body_limits(context);
+    let limits = body::BodyLimits { max_bytes: limits.max_bytes.min(MAX_QUESTION_BYTES), ..limits };
+    let body = body::read(request.into_body(), limits, None).await?;
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| Error::invalid(format!("the body is not what is expected: {error}")))
 }
 
 fn metrics(server: &Server, headers: &HeaderMap) -> Response<ResponseBody> {

@@ -94,16 +94,7 @@ impl Summed {
 /// # Errors
 /// When something cannot be read, or has a name that is not UTF-8.
 pub fn sum(path: &Path) -> Result<Vec<Summed>> {
-    let failed = |error: io::Error| Error::load(format!("{}: {error}", path.display()));
-    let mut names = Vec::new();
-    let root = if path.is_dir() {
-        walk(path, "", &mut names).map_err(failed)?;
-        path
-    } else {
-        names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
-        path.parent().unwrap_or(Path::new("/"))
-    };
-    names.sort_unstable();
+    let (root, names) = names(path)?;
     let next = AtomicUsize::new(0);
     let some = || -> Result<Vec<(usize, Summed)>> {
         let mut summed = Vec::new();
@@ -123,6 +114,22 @@ pub fn sum(path: &Path) -> Result<Vec<Summed>> {
     let mut summed = summed?.concat();
     summed.sort_unstable_by_key(|(place, _)| *place);
     Ok(summed.into_iter().map(|(_, file)| file).collect())
+}
+
+/// The folder and, in the order of their bytes, the names in it of all files below a directory, or of the one at the path.
+///
+/// # Errors
+/// As [`sum`].
+pub fn names(path: &Path) -> Result<(&Path, Vec<String>)> {
+    let failed = |error: io::Error| Error::load(format!("{}: {error}", path.display()));
+    let mut names = Vec::new();
+    if !path.is_dir() {
+        names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+        return Ok((path.parent().unwrap_or(Path::new("/")), names));
+    }
+    walk(path, "", &mut names).map_err(failed)?;
+    names.sort_unstable();
+    Ok((path, names))
 }
 
 fn walk(folder: &Path, above: &str, names: &mut Vec<String>) -> io::Result<()> {

@@ -24,6 +24,7 @@ mod web;
 mod width;
 
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,6 +76,26 @@ pub fn exact(uri: &SourceUri, env: Env<'_>) -> Result<SourceUri> {
         SourceUri::Mlflow(name) => SourceUri::Mlflow(mlflow::exact(name, env)?),
         SourceUri::Local(_) | SourceUri::S3 { .. } | SourceUri::Web { .. } => uri.clone(),
     })
+}
+
+/// What changes when that changes what a URI gives. Reads no content.
+///
+/// # Errors
+/// When it cannot be listed.
+pub fn fingerprint(uri: &SourceUri, opened: &Opened) -> Result<String> {
+    match opened {
+        Opened::Elsewhere(source) => Ok(identity(&uri.to_string(), &source.manifest()?)),
+        Opened::Here(path) => {
+            let (root, names) = digest::names(path)?;
+            let file = |name: String| {
+                let path = root.join(&name);
+                let found = path.metadata().map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
+                let tag = format!("{} {}.{}", found.ino(), found.mtime(), found.mtime_nsec());
+                Ok(RemoteFile { path: name, key: String::new(), bytes: found.len(), tag, whole: true })
+            };
+            Ok(identity(&uri.to_string(), &names.into_iter().map(file).collect::<Result<Vec<_>>>()?))
+        }
+    }
 }
 
 /// A store of model files.

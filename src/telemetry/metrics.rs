@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::exposition::classic;
+use super::loads::Loads;
 use super::process::Process;
 use crate::error::Kind;
 use crate::model::state::State;
@@ -89,11 +90,6 @@ model_labels!(PhaseLabels, phase: &'static str);
 model_labels!(KindLabels, kind: &'static str);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SchemeLabels {
-    scheme: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KServeLabels {
     model_name: String,
 }
@@ -119,7 +115,7 @@ pub struct Metrics {
     model_state: Family<StateLabels, Gauge>,
     load_seconds: Family<PhaseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     model_bytes: Family<KindLabels, Gauge>,
-    source_bytes: Family<SchemeLabels, Counter>,
+    pub loads: Loads,
     kserve_preprocess: SecondsOf<KServeLabels>,
     kserve_predict: SecondsOf<KServeLabels>,
     kserve_postprocess: SecondsOf<KServeLabels>,
@@ -186,7 +182,7 @@ impl Default for Metrics {
             model_state: add(r, "stoker_model_state", "1 for the state the model is in", Family::default()),
             load_seconds: add(r, "stoker_model_load_seconds", "Phases of the last load", Family::default()),
             model_bytes: add(r, "stoker_model_bytes", "Size of the model", Family::default()),
-            source_bytes: add(r, "stoker_source_bytes", "Bytes read from model sources", Family::default()),
+            loads: Loads::register(r),
             kserve_preprocess: add(
                 r,
                 "request_preprocess_seconds",
@@ -290,11 +286,6 @@ impl Metrics {
 
     pub fn observe_inflight(&self, requests: usize) {
         self.inflight.set(gauge(requests as u64));
-    }
-
-    /// Bytes read from a source of this scheme.
-    pub fn source_bytes(&self, scheme: &'static str, bytes: u64) {
-        self.source_bytes.get_or_create(&SchemeLabels { scheme }).inc_by(bytes);
     }
 
     /// Everything as OpenMetrics text.

@@ -80,6 +80,12 @@ def test_an_alias_that_moved_is_another_model(tracking, env, tmp_path):
     assert serve("models:/moved@champion") == (before, False)
     point("2")
     assert serve("models:/moved@champion") == (after, True)
+    args = ["--model_name=m", "--storage_uri=models:/moved@champion", f"--cache_dir={tmp_path}"]
+    with servers.stoker(*args, env=env) as server:
+        for version, expected in [("1", before), ("2", after)]:
+            point(version)
+            assert server.post("/v2/repository/models/m/load", {}).status == 200
+            assert predict(server, "m", {"instances": model["rows"]}) == expected
 
 
 def test_behind_a_gate(tracking, env, tmp_path):

@@ -62,7 +62,7 @@ def test_a_prefix_of_a_bucket(minio, bucket, tmp_path):  # noqa: F811
 
     with serve(minio.env, uri, pinned["digest"], tmp_path / "cache") as server:
         assert_serves_iris(server)
-        assert "verified" in server.event("model ready")["phases"]
+        assert "verify" in server.event("model ready")["phases"]
     # What is pinned and here is served without asking anybody, under whatever name.
     with serve(NOWHERE, "models:/iris@champion", pinned["digest"], tmp_path / "cache") as server:
         assert_serves_iris(server)

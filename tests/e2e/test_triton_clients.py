@@ -103,7 +103,7 @@ def test_metadata(triton, connect):
     as_json = {"as_json": True} if triton is GRPC else {}
     client = connect("iris")
     server = client.get_server_metadata(**as_json)
-    assert (server["name"], server["extensions"]) == ("stoker", ["binary_tensor_data"])
+    assert (server["name"], server["extensions"]) == ("stoker", ["binary_tensor_data", "model_repository"])
     model = client.get_model_metadata("iris", **as_json)
 
     def tensor(name, datatype, shape):
@@ -208,3 +208,19 @@ def test_a_compressed_body_is_not_taken_for_a_broken_one(triton, connect):
         connect("variable").infer("variable", x, **how)
     assert raised.value.status() == COMPRESSED[triton]
     assert "gzip" in raised.value.message()
+
+
+def test_the_model_repository(triton, connect):
+    client = connect("iris")
+    index = client.get_model_repository_index(**({"as_json": True} if triton is GRPC else {}))
+    models = index["models"] if triton is GRPC else index
+    assert models == [{"name": "iris", "version": "1", "state": "READY"} | ({} if triton is GRPC else {"reason": ""})]
+    client.load_model("iris")
+    assert client.is_model_ready("iris")
+    for ask in [lambda: client.load_model("iris", config="{}"), lambda: client.unload_model("iris")]:
+        with pytest.raises(InferenceServerException) as refused:
+            ask()
+        assert refused.value.status() == {HTTP: "501", GRPC: "StatusCode.UNIMPLEMENTED"}[triton]
+    with pytest.raises(InferenceServerException) as refused:
+        client.load_model("other")
+    assert refused.value.status() == NOT_FOUND[triton]

@@ -55,6 +55,8 @@ pub struct Fetched {
     pub verified: Option<Duration>,
     /// Bytes that came from the source.
     pub came: u64,
+    /// Of what there is at the source ([`fingerprint`](super::fingerprint)); `None` when that was not asked.
+    pub fingerprint: Option<String>,
     /// Keeps it from going.
     pub in_use: InUse,
 }
@@ -78,6 +80,7 @@ impl Cache {
             first_byte: None,
             verified: None,
             came: 0,
+            fingerprint: None,
             in_use,
         })
     }
@@ -95,7 +98,8 @@ impl Cache {
             return Err(Error::load(format!("{name}: there is no object below it")));
         }
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
-        let target = self.directory.join(identity(name, &manifest));
+        let fingerprint = identity(name, &manifest);
+        let target = self.directory.join(&fingerprint);
         let bytes = total_bytes(&manifest);
         let progress = Progress::begin(bytes);
         let fetched = |cached, in_use, verified| {
@@ -109,6 +113,7 @@ impl Cache {
                 first_byte: progress.first_byte(),
                 verified,
                 came: progress.bytes(),
+                fingerprint: Some(fingerprint.clone()),
                 in_use,
             })
         };

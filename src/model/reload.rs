@@ -1,0 +1,156 @@
+//! Takes over what the source has now, when somebody asks or when it is seen to have changed. What cannot be served does
+//! not displace what is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::catalog::Entry;
+use super::fetch::current;
+use super::loader::{Running, replace};
+use crate::config::ModelConfig;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::loads::Reloaded;
+use crate::telemetry::metrics::Metrics;
+
+/// Lets others ask for a reload.
+#[derive(Clone)]
+pub struct Asker(mpsc::Sender<Option<oneshot::Sender<Result<Reloaded>>>>);
+
+/// Where they are heard.
+pub struct Asked(mpsc::Receiver<Option<oneshot::Sender<Result<Reloaded>>>>);
+
+pub fn asking() -> (Asker, Asked) {
+    const MOST_WAITING: usize = 16;
+    let (sender, receiver) = mpsc::channel(MOST_WAITING);
+    (Asker(sender), Asked(receiver))
+}
+
+impl Asker {
+    /// Asks, and waits until it is done.
+    ///
+    /// # Errors
+    /// When what the source has cannot be served; or [`Kind::Overloaded`] when many are waiting for the same.
+    pub async fn reload(&self) -> Result<Reloaded> {
+        let (reply, answer) = oneshot::channel();
+        if self.0.try_send(Some(reply)).is_err() {
+            return Err(Error::new(Kind::Overloaded, "too many are waiting for a reload: try again later"));
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::new(Kind::NotReady, "the server is shutting down")))
+    }
+
+    /// Asks without waiting. When many have asked, it will happen anyway.
+    pub fn nudge(&self) {
+        let _ = self.0.try_send(None);
+    }
+}
+
+/// One model that may be reloaded.
+pub struct Reloader<'a> {
+    pub entry: &'a Arc<Entry>,
+    pub config: &'a ModelConfig,
+    pub metrics: &'a Metrics,
+    /// What is served.
+    pub running: Running,
+}
+
+impl Reloader<'_> {
+    /// Waits for ever for reasons to reload. Dropping the future gives up a reload that is going on.
+    pub async fn run(&mut self, asked: &mut Asked) -> ! {
+        let every = self.config.poll.filter(|_| self.config.digest.is_none());
+        let mut seen = Seen::default();
+        loop {
+            let reply = tokio::select! {
+                Some(reply) = asked.0.recv() => reply,
+                () = sleep(every.unwrap_or(Duration::MAX)), if every.is_some() => {
+                    self.poll(&mut seen).await;
+                    continue;
+                }
+                else => std::future::pending().await,
+            };
+            let done = self.reload().await;
+            if let Some(reply) = reply {
+                let _ = reply.send(done); // whoever asked may have gone
+            }
+        }
+    }
+
+    async fn poll(&mut self, seen: &mut Seen) {
+        match current(self.config).await {
+            Ok(now) => {
+                if seen.is_to_be_loaded(self.running.fingerprint.as_deref(), &now) {
+                    let _ = self.reload().await; // it is logged and counted
+                }
+            }
+            Err(error) => tracing::warn!(model = %self.entry.name, %error, "cannot see whether the model has changed"),
+        }
+    }
+
+    /// # Errors
+    /// When what the source has cannot be served.
+    async fn reload(&mut self) -> Result<Reloaded> {
+        let (name, before) = (self.entry.name.clone(), self.entry.version());
+        let done = self.take_over().await;
+        self.metrics.loads.observe_reload(&name, done.as_ref().map_or(Reloaded::Failed, |outcome| *outcome));
+        match &done {
+            Ok(Reloaded::Swapped) => {
+                tracing::info!(model = %name, %before, now = %self.entry.version(), "model reloaded");
+            }
+            Ok(_) => tracing::info!(model = %name, "model not reloaded: it has not changed"),
+            Err(error) => {
+                tracing::error!(model = %name, %error, "model not reloaded: the one from before is served on");
+            }
+        }
+        done
+    }
+
+    async fn take_over(&mut self) -> Result<Reloaded> {
+        let is_pinned = self.config.digest.is_some();
+        if is_pinned || self.running.fingerprint == Some(current(self.config).await?) {
+            return Ok(Reloaded::Unchanged);
+        }
+        replace(self.entry, self.config, self.metrics, &mut self.running).await.map(|()| Reloaded::Swapped)
+    }
+}
+
+/// What polls have seen of the source.
+#[derive(Default)]
+struct Seen {
+    /// Another state than the one that is served, when it was last looked at, and whether it was then loaded.
+    last: Option<(String, bool)>,
+}
+
+impl Seen {
+    /// Whether to load what the source has now: once, and when it was the same at the last look, for somebody may be at
+    /// writing it.
+    fn is_to_be_loaded(&mut self, served: Option<&str>, now: &str) -> bool {
+        let tried = match self.last.take() {
+            _ if served == Some(now) => return false,
+            Some((before, tried)) if before == now => Some(tried),
+            _ => None,
+        };
+        self.last = Some((now.to_owned(), tried.is_some()));
+        tried == Some(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_loaded_once_when_it_has_settled() {
+        let mut seen = Seen::default();
+        let mut look = |served, now| seen.is_to_be_loaded(Some(served), now);
+        assert!(!look("a", "a"));
+        assert!(!look("a", "b") && !look("a", "c") && look("a", "c"));
+        assert!(!look("c", "c"));
+        // What could not be served is not tried again and again, but what comes after it is.
+        assert!(!look("c", "bad") && look("c", "bad") && !look("c", "bad") && !look("c", "bad"));
+        assert!(!look("c", "c") && !look("c", "d") && look("c", "d"));
+        // Back to what was bad: it may have been the network.
+        assert!(!look("d", "bad") && look("d", "bad"));
+    }
+}

@@ -1,0 +1,73 @@
+//! What loading costs: bytes from sources, what the cache had, and how reloads went.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SchemeLabels {
+    scheme: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    model: String,
+    outcome: &'static str,
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Another version is served.
+    Swapped,
+    /// The source has what is served.
+    Unchanged,
+    /// What the source has cannot be served: the version from before is.
+    Failed,
+}
+
+impl Reloaded {
+    /// The `outcome` label.
+    const fn name(self) -> &'static str {
+        match self {
+            Reloaded::Swapped => "swapped",
+            Reloaded::Unchanged => "unchanged",
+            Reloaded::Failed => "failed",
+        }
+    }
+}
+
+/// Metrics of loads.
+pub struct Loads {
+    source_bytes: Family<SchemeLabels, Counter>,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    reloads: Family<ReloadLabels, Counter>,
+}
+
+impl Loads {
+    pub fn register(registry: &mut Registry) -> Loads {
+        let loads = Loads {
+            source_bytes: Family::default(),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
+            reloads: Family::default(),
+        };
+        registry.register("stoker_source_bytes", "Bytes read from model sources", loads.source_bytes.clone());
+        registry.register("stoker_cache_hits", "Models that were in the cache", loads.cache_hits.clone());
+        registry.register("stoker_cache_misses", "Models that had to be brought", loads.cache_misses.clone());
+        registry.register("stoker_model_reloads", "Reloads by how they ended", loads.reloads.clone());
+        loads
+    }
+
+    /// Counts a model that was fetched: whether the cache had it, and the bytes that came from a source of this scheme.
+    pub fn observe_fetch(&self, scheme: &'static str, cached: bool, bytes: u64) {
+        if cached { &self.cache_hits } else { &self.cache_misses }.inc();
+        self.source_bytes.get_or_create(&SchemeLabels { scheme }).inc_by(bytes);
+    }
+
+    pub fn observe_reload(&self, model: &str, outcome: Reloaded) {
+        self.reloads.get_or_create(&ReloadLabels { model: model.to_owned(), outcome: outcome.name() }).inc();
+    }
+}
