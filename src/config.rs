@@ -182,9 +182,18 @@ impl InspectConfig {
 }
 
 /// What `stoker pull` brings where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    pub uri: SourceUri,
+    pub directory: PathBuf,
+    /// Not brought, but handed over to a server that does (`stoker+s3://...`).
+    pub handed_over: bool,
+}
+
+/// All that `stoker pull` brings.
 #[derive(Clone, Debug)]
 pub struct PullConfig {
-    pub pairs: Vec<(SourceUri, PathBuf)>,
+    pub pairs: Vec<Pulled>,
 }
 
 impl PullConfig {
@@ -197,7 +206,11 @@ impl PullConfig {
         if args.is_empty() || !args.len().is_multiple_of(2) {
             return Err(Error::load("expected sources and directories by turns: stoker pull SRC DST [SRC DST ...]"));
         }
-        let pair = |pair: &[String]| Ok((uri::parse(&pair[0])?, PathBuf::from(&pair[1])));
+        let pair = |pair: &[String]| {
+            let (text, handed_over) =
+                pair[0].strip_prefix("stoker+").map_or((pair[0].as_str(), false), |text| (text, true));
+            Ok(Pulled { uri: uri::parse(text)?, directory: PathBuf::from(&pair[1]), handed_over })
+        };
         Ok(PullConfig { pairs: args.chunks(2).map(pair).collect::<Result<_>>()? })
     }
 }

@@ -9,14 +9,15 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::config::PullConfig;
+use crate::config::{PullConfig, Pulled};
 use crate::error::{Error, Result};
 use crate::source::digest::ModelDigest;
 use crate::source::patterns::Patterns;
 use crate::source::progress::Progress;
+use crate::source::s3::handover::MOST_SECONDS;
 use crate::source::transfer::{transfer, write_error};
 use crate::source::uri::SourceUri;
-use crate::source::{Env, Opened, Source, archive, open, total_bytes};
+use crate::source::{Env, Opened, RemoteFile, Source, archive, open, s3, total_bytes};
 
 /// Brings each source to its directory, one after the other.
 ///
@@ -25,11 +26,12 @@ use crate::source::{Env, Opened, Source, archive, open, total_bytes};
 pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
     let (wanted, max_unpacked) = (Patterns::from_env(env)?, archive::max_unpacked_bytes(env)?);
     let digests = digests(config.pairs.len(), env)?;
-    for ((uri, directory), digest) in config.pairs.iter().zip(digests) {
+    for (Pulled { uri, directory, handed_over }, digest) in config.pairs.iter().zip(digests) {
         let begun = Instant::now();
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| Error::load(format!("{}: cannot be made: {error}", directory.display())))?;
         let (files, bytes) = match open(uri, env)? {
+            Opened::Elsewhere(source) if *handed_over => hand_over(&*source, uri, directory, &wanted, env)?,
             Opened::Here(path) => {
                 digest.map_or(Ok(()), |digest| digest.check(&path)).map_err(|error| error.context(uri))?;
                 (link(&path, directory, &wanted)?, 0)
@@ -37,7 +39,8 @@ pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
             Opened::Elsewhere(source) => copy(&*source, uri, directory, &wanted, max_unpacked, digest)?,
         };
         let seconds = begun.elapsed().as_secs_f64();
-        tracing::info!(uri = %uri, directory = %directory.display(), files, bytes, seconds, "model pulled");
+        let done = if *handed_over { "model handed over" } else { "model pulled" };
+        tracing::info!(uri = %uri, directory = %directory.display(), files, bytes, seconds, "{done}");
     }
     Ok(())
 }
@@ -71,13 +74,7 @@ fn copy(
     max_unpacked: u64,
     digest: Option<ModelDigest>,
 ) -> Result<(usize, u64)> {
-    let mut manifest = source.manifest()?;
-    if !matches!(manifest.as_slice(), [only] if uri.is_key(&only.key)) {
-        manifest.retain(|file| wanted.want(&file.path));
-    }
-    if manifest.is_empty() {
-        return Err(Error::load(format!("{uri}: there is no object below it that is wanted")));
-    }
+    let manifest = manifest(source, uri, wanted)?;
     let fresh = directory.join(FRESH);
     let files = fresh.join("files");
     if let Some(file) = manifest.iter().find(|file| Path::new(&file.path).starts_with(FRESH)) {
@@ -97,6 +94,42 @@ fn copy(
     }
     merge(&files, directory).and_then(|()| std::fs::remove_dir_all(&fresh)).map_err(failed)?;
     Ok((manifest.len(), total_bytes(&manifest)))
+}
+
+/// What there is, of what is wanted.
+fn manifest(source: &dyn Source, uri: &SourceUri, wanted: &Patterns) -> Result<Vec<RemoteFile>> {
+    let mut manifest = source.manifest()?;
+    if !matches!(manifest.as_slice(), [only] if uri.is_key(&only.key)) {
+        manifest.retain(|file| wanted.want(&file.path));
+    }
+    if manifest.is_empty() {
+        return Err(Error::load(format!("{uri}: there is no object below it that is wanted")));
+    }
+    Ok(manifest)
+}
+
+/// Leaves the addresses of what is wanted, for a server that reads it by itself.
+fn hand_over(
+    source: &dyn Source,
+    uri: &SourceUri,
+    directory: &Path,
+    wanted: &Patterns,
+    env: Env<'_>,
+) -> Result<(usize, u64)> {
+    let Some(SourceUri::S3 { bucket, prefix }) = source.place() else {
+        return Err(Error::load(format!("{uri}: only what lies in S3 can be handed over: leave stoker+ out")));
+    };
+    let manifest = manifest(source, uri, wanted)?;
+    let s3 = s3::S3::new(&s3::settings::from_env(env)?, &bucket, &prefix)?;
+    s3.hand_over(&manifest, handed_over_seconds(env)?)?.write(directory)?;
+    Ok((manifest.len(), total_bytes(&manifest)))
+}
+
+fn handed_over_seconds(env: Env<'_>) -> Result<u64> {
+    const VARIABLE: &str = "STOKER_HANDOVER_SECONDS";
+    let Some(text) = env(VARIABLE).filter(|text| !text.is_empty()) else { return Ok(MOST_SECONDS) };
+    let wrong = || Error::load(format!("{VARIABLE}: \"{text}\" is no number of seconds up to {MOST_SECONDS}"));
+    text.parse().ok().filter(|seconds| (1..=MOST_SECONDS).contains(seconds)).ok_or_else(wrong)
 }
 
 /// Moves what is in a folder into another.

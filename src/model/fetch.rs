@@ -8,7 +8,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::source::cache::{Fetched, InUse};
 use crate::source::uri::SourceUri;
-use crate::source::{Opened, fingerprint, open};
+use crate::source::{Opened, fingerprint, name, open};
 use crate::telemetry::metrics::Metrics;
 
 /// Where the files are.
@@ -36,11 +36,12 @@ pub async fn fetch(config: &ModelConfig, metrics: &Metrics, phases: &mut Phases)
     }
     let opened = open_now(config).await?;
     phases.done("resolve");
-    let (name, digest, asked) = (uri.to_string(), config.digest, uri.clone());
+    let (digest, asked) = (config.digest, uri.clone());
     let source = match opened {
         Opened::Here(path) => return here(path, config, phases).await,
         Opened::Elsewhere(source) => source,
     };
+    let name = name(uri, &*source);
     let fetched = blocking(move || cache.fetch(&*source, &name, digest.as_ref())).await?;
     let steps = [("list", fetched.listed), ("first_byte", fetched.first_byte), ("verify", fetched.verified)];
     steps.iter().for_each(|(phase, took)| took.iter().for_each(|took| phases.took(phase, *took)));

@@ -31,6 +31,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use self::checksum::Checksum;
+use self::s3::handover::HandedOver;
 use self::uri::SourceUri;
 use crate::error::{Error, Result};
 
@@ -51,7 +52,10 @@ pub enum Opened {
 /// When a setting is missing or wrong, or a name means nothing.
 pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
     Ok(match uri {
-        SourceUri::Local(path) => Opened::Here(path.clone()),
+        SourceUri::Local(path) => match HandedOver::find(path)? {
+            Some(handed) => Opened::Elsewhere(Box::new(handed)),
+            None => Opened::Here(path.clone()),
+        },
         SourceUri::S3 { bucket, prefix } => {
             Opened::Elsewhere(Box::new(s3::S3::new(&s3::settings::from_env(env)?, bucket, prefix)?))
         }
@@ -78,13 +82,18 @@ pub fn exact(uri: &SourceUri, env: Env<'_>) -> Result<SourceUri> {
     })
 }
 
+/// What a source is called in a cache, where several names may mean the same place.
+pub fn name(uri: &SourceUri, source: &dyn Source) -> String {
+    source.place().as_ref().unwrap_or(uri).to_string()
+}
+
 /// What changes when that changes what a URI gives. Reads no content.
 ///
 /// # Errors
 /// When it cannot be listed.
 pub fn fingerprint(uri: &SourceUri, opened: &Opened) -> Result<String> {
     match opened {
-        Opened::Elsewhere(source) => Ok(identity(&uri.to_string(), &source.manifest()?)),
+        Opened::Elsewhere(source) => Ok(identity(&name(uri, &**source), &source.manifest()?)),
         Opened::Here(path) => {
             let (root, names) = digest::names(path)?;
             let file = |name: String| {

@@ -195,7 +195,7 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
 const MAX_PATH_BYTES: usize = 4096;
 
 /// Whether it is a path that leads down, spelled in the one way.
-fn is_inside(path: &str) -> bool {
+pub fn is_inside(path: &str) -> bool {
     let leads_down = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     let canonical = !path.split('/').any(|part| matches!(part, "" | "." | ".."));
     leads_down && canonical && !path.contains('\0') && path.len() <= MAX_PATH_BYTES

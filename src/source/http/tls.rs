@@ -19,6 +19,8 @@ pub enum Trust {
     System,
     /// The roots in a PEM file, which the environment named so.
     Bundle { variable: &'static str, path: PathBuf },
+    /// The roots in this text, PEM.
+    Given(String),
     /// Any certificate, for a lab.
     Anyone,
 }
@@ -55,19 +57,23 @@ fn roots(trust: &Trust) -> Result<RootCertStore> {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         Trust::Bundle { variable, path } => {
-            let failed =
-                |reason: &dyn std::fmt::Display| Error::load(format!("{variable} {}: {reason}", path.display()));
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))?;
-            for certificate in certificates {
-                roots.add(certificate.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(failed(&"it holds no PEM certificate"));
-            }
+            let failed = |reason: String| Error::load(format!("{variable} {}: {reason}", path.display()));
+            let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+            add(&mut roots, &text).map_err(failed)?;
         }
+        Trust::Given(text) => add(&mut roots, text.as_bytes()).map_err(Error::load)?,
         Trust::Nobody | Trust::Anyone => {}
     }
     Ok(roots)
+}
+
+/// Adds the certificates of a bundle in PEM, or says what is wrong with it.
+fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), String> {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("it holds no PEM certificate".to_owned()) } else { Ok(()) }
 }
 
 /// rustls's own error, at whatever depth `io::Error`s are wrapped around it.

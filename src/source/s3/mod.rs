@@ -3,6 +3,7 @@
 //! Why not AWS's SDK: it cannot read into a buffer of ours, and brings 80 crates; signing is as many lines.
 
 mod explain;
+pub mod handover;
 pub mod settings;
 mod sign;
 mod stored;
@@ -33,6 +34,7 @@ pub struct S3 {
     settings: Settings,
     /// Where the bucket is: with its name in the host, or as the path's first part.
     base: Url,
+    trust: Trust,
     bucket: String,
     prefix: String,
     /// Where requests go, for error messages.
@@ -62,6 +64,7 @@ impl S3 {
             client: Client::new(http::tls_config(&trust)?, patience),
             settings: settings.clone(),
             base,
+            trust,
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint: settings.endpoint.clone().unwrap_or_else(|| format!("the AWS region {region}")),
@@ -72,6 +75,14 @@ impl S3 {
         Operation { step, bucket: &self.bucket, key, endpoint: &self.endpoint }
     }
 
+    /// Where an object is below the endpoint, encoded.
+    fn path_of(&self, key: &str) -> String {
+        let below = self.base.target().trim_end_matches('/');
+        let path =
+            if self.settings.path_style { format!("{below}/{}/{key}", self.bucket) } else { format!("{below}/{key}") };
+        http::encode_path(&path)
+    }
+
     /// Sends a request, signed unless the bucket is public.
     fn send(
         &self,
@@ -80,10 +91,7 @@ impl S3 {
         parameters: &[(&str, &str)],
         headers: &[(&'static str, String)],
     ) -> Result<Response<'_>, http::Failure> {
-        let below = self.base.target().trim_end_matches('/');
-        let path =
-            if self.settings.path_style { format!("{below}/{}/{key}", self.bucket) } else { format!("{below}/{key}") };
-        let (path, query) = (http::encode_path(&path), http::encode_query(parameters));
+        let (path, query) = (self.path_of(key), http::encode_query(parameters));
         let mut headers = headers.to_vec();
         if let Some(keys) = &self.settings.credentials {
             let signable =
