@@ -13,6 +13,7 @@ use crate::backend::Model;
 use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Signature;
+use crate::infer::table::TableSpec;
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::{DType, Tensor};
 
@@ -35,6 +36,8 @@ pub struct ShapeKey {
     inner: Vec<usize>,
     /// The first input's; the others' are the signature's.
     dtype: Option<DType>,
+    /// But not where a table keeps the types in which its columns come.
+    others: Vec<DType>,
     /// Which of the signature's outputs are wanted.
     outputs: Vec<usize>,
 }
@@ -43,7 +46,9 @@ impl ShapeKey {
     pub fn of(signature: &Signature, inputs: &[Tensor], outputs: Vec<usize>) -> ShapeKey {
         let shapes = inputs.iter().flat_map(|input| input.shape().dims().iter().skip(1).copied());
         let inner = if signature.has_free_inner_dims() { shapes.collect() } else { Vec::new() };
-        ShapeKey { inner, dtype: inputs.first().map(Tensor::dtype), outputs }
+        let keeps_types = signature.table.as_ref().is_some_and(TableSpec::keeps_types);
+        let others = inputs.iter().skip(1).filter(|_| keeps_types).map(Tensor::dtype).collect();
+        ShapeKey { inner, dtype: inputs.first().map(Tensor::dtype), others, outputs }
     }
 }
 

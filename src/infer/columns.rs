@@ -33,16 +33,20 @@ pub(super) fn numeric(name: Arc<str>, tensor: &Tensor) -> Result<Tensor> {
     Tensor::new(name, DType::Fp64, Shape::new(vec![tensor.rows()])?, data.into())
 }
 
-/// `FP64` that are whole as `INT64`.
+/// `FP64` that have no fractions as `INT64` or `BOOL`.
 ///
 /// # Errors
 /// Never, as long as a shape fits both.
 #[allow(clippy::cast_possible_truncation)] // they were integers
-pub fn as_integers(tensor: &Tensor) -> Result<Tensor> {
+pub fn from_numbers(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     let mut data = Vec::with_capacity(tensor.data().len());
-    let (chunks, _) = tensor.data().as_chunks::<8>();
-    chunks.iter().for_each(|bytes| data.put_i64_le(f64::from_le_bytes(*bytes) as i64));
-    Tensor::new(tensor.name().clone(), DType::Int64, tensor.shape().clone(), data.into())
+    let values = tensor.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+    match dtype {
+        DType::Bool => values.for_each(|value| data.put_u8(u8::from(value != 0.0))),
+        _ => values.for_each(|value| data.put_i64_le(value as i64)),
+    }
+    let dtype = if dtype == DType::Bool { dtype } else { DType::Int64 };
+    Tensor::new(tensor.name().clone(), dtype, tensor.shape().clone(), data.into())
 }
 
 /// A column of missing values.

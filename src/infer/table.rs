@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::TensorSpec;
-use super::columns::{as_integers, beside, cells, column, nothing, numbers, numeric};
+use super::columns::{beside, cells, column, nothing, numbers, numeric};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Excerpt, Tensor};
+use crate::tensor::{DType, Excerpt, Shape, Tensor};
 
 /// The columns that a model was fitted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct ColumnSpec {
     pub takes: Takes,
     /// Whether a request may leave it out.
     pub optional: bool,
-    /// Whether it makes no difference, as a column that is dropped: whatever it holds, and whether it is there at all.
+    /// Whether it makes no difference what it holds, as that of a column that is dropped.
     pub unused: bool,
     /// The type that clients are told, where a signature declares one.
     pub declared: Option<DType>,
@@ -104,9 +104,9 @@ impl TableSpec {
         self.columns.iter().all(|column| column.takes.dtype() == DType::Fp64)
     }
 
-    /// Whether numbers reach the model in the type in which they came.
+    /// Whether numbers reach the model in the type in which they came: as one matrix, or each column in its own.
     pub fn keeps_types(&self) -> bool {
-        self.is_matrix() && self.columns.iter().any(|column| column.takes == Takes::Typed)
+        self.columns.iter().any(|column| column.takes == Takes::Typed)
     }
 
     /// What reaches the model.
@@ -257,24 +257,28 @@ impl TableSpec {
                 let cells: Vec<Cow<'_, [u8]>> = cells.collect();
                 column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
             }
+            Some(tensor) if self.columns[place].takes == Takes::Typed && is_whole(tensor.dtype()) => {
+                let shape = Shape::new(vec![tensor.rows()])?;
+                Tensor::new(spec.name.clone(), tensor.dtype(), shape, tensor.data().clone())
+            }
             Some(tensor) => numeric(spec.name.clone(), tensor),
             None => nothing(&spec, rows),
         });
-        let joined = self.joined(columns.collect::<Result<_>>()?)?;
-        let are_integers = inputs.iter().all(|tensor| tensor.dtype().is_integer());
-        if self.keeps_types() && are_integers && inputs.len() == self.columns.len() {
-            return joined.iter().map(as_integers).collect();
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let keep_their_types = columns.iter().any(|column| is_whole(column.dtype()));
+        match columns.as_slice() {
+            [only] if keep_their_types => {
+                let shape = Shape::new(vec![only.rows(), 1])?;
+                Ok(vec![Tensor::new(self.form[0].name.clone(), only.dtype(), shape, only.data().clone())?])
+            }
+            _ if keep_their_types => Ok(columns),
+            _ => self.joined(columns),
         }
-        Ok(joined)
     }
 
     /// Names of required columns that are not given.
     pub fn missing(&self, is_given: impl Fn(usize) -> bool) -> Vec<&str> {
-        let missing = self
-            .columns
-            .iter()
-            .enumerate()
-            .filter(|(place, column)| !column.optional && !column.unused && !is_given(*place));
+        let missing = self.columns.iter().enumerate().filter(|(place, column)| !column.optional && !is_given(*place));
         missing.map(|(_, column)| column.name.as_deref().unwrap_or("?")).collect()
     }
 
@@ -312,6 +316,11 @@ impl TableSpec {
     }
 }
 
+/// Whether these are numbers that numpy has in a type without fractions.
+fn is_whole(dtype: DType) -> bool {
+    dtype.is_integer() || dtype == DType::Bool
+}
+
 /// Names in quotes, bounded.
 fn list(names: &[&str]) -> String {
     const SHOWN: usize = 16;
@@ -325,7 +334,7 @@ fn list(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Shape, push_bytes_element};
+    use crate::tensor::push_bytes_element;
 
     fn spec(columns: &[(&str, bool)]) -> TableSpec {
         let column = |(name, text): &(&str, bool)| ColumnSpec {
@@ -404,10 +413,11 @@ mod tests {
         let matrix = short("m", &[1, 2], DType::Int8, &[1, 0xff]);
         assert_eq!(arrange(&typed, std::slice::from_ref(&matrix)).unwrap()[0].dtype(), DType::Int8);
         let columns = [short("b", &[1], DType::Int8, &[0xff]), short("a", &[1], DType::Uint8, &[1])];
-        let joined = arrange(&typed, &columns).unwrap();
-        assert_eq!((joined[0].dtype(), &joined[0].data()[8..]), (DType::Int64, &[0xff; 8][..]));
+        let types =
+            |columns: &[Tensor]| arrange(&typed, columns).unwrap().iter().map(Tensor::dtype).collect::<Vec<_>>();
+        assert_eq!(types(&columns), [DType::Uint8, DType::Fp64], "each in its own, of those that it counts of");
         let fraction = [columns[0].clone(), tensor("a", &[1], &[1.0])];
-        assert_eq!(arrange(&typed, &fraction).unwrap()[0].dtype(), DType::Fp64);
+        assert_eq!(types(&fraction), [DType::Fp64], "as one matrix");
         assert_eq!(arrange(&spec(&[("", false), ("", false)]), &[matrix]).unwrap()[0].dtype(), DType::Fp64);
     }
 

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::json;
 use crate::error::{Error, Result};
-use crate::infer::columns::{as_integers, number};
-use crate::infer::table::TableSpec;
+use crate::infer::columns::{from_numbers, number};
+use crate::infer::table::{TableSpec, Takes};
 use crate::tensor::{DType, Shape, Tensor, push_bytes_element};
 
 /// Reads `[[1, 2], ...]`, `[{"a": 1, "b": 2}, ...]` or, for one column, `["text", ...]`.
@@ -58,6 +58,8 @@ struct Reader<'a> {
     places: HashMap<Cow<'a, str>, usize>,
     columns: Vec<Building>,
     rows: usize,
+    /// Rows are lists, which numpy brings into one type; columns of objects have their own.
+    are_lists: bool,
     /// Our own error, which serde's cannot carry.
     failure: Option<Error>,
 }
@@ -68,8 +70,45 @@ struct Building {
     dtype: DType,
     data: Vec<u8>,
     rows: usize,
-    /// All that it holds are integers.
-    whole: bool,
+    /// Types of all that it holds.
+    held: Held,
+}
+
+/// Whether there are truth values, integers, and other values.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    truths: bool,
+    integers: bool,
+    others: bool,
+}
+
+impl Held {
+    fn add(&mut self, cell: &[u8]) {
+        match cell.first() {
+            Some(b't' | b'f') => self.truths = true,
+            _ if may_be_fractions(cell) => self.others = true,
+            _ => self.integers = true,
+        }
+    }
+
+    fn and(self, other: Held) -> Held {
+        Held {
+            truths: self.truths || other.truths,
+            integers: self.integers || other.integers,
+            others: self.others || other.others,
+        }
+    }
+
+    /// numpy's type for all of them, unless it is its usual one. In a column of a frame, truths and integers are objects,
+    /// which become floats.
+    fn dtype(self, are_lists: bool) -> Option<DType> {
+        match (self.truths, self.integers, self.others) {
+            (true, false, false) => Some(DType::Bool),
+            (false, true, false) => Some(DType::Int64),
+            (true, true, false) if are_lists => Some(DType::Int64),
+            _ => None,
+        }
+    }
 }
 
 /// More columns than any model has, beside the model's own.
@@ -77,7 +116,8 @@ const MAX_UNKNOWN: usize = 1024;
 
 impl<'a> Reader<'a> {
     fn new(table: &'a TableSpec) -> Self {
-        let mut reader = Reader { table, places: HashMap::new(), columns: Vec::new(), rows: 0, failure: None };
+        let mut reader =
+            Reader { table, places: HashMap::new(), columns: Vec::new(), rows: 0, are_lists: false, failure: None };
         for (place, column) in table.columns.iter().enumerate() {
             let name = column.name.clone().unwrap_or_else(|| place.to_string().into());
             let dtype = column.takes.dtype();
@@ -138,6 +178,7 @@ impl<'a> Reader<'a> {
             return Err(Error::invalid(format!("\"{}\": expected a value, got a list or an object", column.name)));
         }
         column.fill(rows)?;
+        column.held.add(cell);
         // What makes no difference is only counted.
         column.push(if is_read { cell } else { b"null" })
     }
@@ -156,12 +197,19 @@ impl<'a> Reader<'a> {
             return Err(self.table.wrong_width(known - missing.len()));
         }
         self.table.check_names(&missing, &unknown)?;
-        let (rows, keeps_types) = (self.rows, self.table.keeps_types());
-        let finished = self.columns.into_iter().map(|mut column| {
-            column.fill(rows)?;
-            let whole = column.whole;
+        let (rows, table, are_lists) = (self.rows, self.table, self.are_lists);
+        self.columns.iter_mut().try_for_each(|column| column.fill(rows))?;
+        let all = self.columns.iter().map(|column| column.held).reduce(Held::and).unwrap_or_default();
+        let finished = self.columns.into_iter().enumerate().map(|(place, column)| {
+            let held = if are_lists { all } else { column.held };
+            // Of lists with text numpy makes text.
+            let keeps_type = table.keeps_types() && (table.is_matrix() || !are_lists);
+            let is_typed = table.columns.get(place).is_some_and(|column| column.takes == Takes::Typed);
             let tensor = Tensor::new(column.name, column.dtype, Shape::new(vec![rows])?, column.data.into())?;
-            if keeps_types && whole { as_integers(&tensor) } else { Ok(tensor) }
+            match held.dtype(are_lists).filter(|_| keeps_type && is_typed) {
+                Some(dtype) => from_numbers(&tensor, dtype),
+                None => Ok(tensor),
+            }
         });
         finished.collect()
     }
@@ -175,12 +223,13 @@ impl<'a> Reader<'a> {
 
 impl Building {
     fn new(name: Arc<str>, dtype: DType) -> Building {
-        Building { name, dtype, data: Vec::new(), rows: 0, whole: true }
+        Building { name, dtype, data: Vec::new(), rows: 0, held: Held::default() }
     }
 
     /// Values that rows before this one did not bring are missing, as in a pandas frame made of such rows.
     fn fill(&mut self, rows: usize) -> Result<()> {
         while self.rows < rows {
+            self.held.others = true;
             self.push(b"null")?;
         }
         Ok(())
@@ -190,7 +239,6 @@ impl Building {
         match self.dtype {
             DType::Json => push_bytes_element(&mut self.data, cell)?,
             _ => {
-                self.whole &= !may_be_fractions(cell);
                 let value = number(cell);
                 self.data.put_f64_le(value.map_err(|error| error.context(format_args!("\"{}\"", self.name)))?);
             }
@@ -258,6 +306,7 @@ impl<'de> Visitor<'de> for Cells<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
+        self.0.are_lists = true;
         // A model that takes any width still takes rows of one width.
         let is_first = self.0.rows == 0 && self.0.table.columns.is_empty();
         let mut width = 0;
@@ -336,7 +385,7 @@ impl<'de> Visitor<'de> for WholeColumn<'_, '_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::table::{ColumnSpec, Matching, Takes};
+    use crate::infer::table::{ColumnSpec, Matching};
 
     fn table(columns: &[(&str, bool)]) -> TableSpec {
         let column = |(name, text): &(&str, bool)| ColumnSpec {
@@ -437,15 +486,26 @@ mod tests {
                 b'{' => columns("inputs", text, table).unwrap(),
                 _ => list("instances", text, table).unwrap(),
             };
-            table.arrange(&tensors).unwrap().remove(0)
+            let arranged = table.arrange(&tensors).unwrap();
+            (arranged[0].dtype(), arranged.iter().map(|tensor| tensor.data().to_vec()).collect::<Vec<_>>().concat())
         };
         for text in ["[[1, -2]]", r#"[{"b": -2, "a": 1}]"#, r#"{"a": [1], "b": [-2]}"#] {
             let integers: Vec<u8> = [1_i64, -2].iter().flat_map(|value| value.to_le_bytes()).collect();
-            assert_eq!((read(&typed, text).dtype(), read(&typed, text).data().to_vec()), (DType::Int64, integers));
-            assert_eq!(read(&table(&[("a", false), ("b", false)]), text).dtype(), DType::Fp64);
+            assert_eq!(read(&typed, text), (DType::Int64, integers), "{text}");
+            assert_eq!(read(&table(&[("a", false), ("b", false)]), text).0, DType::Fp64);
         }
-        for text in ["[[1, -2.0]]", r#"[{"b": -2e0, "a": 1}]"#, r#"{"a": [1], "b": [null]}"#, r#"[[1, "2"]]"#] {
-            assert_eq!(read(&typed, text).dtype(), DType::Fp64, "{text}");
+        // Lists are of one type, objects' columns each of their own.
+        for (text, dtype) in [
+            ("[[1, -2.0]]", DType::Fp64),
+            (r#"[{"b": 1, "a": -2e0}]"#, DType::Fp64),
+            (r#"[{"b": -2e0, "a": 1}]"#, DType::Int64),
+            (r#"{"a": [null], "b": [1]}"#, DType::Fp64),
+            (r#"[[1, "2"]]"#, DType::Fp64),
+            ("[[true, false]]", DType::Bool),
+            ("[[true, 2]]", DType::Int64),
+            (r#"[{"a": true, "b": 1}, {"a": 2, "b": 1}]"#, DType::Fp64),
+        ] {
+            assert_eq!(read(&typed, text).0, dtype, "{text}");
         }
     }
 

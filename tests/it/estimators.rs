@@ -89,7 +89,7 @@ fn refused_text(model: &dyn Estimator, rows: &Data) -> Option<usize> {
     let has_text = |cells: &Cells| (0..cells.len()).any(|row| matches!(cells.get(row), Cell::Text(_)));
     let columns = table.columns.iter().enumerate().filter(|(_, column)| has_text(&column.cells));
     let is_seen = |place| model.uses(place) || model.passes(place).is_some();
-    columns.map(|(place, _)| place).find(|place| is_seen(*place) && model.takes(*place) == Takes::Numbers)
+    columns.map(|(place, _)| place).find(|place| is_seen(*place) && model.takes(*place).dtype() != DType::Json)
 }
 
 /// The type that is answered with.
@@ -113,6 +113,11 @@ fn are_same(dtype: DType, numpy: &str) -> bool {
     }
 }
 
+/// Ours for one of numpy's types.
+fn dtype_of(numpy: &str) -> DType {
+    DType::parse(&numpy.to_uppercase()).unwrap()
+}
+
 /// The rows in the form that a request would bring them in.
 pub fn rows(value: &Value, model: &dyn Estimator) -> Data {
     if let Some(matrix) = value["matrix"].as_array() {
@@ -125,11 +130,11 @@ pub fn rows(value: &Value, model: &dyn Estimator) -> Data {
         }
         let matrix = Matrix { rows: rows.len(), columns, values: rows.concat(), single };
         return match value["integers"].as_str() {
-            Some(dtype) => Data::Typed(matrix, DType::parse(&dtype.to_uppercase()).unwrap()),
+            Some(dtype) => Data::Typed(matrix, dtype_of(dtype)),
             None => Data::Dense(matrix),
         };
     }
-    let column = |place: usize, name: Option<&str>, values: &[Value]| {
+    let column = |place: usize, name: Option<&str>, values: &[Value], integers: Option<&str>| {
         let is_text = name.is_some() && model.takes(place) == Takes::NumericCategories;
         let numeric = !is_text && values.iter().all(|value| value.is_number() || value.is_null());
         let cells = if numeric && !values.iter().all(Value::is_null) {
@@ -137,14 +142,18 @@ pub fn rows(value: &Value, model: &dyn Estimator) -> Data {
         } else {
             Cells::Mixed(values.iter().map(|value| cell(value, is_text)).collect())
         };
-        Column { name: name.map(Into::into), cells }
+        Column {
+            name: name.map(Into::into),
+            cells,
+            dtype: integers.filter(|_| model.takes(place) == Takes::Typed).map(dtype_of),
+        }
     };
     let columns: Vec<Column> = match value["text"].as_array() {
-        Some(texts) => vec![column(0, None, texts)],
+        Some(texts) => vec![column(0, None, texts, None)],
         None => {
             let columns = value["columns"].as_array().unwrap().iter().enumerate();
             let column = |(place, each): (usize, &Value)| {
-                column(place, each["name"].as_str(), each["values"].as_array().unwrap())
+                column(place, each["name"].as_str(), each["values"].as_array().unwrap(), each["integers"].as_str())
             };
             columns.map(column).collect()
         }

@@ -132,7 +132,8 @@ fn rows(model: &dyn Estimator, random: &mut Random) -> Option<Data> {
             1 => Cell::Text("Ulm".into()),
             _ => Cell::Number(numbers[random.below(7) as usize]),
         };
-        let column = |_| Column { name: None, cells: Cells::Mixed((0..3).map(|_| cell(&mut *random)).collect()) };
+        let column =
+            |_| Column { name: None, cells: Cells::Mixed((0..3).map(|_| cell(&mut *random)).collect()), dtype: None };
         let columns: Vec<Column> = (0..columns).map(column).collect();
         return Some(Data::Table(Table { rows: 3, columns }));
     }

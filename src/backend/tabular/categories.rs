@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn code(coding: &Coding, cell: Cell) -> Result<f64> {
-        let column = Column { name: None, cells: Cells::Mixed(vec![cell]) };
+        let column = Column { name: None, cells: Cells::Mixed(vec![cell]), dtype: None };
         Ok(coding.coded(&Data::Table(Table { rows: 1, columns: vec![column] }))?.values[0])
     }
 

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use super::labels::{Labels, Target, stored};
+pub use super::dtypes::{float_of, is_float, promoted, stored, wrapped};
+pub use super::labels::{Labels, Target};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 
@@ -302,6 +303,8 @@ impl Cells {
 pub struct Column {
     pub name: Option<Arc<str>>,
     pub cells: Cells,
+    /// numpy's type of the numbers, where that counts and is not `FP64`.
+    pub dtype: Option<DType>,
 }
 
 /// Columns of one length.
@@ -349,6 +352,28 @@ impl Data {
             Data::Dense(matrix) | Data::Typed(matrix, _) => matrix.columns,
             Data::Sparse(sparse) => sparse.columns,
             Data::Table(table) => table.columns.len(),
+        }
+    }
+
+    /// numpy's type of all numbers, as it was told: `FP64` where nobody said anything else.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Data::Dense(matrix) if matrix.single => DType::Fp32,
+            Data::Typed(_, dtype) => *dtype,
+            Data::Table(table) => {
+                let own = table.columns.iter().map(|column| column.dtype.unwrap_or(DType::Fp64));
+                own.reduce(promoted).unwrap_or(DType::Fp64)
+            }
+            Data::Dense(_) | Data::Sparse(_) => DType::Fp64,
+        }
+    }
+
+    /// Numbers with their type, if that is none of numpy's floats.
+    pub fn of_type(numbers: Matrix, dtype: DType) -> Data {
+        match dtype {
+            DType::Fp64 => Data::Dense(numbers),
+            DType::Fp32 => Data::Dense(Matrix { single: true, ..numbers }),
+            dtype => Data::Typed(numbers, dtype),
         }
     }
 

@@ -178,6 +178,11 @@ pub trait Estimator: Send + Sync {
         None
     }
 
+    /// Whether a frame without this column is refused, whatever becomes of it.
+    fn demands(&self, column: usize) -> bool {
+        self.uses(column) || self.passes(column).is_some()
+    }
+
     /// Whether this column makes a difference to more than what [`Estimator::passes`] says that it becomes. One that is
     /// neither used nor passed on is dropped, and may be left out of a request.
     fn uses(&self, _column: usize) -> bool {
@@ -371,6 +376,10 @@ impl Estimator for Checked {
 
     fn example(&self, column: usize) -> Option<Cell> {
         self.inner.example(column)
+    }
+
+    fn demands(&self, column: usize) -> bool {
+        self.inner.demands(column)
     }
 
     fn uses(&self, column: usize) -> bool {

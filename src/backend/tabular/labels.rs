@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use half::f16;
-
 use super::data::{Cell, Data};
 use crate::error::Result;
 use crate::tensor::DType;
@@ -67,11 +65,8 @@ impl Labels {
             let row = |row| table.columns.iter().map(move |column| column.cells.get(row).text());
             return Ok(Labels::Text((0..table.rows).flat_map(row).collect()));
         }
-        let own = match &data {
-            Data::Typed(_, dtype) if *dtype != DType::Fp16 => *dtype,
-            Data::Dense(matrix) if matrix.single => DType::Fp32,
-            _ => DType::Fp64,
-        };
+        // Nobody answers in halves.
+        let own = Some(data.dtype()).filter(|dtype| *dtype != DType::Fp16).unwrap_or(DType::Fp64);
         let numbers = data.into_dense()?;
         Ok(Labels::cast(numbers.values, gives.unwrap_or(own)))
     }
@@ -131,28 +126,6 @@ impl Labels {
             Labels::Bool(values) => Ok(values.iter().map(|value| f64::from(u8::from(*value))).collect()),
             Labels::Text(values) => values.iter().map(|text| Cell::Text(text.clone()).number()).collect(),
         }
-    }
-}
-
-/// What numpy has, on x86-64, of a number in an array of this type: integers keep the bits that they have room for.
-pub fn stored(value: f64, dtype: DType) -> f64 {
-    // As the instructions of conversion say that a number does not fit.
-    let wide = |value: f64| if value.abs() < i64::MAX as f64 { value as i64 } else { i64::MIN };
-    let narrow = |value: f64| i32::try_from(wide(value)).unwrap_or(i32::MIN);
-    match dtype {
-        DType::Bool => f64::from(u8::from(value != 0.0)),
-        DType::Int8 => f64::from(narrow(value) as i8),
-        DType::Int16 => f64::from(narrow(value) as i16),
-        DType::Int32 => f64::from(narrow(value)),
-        DType::Int64 => wide(value) as f64,
-        DType::Uint8 => f64::from(narrow(value) as u8),
-        DType::Uint16 => f64::from(narrow(value) as u16),
-        DType::Uint32 => f64::from(wide(value) as u32),
-        DType::Uint64 if value >= i64::MAX as f64 => (value as u64) as f64,
-        DType::Uint64 => (wide(value) as u64) as f64,
-        DType::Fp16 => f16::from_f64(value).to_f64(),
-        DType::Fp32 => f64::from(value as f32),
-        _ => value,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::infer::table::TableSpec;
 
 pub mod categories;
 pub mod data;
+pub mod dtypes;
 pub mod estimator;
 pub mod forest;
 pub mod labels;

@@ -146,7 +146,8 @@ impl TabularModel {
                 let columns = columns.iter().zip(names).map(|(tensor, name)| {
                     let cells =
                         to_cells(tensor).map_err(|error| error.context(format_args!("\"{}\"", tensor.name())))?;
-                    Ok(Column { name: name.clone(), cells })
+                    let dtype = Some(tensor.dtype()).filter(|dtype| !matches!(dtype, DType::Fp64 | DType::Json));
+                    Ok(Column { name: name.clone(), cells, dtype })
                 });
                 let columns = columns.collect::<Result<Vec<_>>>()?;
                 Ok(Data::Table(Table { rows: inputs.first().map_or(0, Tensor::rows), columns }))
@@ -248,12 +249,13 @@ fn to_rows(tensor: &Tensor) -> Result<Data> {
             let values = singles.map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
             Data::Dense(Matrix { single: true, ..Matrix::new(rows, columns, values) })
         }
-        dtype => {
-            let numbers = numbers(tensor)?;
-            let values = numbers.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-            Data::Typed(Matrix::new(rows, columns, values), dtype)
-        }
+        dtype => Data::Typed(Matrix::new(rows, columns, all_doubles(tensor)?), dtype),
     })
+}
+
+/// Numbers of any type.
+fn all_doubles(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(numbers(tensor)?.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
 }
 
 fn doubles(tensor: &Tensor) -> Vec<f64> {
@@ -261,8 +263,10 @@ fn doubles(tensor: &Tensor) -> Vec<f64> {
 }
 
 fn to_cells(tensor: &Tensor) -> Result<Cells> {
-    if tensor.dtype() != DType::Json {
-        return Ok(Cells::Numbers(doubles(tensor)));
+    match tensor.dtype() {
+        DType::Json => {}
+        DType::Fp64 => return Ok(Cells::Numbers(doubles(tensor))),
+        _ => return Ok(Cells::Numbers(all_doubles(tensor)?)),
     }
     Ok(Cells::Mixed(tensor.bytes_elements().map(to_cell).collect::<Result<_>>()?))
 }

@@ -32,6 +32,7 @@ pub fn columns(estimator: &dyn Estimator, names: Names<'_>, ignores_unknown: boo
     let columns = (0..count).map(|place| ColumnSpec {
         name: names.get(place).filter(|_| names.len() == count).map(|name| Arc::from(&**name)),
         takes: estimator.takes(place),
+        optional: !estimator.demands(place),
         unused: !estimator.uses(place) && estimator.passes(place).is_none(),
         ..ColumnSpec::default()
     });
@@ -77,29 +78,42 @@ pub fn with_signature(table: TableSpec, signature: &[mlmodel::Column]) -> Result
     Ok(TableSpec::new(columns, Matching { ignores_unknown: true, ..table.matching }))
 }
 
-/// The object that a request reaches first: down through pipelines and searches, which keep no names of their own.
+/// The object that says what a request's columns are: the first that looks at them, down through pipelines and searches,
+/// which keep no names of their own.
 fn first_step(root: Node<'_>) -> Node<'_> {
     const MAX_DEPTH: usize = 16;
-    let mut node = root;
-    for _ in 0..MAX_DEPTH {
-        let inner = match node.class().map(|class| &*class.name) {
-            Some("Pipeline") => first_in(node, "steps"),
-            Some("FeatureUnion") => first_in(node, "transformer_list"),
-            Some(_) => node.some("best_estimator_"),
-            None => None,
-        };
-        match inner {
-            Some(inner) if inner.class().is_some() => node = inner,
-            _ => break,
-        }
-    }
-    node
+    looks_first(root, MAX_DEPTH)
 }
 
-/// The first estimator of a list of names and estimators: what only passes columns on keeps no names either.
-fn first_in<'g>(node: Node<'g>, list: &str) -> Option<Node<'g>> {
+fn looks_first(node: Node<'_>, depth: usize) -> Node<'_> {
+    let class = node.class().map(|class| &*class.name);
+    let Some(depth) = depth.checked_sub(1) else { return node };
+    let found = match class {
+        Some("Pipeline") => steps(node, "steps").and_then(|mut steps| {
+            let first = looks_first(steps.next()?, depth);
+            // It hands on whatever frame it is given, and until 1.1 kept no names.
+            let hands_on = first.class().is_some_and(|class| &*class.name == "FunctionTransformer");
+            let later = if hands_on { steps.next().map(|step| looks_first(step, depth)) } else { None };
+            Some(later.filter(has_names).unwrap_or(first))
+        }),
+        Some("FeatureUnion") => steps(node, "transformer_list").and_then(|parts| {
+            let parts: Vec<_> = parts.map(|part| looks_first(part, depth)).collect();
+            parts.iter().copied().find(has_names).or(parts.first().copied())
+        }),
+        Some(_) => node.some("best_estimator_").map(|inner| looks_first(inner, depth)),
+        None => None,
+    };
+    found.filter(|found| found.class().is_some()).unwrap_or(node)
+}
+
+fn has_names(node: &Node<'_>) -> bool {
+    node.some("feature_names_in_").is_some()
+}
+
+/// The estimators of a list of names and estimators: what only passes columns on keeps no names either.
+fn steps<'g>(node: Node<'g>, list: &str) -> Option<impl Iterator<Item = Node<'g>>> {
     let steps = node.find(list)?.items().ok()?;
-    steps.filter_map(|step| step.items().ok()?.nth(1)).find(|step| step.class().is_some())
+    Some(steps.filter_map(|step| step.items().ok()?.nth(1)).filter(|step| step.class().is_some()))
 }
 
 #[cfg(test)]

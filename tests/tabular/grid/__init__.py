@@ -140,6 +140,8 @@ def write(case, folder):
     assert answers, f"{case.name} answers to nothing"
     if isinstance(case.rows, pd.DataFrame):
         rows = {"columns": [{"name": name, "values": plain(case.rows[name].tolist())} for name in case.rows]}
+        for column, dtype in zip(rows["columns"], case.rows.dtypes):
+            column |= {"integers": str(dtype)} if dtype.kind in "iu" else {}
     elif isinstance(case.rows, np.ndarray) and case.rows.dtype.kind in "OUb":
         rows = {"columns": [{"name": None, "values": plain(column)} for column in case.rows.T]}
     elif isinstance(case.rows, list):

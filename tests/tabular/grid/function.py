@@ -3,9 +3,12 @@
 import numpy as np
 from lightgbm import LGBMClassifier
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
 from . import Case
 from .encode import sparse_output
@@ -20,6 +23,7 @@ def cases(random):
     for name in FUNCTIONS if random.wide else ["log1p", "sqrt", "sign", "rint"]:
         rows = np.where(np.abs(x) < 0.4, 0, x)
         yield Case(name, FunctionTransformer(getattr(np, name)).fit(rows), rows)
+    yield from integers(random)
     for dtype in ["int64", "int32", "int8"]:
         rows = np.array([[0, 1, -1, 2, -3], [5, 7, 1, 0, 1]], dtype)
         yield Case(f"reciprocal_{dtype}", FunctionTransformer(np.reciprocal).fit(rows), rows)
@@ -42,6 +46,61 @@ def cases(random):
     for name in ["isnan", "signbit"]:
         yield Case(name, FunctionTransformer(getattr(np, name)).fit(x), x)
     yield from passed(random)
+    yield from frames(random)
+
+
+def unnamed(frame, rows):
+    """Columns that are passed on behind others of which nobody knows how many they become."""
+    log = ("log", FunctionTransformer(np.log1p), ["income"])
+    words = ("words", HashingVectorizer(n_features=8), "city")
+    text = ("text", OneHotEncoder(), ["plan"])
+    numbers = ["age", "income", "visits"]
+    for name, parts, remainder, weights in [
+        ("log", [log], "passthrough", None),
+        ("words", [words, ("as", FunctionTransformer(), numbers)], "drop", None),
+        ("weighted", [("as", "passthrough", ["age"]), ("same", FunctionTransformer(), ["visits"]), text], "drop", {"as": 2, "same": 0.5}),
+        ("selected", [("some", VarianceThreshold(), ["age", "visits"]), text], "drop", {"some": 3}),
+        ("remainder", [text], "passthrough", {"remainder": 0.25}),
+        ("union", [("both", FeatureUnion([log[:2], ("as", "passthrough")]), ["income"])], "passthrough", None),
+    ]:
+        columns = ColumnTransformer(parts, remainder=remainder, transformer_weights=weights)
+        given = numbers if name in ["log", "union"] else [each for each in frame if each != "city" or name != "remainder"]
+        yield Case(f"unnamed_{name}", columns.fit(frame[given]), rows[given])
+        model = make_pipeline(columns, DecisionTreeRegressor(random_state=0)).fit(frame[given], frame["age"])
+        yield Case(f"unnamed_{name}_tree", model, rows[given])
+    # As 1.0 and 1.1 leave it.
+    model = make_pipeline(FunctionTransformer(), ColumnTransformer([("age", StandardScaler(), ["age"]), text]))
+    model.set_params(columntransformer__remainder="drop").fit(frame)
+    if hasattr(model[0], "feature_names_in_"):
+        del model[0].feature_names_in_
+    yield Case("unnamed_first", make_pipeline(model, DecisionTreeRegressor(random_state=0)).fit(frame, frame["income"]), rows)
+    if hasattr(model[0], "feature_names_in_"):
+        del model[0].feature_names_in_
+    yield Case("nothing", ColumnTransformer([("none", "drop", ["age"])]).fit(frame[["age"]]), rows[["age"]])
+
+
+def integers(random):
+    """Functions of integers, which give integers or floats as wide as they are."""
+    for name in FUNCTIONS if random.wide else ["negative", "square", "exp"]:
+        for dtype in ["int64", "int32", "int16", "int8", "uint8", "uint32"] if random.wide else ["int64", "int8", "int16"]:
+            rows = np.array([[0, 1, 2, 7, 3], [90, 11, 1, 0, 1]]).astype(dtype)
+            if dtype == "int32":
+                rows[0, 0] = 70_000
+            rows = rows if name in ["exp", "exp2", "expm1", "cosh", "sinh"] and dtype == "int8" else rows
+            tolerance = {1: 2e-3, 2: 1e-6}.get(rows.itemsize, 1e-12)
+            case = Case(f"{name}_{dtype}", FunctionTransformer(getattr(np, name)).fit(rows), rows, tolerance=tolerance)
+            answer = case.model.transform(rows)
+            if answer.dtype == np.float16:  # which no protocol has
+                case.answers, case.methods = {"transform": answer.astype(float)}, ["transform"]
+            yield case
+
+
+def frames(random):
+    frame = random.frame(rows=5)[["visits", "age"]]
+    for function in [np.reciprocal, np.exp, np.square]:
+        model = FunctionTransformer(function).fit(frame)
+        answers = {"transform": np.asarray(model.transform(frame))}
+        yield Case(f"{function.__name__}_frame", model, frame, ["transform"], answers=answers)
 
 
 def passed(random):
@@ -62,6 +121,7 @@ def passed(random):
     numbers = ColumnTransformer([("numbers", StandardScaler(), [0, 1])])
     later = make_pipeline(FunctionTransformer(), swapped, numbers, LinearRegression())
     yield Case("dropped_later", later.fit(frame, frame["visits"]), rows)
+    yield from unnamed(frame, rows)
     if not hasattr(union, "set_output"):
         return
     named = ColumnTransformer([("plan", OrdinalEncoder(), ["plan"]), scaled], remainder="passthrough")

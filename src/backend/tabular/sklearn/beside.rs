@@ -1,7 +1,8 @@
 //! The results of several transformers side by side.
 
-use crate::backend::tabular::data::{Cells, Column, Data, Matrix, Sparse, Table};
+use crate::backend::tabular::data::{Cells, Column, Data, Matrix, Sparse, Table, promoted};
 use crate::error::Result;
+use crate::tensor::DType;
 
 /// Results side by side, as one of what they are.
 ///
@@ -23,21 +24,23 @@ pub fn beside(rows: usize, mut parts: Vec<Data>, sparse: bool) -> Result<Data> {
     if matrices.is_empty() {
         return Ok(Data::Dense(Matrix::zeros(rows, 0)));
     }
-    Ok(Data::Dense(Matrix::beside(&matrices)))
+    let dtype = parts.iter().map(Data::dtype).reduce(promoted).unwrap_or(DType::Fp64);
+    Ok(Data::of_type(Matrix { single: false, ..Matrix::beside(&matrices) }, dtype))
 }
 
 pub fn columns(data: &Data) -> Result<Vec<Column>> {
     match data {
         Data::Table(table) => Ok(table.columns.clone()),
-        data => Ok(numbered(data.dense()?.as_ref())),
+        data => Ok(numbered(data.dense()?.as_ref(), data.dtype())),
     }
 }
 
 /// A matrix as columns without names.
-fn numbered(matrix: &Matrix) -> Vec<Column> {
+fn numbered(matrix: &Matrix, dtype: DType) -> Vec<Column> {
+    let dtype = (dtype != DType::Fp64).then_some(dtype);
     let column = |column: usize| {
         let values = matrix.iter_rows().map(|row| row[column]).collect();
-        Column { name: None, cells: Cells::Numbers(values) }
+        Column { name: None, cells: Cells::Numbers(values), dtype }
     };
     (0..matrix.columns).map(column).collect()
 }

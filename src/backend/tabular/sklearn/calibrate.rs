@@ -196,6 +196,10 @@ impl Estimator for Calibrated {
         self.pairs.iter().map(|pair| pair.classifier.takes(column)).max().unwrap_or_default()
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.pairs.iter().any(|pair| pair.classifier.demands(column))
+    }
+
     fn uses(&self, column: usize) -> bool {
         self.pairs.iter().any(|pair| pair.classifier.uses(column))
     }

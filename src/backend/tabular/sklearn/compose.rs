@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::beside::beside;
 use super::read;
-use crate::backend::tabular::data::{Cell, Data};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, are_bounded, unsupported};
+use crate::backend::tabular::data::{Cell, Data, promoted};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, are_bounded};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::{DType, Excerpt};
@@ -63,7 +63,8 @@ fn column_transformer(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn E
         parts.push(Part { weight: weight(node, name)?, name: name.into(), estimator, columns, start: None });
     }
     place(&mut parts);
-    let sparse = node.read("sparse_output_", Node::bool)?;
+    // Without columns it is not known.
+    let sparse = if parts.is_empty() { false } else { node.read("sparse_output_", Node::bool)? };
     Ok(Box::new(ColumnTransformer { parts, features, sparse, naming: Naming::read(node) }))
 }
 
@@ -183,11 +184,17 @@ impl Estimator for ColumnTransformer {
         })
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.parts.iter().any(|part| part.columns.contains(&column))
+    }
+
     fn uses(&self, column: usize) -> bool {
         let passed = self.passes(column);
         self.parts.iter().any(|part| {
             let places = part.columns.iter().enumerate().filter(|(_, own)| **own == column);
-            let is_elsewhere = |place| part.passes(place).is_some() && part.passed(place) != passed;
+            // Also where nobody knows to which place.
+            let is_elsewhere =
+                |place| part.passes(place).is_some() && part.passed(place).is_none_or(|place| Some(place) != passed);
             places.map(|(place, _)| place).any(|place| part.uses(place) || is_elsewhere(place))
         })
     }
@@ -226,9 +233,11 @@ impl Part {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        let Some(estimator) = &self.estimator else { return Ok(rows.clone()) };
-        let result =
-            estimator.transform(rows).map_err(|error| error.context(format_args!("transformer \"{}\"", self.name)))?;
+        let place = |error: Error| error.context(format_args!("transformer \"{}\"", self.name));
+        let result = match &self.estimator {
+            Some(estimator) => estimator.transform(rows).map_err(place)?,
+            None => rows.clone(),
+        };
         if self.weight == 1.0 {
             return Ok(result);
         }
@@ -237,9 +246,8 @@ impl Part {
                 sparse.values.iter_mut().for_each(|value| *value *= self.weight);
                 Ok(Data::Sparse(sparse))
             }
-            Data::Table(_) => Err(unsupported("transformer_weights", "on text")),
             numbers => {
-                let mut numbers = numbers.into_dense()?;
+                let mut numbers = numbers.into_dense().map_err(place)?;
                 numbers.values.iter_mut().for_each(|value| *value *= self.weight);
                 Ok(Data::Dense(numbers))
             }
@@ -305,14 +313,7 @@ impl Estimator for FeatureUnion {
 /// What numpy makes of the types of several parts; none where that is what it makes of their matrices.
 fn gives(parts: &[Part]) -> Option<DType> {
     let of = |part: &Part| if part.weight == 1.0 { part.estimator.as_ref()?.gives() } else { None };
-    let is_integer = |dtype: DType| !matches!(dtype, DType::Fp32 | DType::Fp64);
-    let common = |one: Option<DType>, other: Option<DType>| match (one, other) {
-        _ if one == other => one,
-        (Some(DType::Bool), wider) | (wider, Some(DType::Bool)) => wider,
-        (Some(one), Some(other)) if is_integer(one) && is_integer(other) => Some(DType::Int64),
-        _ => None,
-    };
-    parts.iter().map(of).reduce(common)?
+    parts.iter().map(of).reduce(|one, other| Some(promoted(one?, other?)))?
 }
 
 #[cfg(test)]

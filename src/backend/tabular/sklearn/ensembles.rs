@@ -291,6 +291,10 @@ impl Voters {
         self.members.iter().map(|member| member.takes(column)).max().unwrap_or_default()
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.members.iter().any(|member| member.demands(column))
+    }
+
     fn uses(&self, column: usize) -> bool {
         self.members.iter().any(|member| member.uses(column))
     }
@@ -381,6 +385,10 @@ impl Estimator for VotingClassifier {
         self.voters.takes(column)
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.voters.demands(column)
+    }
+
     fn uses(&self, column: usize) -> bool {
         self.voters.uses(column)
     }
@@ -415,6 +423,10 @@ impl Estimator for VotingRegressor {
 
     fn takes(&self, column: usize) -> Takes {
         self.0.takes(column)
+    }
+
+    fn demands(&self, column: usize) -> bool {
+        self.0.demands(column)
     }
 
     fn uses(&self, column: usize) -> bool {

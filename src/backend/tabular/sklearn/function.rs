@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::tabular::data::{Data, Matrix, stored};
+use crate::backend::tabular::data::{Cells, Column, Data, Matrix, Table, float_of, is_float, stored, wrapped};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
@@ -13,7 +13,16 @@ use super::read;
 pub const CLASSES: &[(&str, Build)] = &[("FunctionTransformer", function_transformer)];
 
 /// From number to number.
-type Function = fn(f64) -> f64;
+#[derive(Clone, Copy)]
+struct Function {
+    of_floats: fn(f64) -> f64,
+    /// Where numpy answers integers with integers, which then keep the bits that they have room for.
+    of_integers: Option<fn(i64) -> i64>,
+    /// numpy's type of what it makes of truth values, where it does not take them for fractions.
+    of_truths: DType,
+    /// What it says of each number is yes or no.
+    tells: bool,
+}
 
 /// Each number by itself, or everything as it is when there is no function. That is also what a fitted
 /// `ColumnTransformer` has for "passthrough", so it lets text through; but it does not ask for text, as what is passed
@@ -24,9 +33,6 @@ struct FunctionTransformer {
     inverse: Option<Function>,
     /// Fails, in scikit-learn's words, when a number is NaN or infinite.
     validate: bool,
-    gives: Option<DType>,
-    /// Integers stay integers, which shows in what comes of them.
-    divides: bool,
     /// Columns keep their names.
     one_to_one: bool,
 }
@@ -41,8 +47,6 @@ fn function_transformer(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estim
         inverse: function(node, "inverse_func")?,
         validate: node.read("validate", Node::bool)?,
         one_to_one: node.some("feature_names_out").is_some_and(|given| given.text().is_ok_and(|it| it == "one-to-one")),
-        divides: node.some("func").is_some_and(divides),
-        gives: node.some("func").filter(|given| tells(*given)).map(|_| DType::Bool),
     }))
 }
 
@@ -53,19 +57,33 @@ fn function(node: Node<'_>, option: &str) -> Result<Option<Function>> {
     })
 }
 
-/// Whether a function says yes or no of each number.
-fn tells(function: Node<'_>) -> bool {
-    let names = ["isfinite", "isinf", "isnan", "logical_not", "signbit"];
-    matches!(function.value(), Value::Name(name) if names.contains(&&*name.name))
-}
-
-/// Whether a function divides, which numpy does to integers as integers.
-fn divides(function: Node<'_>) -> bool {
-    matches!(function.value(), Value::Name(name) if &*name.name == "reciprocal")
-}
-
 /// numpy's function of this name.
 fn find(name: &str) -> Option<Function> {
+    let tells = ["isfinite", "isinf", "isnan", "logical_not", "signbit"].contains(&name);
+    let of_truths = match name {
+        "abs" | "absolute" | "asarray" | "ceil" | "fix" | "floor" | "nan_to_num" | "trunc" => DType::Bool,
+        "around" | "round" | "round_" => DType::Fp16,
+        _ => DType::Int8,
+    };
+    Some(Function { of_floats: of_floats(name)?, of_integers: of_integers(name), of_truths, tells })
+}
+
+/// What it does to integers, where that is not what it does to floats.
+fn of_integers(name: &str) -> Option<fn(i64) -> i64> {
+    Some(match name {
+        "abs" | "absolute" => i64::wrapping_abs,
+        "around" | "asarray" | "ceil" | "conjugate" | "fix" | "floor" | "nan_to_num" | "positive" | "round"
+        | "round_" | "trunc" => |x| x,
+        "negative" => i64::wrapping_neg,
+        "reciprocal" => |x| if x == 0 { i64::MIN } else { 1 / x },
+        "sign" => i64::signum,
+        "square" => |x| x.wrapping_mul(x),
+        _ => return None,
+    })
+}
+
+/// What numpy's function of this name does to floats.
+fn of_floats(name: &str) -> Option<fn(f64) -> f64> {
     Some(match name {
         "abs" | "absolute" | "fabs" => f64::abs,
         "arccos" => f64::acos,
@@ -117,17 +135,60 @@ impl FunctionTransformer {
         }
         let Some(function) = function else { return Ok(rows.clone()) };
         if let Data::Sparse(sparse) = rows {
-            if function(0.0) != 0.0 {
+            if (function.of_floats)(0.0) != 0.0 {
                 return Err(Error::invalid("the function of a sparse matrix does not map 0 to 0"));
             }
             let mut sparse = sparse.clone();
-            sparse.values.iter_mut().for_each(|value| *value = function(*value));
+            sparse.values.iter_mut().for_each(|value| *value = (function.of_floats)(*value));
             return Ok(Data::Sparse(sparse));
         }
-        let mut rows = rows.dense()?.into_owned();
-        rows.values.iter_mut().for_each(|value| *value = function(*value));
-        rows.rounded();
-        Ok(Data::Dense(rows))
+        // Columns of a frame are asked one by one.
+        if let Data::Table(table) = rows
+            && table.columns.iter().any(|column| column.dtype.is_some())
+        {
+            let columns = table.columns.iter().map(|column| function.of_column(column)).collect::<Result<_>>()?;
+            return Ok(Data::Table(Table { rows: table.rows, columns }));
+        }
+        let mut numbers = rows.dense()?.into_owned();
+        let answer = function.of_all(&mut numbers.values, rows.dtype());
+        Ok(Data::of_type(numbers, answer))
+    }
+}
+
+impl Function {
+    /// numpy's type of what it makes of numbers of a type.
+    fn answers(&self, dtype: DType) -> DType {
+        match (self.of_integers, dtype) {
+            _ if self.tells => DType::Bool,
+            (Some(_), DType::Bool) => self.of_truths,
+            (Some(_), dtype) => dtype,
+            (None, dtype) => float_of(dtype),
+        }
+    }
+
+    /// The function of each number, in place; numpy's type of what comes of them.
+    fn of_all(&self, values: &mut [f64], dtype: DType) -> DType {
+        let answer = self.answers(dtype);
+        values.iter_mut().for_each(|value| *value = self.of(*value, dtype, answer));
+        answer
+    }
+
+    fn of_column(&self, column: &Column) -> Result<Column> {
+        let mut values = column.cells.numbers()?.into_owned();
+        let answer = self.of_all(&mut values, column.dtype.unwrap_or(DType::Fp64));
+        let dtype = (answer != DType::Fp64).then_some(answer);
+        Ok(Column { name: column.name.clone(), cells: Cells::Numbers(values), dtype })
+    }
+
+    fn of(&self, value: f64, dtype: DType, answer: DType) -> f64 {
+        match self.of_integers {
+            // Integers have no infinity: what divides by zero is stored as if it were one.
+            Some(of_integers) if !is_float(dtype) => match of_integers(value as i64) {
+                i64::MIN if value == 0.0 => stored(f64::INFINITY, answer),
+                whole => wrapped(whole, answer),
+            },
+            _ => stored((self.of_floats)(value), answer),
+        }
     }
 }
 
@@ -137,17 +198,11 @@ impl Estimator for FunctionTransformer {
     }
 
     fn transform(&self, rows: &Data) -> Result<Data> {
-        match (self.each(self.function, rows)?, rows) {
-            (Data::Dense(mut quotients), Data::Typed(_, dtype)) if self.divides => {
-                quotients.values.iter_mut().for_each(|value| *value = stored(*value, *dtype));
-                Ok(Data::Typed(quotients, *dtype))
-            }
-            (rows, _) => Ok(rows),
-        }
+        self.each(self.function, rows)
     }
 
     fn takes(&self, _: usize) -> Takes {
-        if self.divides { Takes::Typed } else { Takes::Numbers }
+        if self.function.is_some() { Takes::Typed } else { Takes::Numbers }
     }
 
     fn can_invert(&self) -> bool {
@@ -159,7 +214,11 @@ impl Estimator for FunctionTransformer {
     }
 
     fn gives(&self) -> Option<DType> {
-        self.gives
+        self.function.is_some_and(|function| function.tells).then_some(DType::Bool)
+    }
+
+    fn inverse_gives(&self) -> Option<DType> {
+        self.inverse.is_some_and(|function| function.tells).then_some(DType::Bool)
     }
 
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
@@ -168,6 +227,10 @@ impl Estimator for FunctionTransformer {
 
     fn passes(&self, column: usize) -> Option<usize> {
         self.function.is_none().then_some(column)
+    }
+
+    fn demands(&self, column: usize) -> bool {
+        self.uses(column)
     }
 
     fn uses(&self, _: usize) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cells::{cell, cells};
 use super::{beside, read};
-use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table};
+use crate::backend::tabular::data::{Cell, Cells, Column, Data, Matrix, Sparse, Table, is_float, stored};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::{Node, Value};
@@ -150,7 +150,7 @@ impl MissingIndicator {
     fn objects(&self, rows: &Data) -> Data {
         let column = |column: &usize| {
             let missing = self.missing.column(rows, *column).into_iter();
-            Column { name: None, cells: Cells::Mixed(missing.map(Cell::Bool).collect()) }
+            Column { name: None, cells: Cells::Mixed(missing.map(Cell::Bool).collect()), dtype: None }
         };
         Data::Table(Table { rows: rows.rows(), columns: self.columns.iter().map(column).collect() })
     }
@@ -268,7 +268,7 @@ impl SimpleImputer {
     fn table(&self, rows: &Data) -> Result<Data> {
         let columns = beside::columns(rows)?;
         let column = |(column, fill): &(usize, Cell)| {
-            let Column { name, cells } = &columns[*column];
+            let Column { name, cells, dtype } = &columns[*column];
             let cells = match (cells, fill) {
                 (Cells::Numbers(values), Cell::Number(fill)) => {
                     let filled = |value: &f64| if self.missing.number(*value) { *fill } else { *value };
@@ -279,7 +279,7 @@ impl SimpleImputer {
                     Cells::Mixed(cells.map(|cell| if self.missing.cell(&cell) { fill.clone() } else { cell }).collect())
                 }
             };
-            Column { name: name.clone(), cells }
+            Column { name: name.clone(), cells, dtype: *dtype }
         };
         Ok(Data::Table(Table { rows: rows.rows(), columns: self.fills.iter().map(column).collect() }))
     }
@@ -311,7 +311,16 @@ impl Estimator for SimpleImputer {
                 let numbers = rows.dense().map_err(|error| {
                     error.context(format_args!("Cannot use {} strategy with non-numeric data", self.strategy))
                 })?;
-                self.dense(&numbers)?
+                match (self.dense(&numbers)?, rows.dtype()) {
+                    // Others than means keep the type of the rows, also of what is put in.
+                    (Data::Dense(mut filled), dtype)
+                        if !matches!(&*self.strategy, "mean" | "median") && !is_float(dtype) =>
+                    {
+                        filled.values.iter_mut().for_each(|value| *value = stored(*value, dtype));
+                        Data::of_type(filled, dtype)
+                    }
+                    (filled, _) => filled,
+                }
             }
         };
         MissingIndicator::beside(self.indicator.as_ref(), filled, rows)

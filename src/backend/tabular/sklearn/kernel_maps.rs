@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::decompose::{checked, matrix, project, vector};
 use super::kernels::Kernel;
 use super::read;
-use crate::backend::tabular::data::{Data, Matrix, Sparse};
-use crate::backend::tabular::estimator::{Build, Builder, Estimator, MOST_NAMES, Method, unsupported};
+use crate::backend::tabular::data::{Data, Matrix, Sparse, stored};
+use crate::backend::tabular::estimator::{Build, Builder, Estimator, MOST_NAMES, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -185,6 +185,7 @@ impl Estimator for AdditiveChi2 {
 
     fn transform(&self, rows: &Data) -> Result<Data> {
         let sparse = matches!(rows, Data::Sparse(_));
+        let dtype = rows.dtype();
         let rows = checked(rows, true)?.dense()?;
         if rows.values.iter().any(|value| *value < 0.0) {
             return Err(Error::invalid("Negative values in data passed to X in AdditiveChi2Sampler.transform"));
@@ -204,8 +205,10 @@ impl Estimator for AdditiveChi2 {
         let values = rows
             .iter_rows()
             .flat_map(|row| (0..places).flat_map(move |place| row.iter().map(move |value| map(*value, place))));
-        let out = Matrix::new(rows.rows, rows.columns * places as usize, values.collect());
-        Ok(if sparse { Data::Sparse(Sparse::from(&out)) } else { Data::Dense(out) })
+        // What is computed is put into what is of the type of the rows.
+        let values = values.map(|value| stored(value, dtype)).collect();
+        let out = Matrix::new(rows.rows, rows.columns * places as usize, values);
+        Ok(if sparse { Data::Sparse(Sparse::from(&out)) } else { Data::of_type(out, dtype) })
     }
 
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
@@ -213,6 +216,10 @@ impl Estimator for AdditiveChi2 {
         let kinds = std::iter::once("sqrt".to_owned()).chain(steps);
         let of_kind = |kind: String| names.iter().map(move |name| format!("additivechi2sampler_{name}_{kind}").into());
         (names.len() * 2 * self.steps as usize <= MOST_NAMES).then(|| kinds.flat_map(of_kind).collect())
+    }
+
+    fn takes(&self, _: usize) -> Takes {
+        Takes::Typed
     }
 
     fn features(&self) -> Option<usize> {

@@ -2,7 +2,7 @@
 
 use super::input::{self, Input};
 use super::read::{self, argmax, normalise_logs};
-use crate::backend::tabular::data::{Data, Labels, Matrix, Target, stored};
+use crate::backend::tabular::data::{Data, Labels, Matrix, Target, is_float, stored};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, Takes, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -57,6 +57,26 @@ impl Precisions {
             Precisions::Tied(matrix) => diagonal(matrix),
             Precisions::Diagonal(rows) => rows.row(component).iter().map(|value| value.ln()).sum(),
             Precisions::Spherical(values) => features as f64 * values[component].ln(),
+        }
+    }
+
+    /// What the squares of integers lose where numpy keeps them in the type of the integers: `X**2`, and of spheres the
+    /// sum of each row's.
+    fn overflow(&self, component: usize, row: &[f64], dtype: DType) -> f64 {
+        // numpy has no power of truth values, but one of INT8.
+        let kept = |square: f64| stored(square, if dtype == DType::Bool { DType::Int8 } else { dtype });
+        let lost = |square: f64| kept(square) - square;
+        match self {
+            Precisions::Full(_) | Precisions::Tied(_) => 0.0,
+            Precisions::Diagonal(rows) => {
+                row.iter().zip(rows.row(component)).map(|(value, factor)| lost(value * value) * factor * factor).sum()
+            }
+            Precisions::Spherical(factors) => {
+                let square: f64 = row.iter().map(|value| value * value).sum();
+                // The sum of truth values is one.
+                let kept = if dtype == DType::Bool { square.min(1.0) } else { stored(square, dtype) };
+                (kept - square) * factors[component].powi(2)
+            }
         }
     }
 
@@ -161,11 +181,8 @@ fn digamma(mut x: f64) -> f64 {
 
 impl Mixture {
     fn logs(&self, rows: &Data) -> Result<Matrix> {
-        let dtype = match rows {
-            Data::Typed(_, dtype) if self.rounds => *dtype,
-            Data::Dense(matrix) if self.rounds && matrix.single => DType::Fp32,
-            _ => DType::Fp64,
-        };
+        let asked = rows.dtype();
+        let dtype = if self.rounds { asked } else { DType::Fp64 };
         let rows = Input::dense(rows, self.means.columns)?;
         let components = self.means.rows;
         let mut out = Matrix::zeros(rows.rows, components);
@@ -175,7 +192,10 @@ impl Mixture {
             for (component, out) in out.iter_mut().enumerate() {
                 let differences = row.iter().zip(self.means.row(component)).map(|(value, mean)| value - mean);
                 centred.iter_mut().zip(differences).for_each(|(out, difference)| *out = difference);
-                let squares = stored(self.precisions.squares(component, &centred, &mut scratch), dtype);
+                let mut squares = stored(self.precisions.squares(component, &centred, &mut scratch), dtype);
+                if !is_float(asked) {
+                    squares += self.precisions.overflow(component, row, asked);
+                }
                 *out = self.constants[component] - 0.5 * squares;
             }
         }
@@ -204,7 +224,7 @@ impl Estimator for Mixture {
     }
 
     fn takes(&self, _: usize) -> Takes {
-        if self.rounds { Takes::Typed } else { Takes::Numbers }
+        Takes::Typed
     }
 }
 

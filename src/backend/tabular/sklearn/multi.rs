@@ -185,6 +185,10 @@ impl Estimator for OneVsRest {
         self.estimators.iter().map(|binary| binary.estimator.takes(column)).max().unwrap_or_default()
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.estimators.iter().any(|binary| binary.estimator.demands(column))
+    }
+
     fn uses(&self, column: usize) -> bool {
         self.estimators.iter().any(|binary| binary.estimator.uses(column))
     }
@@ -299,6 +303,10 @@ impl Estimator for OutputCode {
 
     fn takes(&self, column: usize) -> Takes {
         self.estimators.iter().map(|binary| binary.estimator.takes(column)).max().unwrap_or_default()
+    }
+
+    fn demands(&self, column: usize) -> bool {
+        self.estimators.iter().any(|binary| binary.estimator.demands(column))
     }
 
     fn uses(&self, column: usize) -> bool {

@@ -57,6 +57,10 @@ impl Estimator for SideBySide {
         self.0.iter().map(|estimator| estimator.takes(column)).max().unwrap_or_default()
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.0.iter().any(|estimator| estimator.demands(column))
+    }
+
     fn uses(&self, column: usize) -> bool {
         self.0.iter().any(|estimator| estimator.uses(column))
     }

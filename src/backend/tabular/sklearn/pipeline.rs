@@ -126,7 +126,10 @@ impl Estimator for Pipeline {
 
     /// What the first step takes, and those that see the column as it came.
     fn takes(&self, column: usize) -> Takes {
-        self.seeing(column).map(|(step, place)| step.takes(place)).max().unwrap_or_default()
+        let seen = self.seeing(column).map(|(step, place)| step.takes(place)).max().unwrap_or_default();
+        // What becomes of types on the way to a step for which they count is for the steps to say.
+        let is_typed = self.steps.iter().any(|step| [step.takes(0), step.takes(column)].contains(&Takes::Typed));
+        if is_typed { seen.max(Takes::Typed) } else { seen }
     }
 
     fn example(&self, column: usize) -> Option<Cell> {
@@ -137,6 +140,10 @@ impl Estimator for Pipeline {
             place = step.passes(seen).unwrap_or(seen);
             step.example(seen)
         })
+    }
+
+    fn demands(&self, column: usize) -> bool {
+        self.seeing(column).any(|(step, place)| step.demands(place))
     }
 
     fn uses(&self, column: usize) -> bool {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::read;
-use crate::backend::tabular::data::{Data, Matrix, Sparse};
+use crate::backend::tabular::data::{Data, Matrix, Sparse, is_float};
 use crate::backend::tabular::estimator::{Build, Builder, Estimator, Method, unsupported};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
@@ -300,7 +300,10 @@ impl Estimator for Binarizer {
         let mut out = rows.dense()?.into_owned();
         out.check_finite()?;
         out.values.iter_mut().for_each(|value| *value = above(*value));
-        Ok(Data::Dense(out))
+        Ok(match rows.dtype() {
+            dtype if is_float(dtype) => Data::Dense(out),
+            dtype => Data::of_type(out, dtype),
+        })
     }
 
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {

@@ -170,6 +170,10 @@ impl Estimator for Stacking {
         self.members.iter().map(|(member, _)| member.takes(column)).max().unwrap_or_default()
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.passthrough || self.members.iter().any(|(member, _)| member.demands(column))
+    }
+
     fn uses(&self, column: usize) -> bool {
         self.passthrough || self.members.iter().any(|(member, _)| member.uses(column))
     }

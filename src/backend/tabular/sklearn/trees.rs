@@ -267,7 +267,7 @@ mod tests {
             Data::Sparse(Sparse { rows: 1, columns: 1, starts: vec![0, 1], indices: vec![0], values: vec![f64::NAN] });
         assert!(seen(&dense, true).is_ok() && seen(&dense, false).is_err());
         assert!(seen(&sparse, true).is_err());
-        let table = |cells| Data::Table(Table { rows: 1, columns: vec![Column { name: None, cells }] });
+        let table = |cells| Data::Table(Table { rows: 1, columns: vec![Column { name: None, cells, dtype: None }] });
         assert!(dense.check_finite().is_err() && sparse.check_finite().is_err());
         assert!(table(Cells::Numbers(vec![f64::NAN])).check_finite().is_err());
         assert!(table(Cells::Mixed(vec![Cell::None])).check_finite().is_ok());

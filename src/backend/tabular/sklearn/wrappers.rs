@@ -157,6 +157,10 @@ impl Estimator for Threshold {
         self.inner.takes(column)
     }
 
+    fn demands(&self, column: usize) -> bool {
+        self.inner.demands(column)
+    }
+
     fn uses(&self, column: usize) -> bool {
         self.inner.uses(column)
     }
@@ -219,6 +223,10 @@ impl Estimator for TransformedTarget {
 
     fn takes(&self, column: usize) -> Takes {
         self.regressor.takes(column)
+    }
+
+    fn demands(&self, column: usize) -> bool {
+        self.regressor.demands(column)
     }
 
     fn uses(&self, column: usize) -> bool {
