@@ -278,18 +278,23 @@ fn backend_options(values: &mut Values) -> BackendOptions {
 }
 
 fn source(values: &mut Values) -> Option<SourceUri> {
-    match (values.text("storage_uri"), values.text("model_dir")) {
-        ("", "") => {
-            values.problem("model_dir", "or --storage_uri is needed: where is the model?");
-            None
+    const FLAGS: [&str; 3] = ["storage_uri", "storage_uris", "model_dir"];
+    let given: Vec<&str> = FLAGS.into_iter().filter(|name| !values.text(name).is_empty()).collect();
+    let [name] = given[..] else {
+        match given[..] {
+            [] => values.problem("model_dir", "or --storage_uri is needed: where is the model?"),
+            [first, other, ..] => values.problem(first, &format!("and --{other} are both given: which one is it?")),
+            [_] => {}
         }
-        ("", directory) => Some(SourceUri::Local(directory.into())),
-        (text, "") => uri::parse(text).map_err(|error| values.problem("storage_uri", error.message())).ok(),
-        _ => {
-            values.problem("storage_uri", "and --model_dir are both given: which one is it?");
-            None
-        }
-    }
+        return None;
+    };
+    let text = values.text(name);
+    let source = match name {
+        "model_dir" => Ok(SourceUri::Local(text.into())),
+        "storage_uris" => uri::parse_several(text),
+        _ => uri::parse(text),
+    };
+    source.map_err(|error| values.problem(name, error.message())).ok()
 }
 
 /// Typed access to what [`flags::read`] found, collecting what is wrong.

@@ -39,6 +39,12 @@ pub const FLAGS: &[Flag] = &[
          models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or file:///dir.",
     ),
     flag(
+        "storage_uris",
+        "JSON",
+        "",
+        "Several of them, as KServe's storageUris: [{\"uri\": \"s3://...\", \"mountPath\": \"/mnt/models/...\"}, ...].",
+    ),
+    flag(
         "storage_digest",
         "DIGEST",
         "",

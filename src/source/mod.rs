@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cache;
 pub mod checksum;
 pub mod digest;
+mod disk;
 pub mod http;
 mod hub;
 mod journal;
@@ -17,6 +18,7 @@ mod part;
 pub mod patterns;
 pub mod progress;
 pub mod s3;
+mod several;
 mod site;
 pub mod transfer;
 pub mod uri;
@@ -24,15 +26,15 @@ mod web;
 mod width;
 
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use self::checksum::Checksum;
+use self::disk::Disk;
 use self::s3::handover::HandedOver;
-use self::uri::SourceUri;
+use self::uri::{Mounted, SourceUri};
 use crate::error::{Error, Result};
 
 /// Variables of the environment.
@@ -64,6 +66,7 @@ pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
         }
         SourceUri::Mlflow(name) => mlflow::open(name, env)?,
         SourceUri::Web { url, file } => Opened::Elsewhere(Box::new(web::Web::new(url, file, env)?)),
+        SourceUri::Several(parts) => Opened::Elsewhere(Box::new(several::Several::open(parts, env)?)),
     })
 }
 
@@ -78,6 +81,10 @@ pub fn exact(uri: &SourceUri, env: Env<'_>) -> Result<SourceUri> {
             SourceUri::Hub { repo: repo.clone(), revision, path: path.clone() }
         }
         SourceUri::Mlflow(name) => SourceUri::Mlflow(mlflow::exact(name, env)?),
+        SourceUri::Several(parts) => {
+            let part = |part: &Mounted| Ok(Mounted { uri: exact(&part.uri, env)?, below: part.below.clone() });
+            SourceUri::Several(parts.iter().map(part).collect::<Result<_>>()?)
+        }
         SourceUri::Local(_) | SourceUri::S3 { .. } | SourceUri::Web { .. } => uri.clone(),
     })
 }
@@ -94,16 +101,7 @@ pub fn name(uri: &SourceUri, source: &dyn Source) -> String {
 pub fn fingerprint(uri: &SourceUri, opened: &Opened) -> Result<String> {
     match opened {
         Opened::Elsewhere(source) => Ok(identity(&name(uri, &**source), &source.manifest()?)),
-        Opened::Here(path) => {
-            let (root, names) = digest::names(path)?;
-            let file = |name: String| {
-                let path = root.join(&name);
-                let found = path.metadata().map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
-                let tag = format!("{} {}.{}", found.ino(), found.mtime(), found.mtime_nsec());
-                Ok(RemoteFile { path: name, key: String::new(), bytes: found.len(), tag, whole: true })
-            };
-            Ok(identity(&uri.to_string(), &names.into_iter().map(file).collect::<Result<Vec<_>>>()?))
-        }
+        Opened::Here(path) => Ok(identity(&uri.to_string(), &Disk(path.clone()).manifest()?)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde::Deserialize;
 
 use super::http::Url;
 use crate::error::{Error, Result};
@@ -29,6 +30,16 @@ pub enum SourceUri {
         path: String,
     },
     Mlflow(MlflowName),
+    /// Several, each below a folder of its own.
+    Several(Vec<Mounted>),
+}
+
+/// One of several sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    pub uri: SourceUri,
+    /// The folder of the model that its files go to; empty for the model's own.
+    pub below: String,
 }
 
 /// What MLflow calls a model.
@@ -57,13 +68,14 @@ impl SourceUri {
             SourceUri::Hub { .. } => "hf",
             SourceUri::Mlflow(MlflowName::Run { .. }) => "runs",
             SourceUri::Mlflow(_) => "models",
+            SourceUri::Several(_) => "several",
         }
     }
 
     /// Whether it names a file, and not a folder that the file is in.
     pub fn is_key(&self, key: &str) -> bool {
         match self {
-            SourceUri::Local(_) | SourceUri::Mlflow(_) => false,
+            SourceUri::Local(_) | SourceUri::Mlflow(_) | SourceUri::Several(_) => false,
             SourceUri::S3 { prefix, .. } => prefix == key,
             SourceUri::Web { .. } => true,
             SourceUri::Hub { path, .. } => path == key,
@@ -80,6 +92,13 @@ impl std::fmt::Display for SourceUri {
             SourceUri::Hub { repo, revision, path } if path.is_empty() => write!(f, "hf://{repo}@{revision}"),
             SourceUri::Hub { repo, revision, path } => write!(f, "hf://{repo}@{revision}/{path}"),
             SourceUri::Mlflow(name) => name.fmt(f),
+            SourceUri::Several(parts) => {
+                let texts = parts.iter().map(|Mounted { uri, below }| match below.as_str() {
+                    "" => uri.to_string(),
+                    below => format!("{uri} at {below}"),
+                });
+                f.write_str(&texts.collect::<Vec<_>>().join(" and "))
+            }
         }
     }
 }
@@ -129,6 +148,47 @@ pub fn parse(text: &str) -> Result<SourceUri> {
         }),
         _ => Err(Error::load(format!("{text}: scheme \"{scheme}\" is not supported, expected {SCHEMES}"))),
     }
+}
+
+/// KServe's `storageUris`, as JSON: `[{"uri": "s3://bucket/prefix", "mountPath": "/mnt/models"}, ...]`. The model's
+/// folder is what all mount paths have in common.
+///
+/// # Errors
+/// When it is something else, or the paths have nothing in common.
+pub fn parse_several(text: &str) -> Result<SourceUri> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct StorageUri {
+        uri: String,
+        #[serde(rename = "mountPath", default = "usual_mount_path")]
+        mount_path: String,
+    }
+    fn usual_mount_path() -> String {
+        "/mnt/models".to_owned()
+    }
+    let expected = |error: serde_json::Error| {
+        Error::load(format!("{error}: expected [{{\"uri\": \"s3://...\", \"mountPath\": \"/mnt/models\"}}, ...]"))
+    };
+    let parts: Vec<StorageUri> = serde_json::from_str(text).map_err(expected)?;
+    let paths: Vec<Vec<&str>> =
+        parts.iter().map(|part| part.mount_path.split('/').filter(|name| !name.is_empty()).collect()).collect();
+    if let Some(wrong) = parts.iter().find(|part| {
+        !part.mount_path.starts_with('/') || part.mount_path.split('/').any(|name| matches!(name, "." | ".."))
+    }) {
+        return Err(Error::load(format!("mountPath \"{}\" is no absolute path", wrong.mount_path)));
+    }
+    let mut common = paths.first().map_or(&[][..], |first| &first[..]);
+    for path in &paths {
+        let same = common.iter().zip(path).take_while(|(one, other)| one == other).count();
+        common = &common[..same];
+    }
+    if common.is_empty() {
+        return Err(Error::load("the mount paths have no folder in common but /"));
+    }
+    let mounted = |(part, path): (&StorageUri, &Vec<&str>)| {
+        Ok(Mounted { uri: parse(&part.uri)?, below: path[common.len()..].join("/") })
+    };
+    Ok(SourceUri::Several(parts.iter().zip(&paths).map(mounted).collect::<Result<_>>()?))
 }
 
 const SCHEMES: &str = "s3://, http(s)://, hf://, models:/, runs:/ or file://";
@@ -285,6 +345,33 @@ mod tests {
         for wrong in ["hf://", "hf://m", "hf://o/", "hf:///m", "hf://../m", "hf://o/..", "hf://o/m?x", "hf://o/m/../x"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn several_sources_are_below_what_their_paths_have_in_common() {
+        let below = |text: &str| match parse_several(text).unwrap() {
+            SourceUri::Several(parts) => parts.into_iter().map(|part| part.below).collect::<Vec<_>>(),
+            other => panic!("{other}"),
+        };
+        assert_eq!(below(r#"[{"uri": "s3://b/m"}]"#), [""]);
+        let two = r#"[{"uri": "s3://b/m"}, {"uri": "hf://o/n", "mountPath": "/mnt/models/deep/er/"}]"#;
+        assert_eq!(below(two), ["", "deep/er"]);
+        assert_eq!(parse_several(two).unwrap().to_string(), "s3://b/m and hf://o/n@main at deep/er");
+        let beside = r#"[{"uri": "/a", "mountPath": "/mnt/models/x"}, {"uri": "/b", "mountPath": "/mnt/models/xy"}]"#;
+        assert_eq!(below(beside), ["x", "xy"]);
+        for (wrong, message) in [
+            ("", "expected [{"),
+            ("[]", "have no folder in common"),
+            (r#"[{"url": "s3://b/m"}]"#, "expected [{"),
+            (r#"[{"uri": "gs://b/m"}]"#, "scheme \"gs\""),
+            (r#"[{"uri": "/a", "mountPath": "/"}]"#, "have no folder in common"),
+            (r#"[{"uri": "/a", "mountPath": "mnt"}]"#, "is no absolute path"),
+            (r#"[{"uri": "/a", "mountPath": "/mnt/../x"}]"#, "is no absolute path"),
+            (r#"[{"uri": "/a", "mountPath": "/a"}, {"uri": "/a", "mountPath": "/b"}]"#, "have no folder in common"),
+        ] {
+            let told = parse_several(wrong).unwrap_err();
+            assert!(told.message().contains(message), "{wrong}: {told}");
         }
     }
 

@@ -6,7 +6,6 @@
 //! takes the last), and when it ends too early. Of a file only its name and its content are taken, no mode and no time.
 
 mod names;
-mod on_disk;
 mod stream;
 mod tar;
 mod tree;
@@ -16,10 +15,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use self::names::is_archive;
-use self::on_disk::OnDisk;
 use self::stream::stream;
 use self::tree::Tree;
 use super::checksum::Checksum;
+use super::disk::Disk;
 use super::transfer::{BUFFER_BYTES, read_range, transfer, write_error};
 use super::{Env, RangeReader, RemoteFile, Source};
 use crate::error::{Error, Result};
@@ -85,8 +84,7 @@ fn unpack_whole(
     let here = RemoteFile { path: "archive".to_owned(), whole: false, ..file.clone() };
     transfer(source, &[RemoteFile { whole: true, ..here.clone() }], aside.path(), &aside.path().join("parts"))?;
     let bytes = std::fs::metadata(aside.path().join(&here.path)).map_err(failed)?.len();
-    let unpacked =
-        unpack_into(&OnDisk(aside.path().join(&here.path)), &RemoteFile { bytes, ..here }, folder, max_bytes)?;
+    let unpacked = unpack_into(&Disk(aside.path().to_owned()), &RemoteFile { bytes, ..here }, folder, max_bytes)?;
     aside.close().map_err(failed)?;
     Ok(unpacked)
 }
