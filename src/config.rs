@@ -62,7 +62,8 @@ pub struct ModelConfig {
     pub digest: Option<ModelDigest>,
     /// How often to look whether the source has changed; `None` for never.
     pub poll: Option<Duration>,
-    pub cache: Cache,
+    /// `None` brings models straight into memory.
+    pub cache: Option<Cache>,
     pub batching: Policy,
     pub backend: BackendOptions,
 }
@@ -130,7 +131,7 @@ impl Config {
             source: source.unwrap_or_else(|| SourceUri::Local(PathBuf::new())),
             digest: v.optional("storage_digest", digest),
             poll: v.get("storage_poll_seconds", seconds).filter(|every| !every.is_zero()),
-            cache: cache(v, env),
+            cache: Some(cache(v, env)).filter(|cache| cache.directory.as_os_str() != NO_CACHE),
             batching: Policy {
                 max_rows: v.or("max_batch_size", 1, count),
                 max_delay: v.or("max_queue_delay_microseconds", Duration::ZERO, microseconds),
@@ -251,12 +252,18 @@ impl PinConfig {
         }
         let mut values = Values { typed: &typed, problems: Vec::new() };
         let cache = cache(&mut values, env);
+        if cache.directory.as_os_str() == NO_CACHE {
+            values.problem("cache_dir", "has to be a directory here");
+        }
         match values.problems.as_slice() {
             [] => Ok(PinConfig { uri: uri::parse(text)?, cache, format }),
             problems => Err(Error::load(problems.join("\n"))),
         }
     }
 }
+
+/// What `--cache_dir` says for none.
+const NO_CACHE: &str = "none";
 
 fn cache(values: &mut Values, env: &dyn Fn(&str) -> Option<String>) -> Cache {
     let max_unpacked_bytes = archive::max_unpacked_bytes(env);

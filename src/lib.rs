@@ -39,6 +39,7 @@ pub mod serve;
 pub mod inspect;
 pub mod pin;
 pub mod pull;
+pub mod bench;
 pub mod app;
 pub mod config;
 pub mod error;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use stoker::bench::bench;
 use stoker::config::{Config, InspectConfig, LogFormat, PinConfig, PullConfig, flags};
 use stoker::inspect::inspect;
 use stoker::pin::pin;
@@ -20,6 +21,7 @@ const USAGE: &str = "stoker, an inference server for KServe\n\n\
     stoker inspect DIR                               say what would be served\n  \
     stoker pin URI                                   say what exactly a URI means now, with the digest of its files\n  \
     stoker pull SRC DST [SRC DST ...]                bring models to directories, as KServe's storage initializer\n  \
+    stoker pull --bench SRC DST                      how fast that is, beside a raw parallel GET\n  \
     stoker --version";
 
 fn main() -> ExitCode {
@@ -38,6 +40,10 @@ fn main() -> ExitCode {
             config.warnings.iter().for_each(|warning| eprintln!("stoker: {warning}"));
             inspect(&config)
         }),
+        "pull" if !wants_help && rest.first().is_some_and(|first| first == "--bench") => {
+            telemetry::log::init(LogFormat::Auto, "warn");
+            PullConfig::parse(&rest[1..]).and_then(|config| bench(&config, &env))
+        }
         "pull" if !wants_help => {
             telemetry::log::init(LogFormat::Auto, "info");
             let pulled = PullConfig::parse(rest).and_then(|config| pull(&config, &env));

@@ -61,7 +61,7 @@ pub const FLAGS: &[Flag] = &[
         "cache_dir",
         "DIR",
         "/tmp/stoker-cache",
-        "Where pulled models are kept: an emptyDir where the root is read-only.",
+        "Where pulled models are kept: an emptyDir where the root is read-only. none: they come straight into memory.",
     ),
     flag(
         "cache_max_bytes",

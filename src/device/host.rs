@@ -22,6 +22,17 @@ pub fn process_memory() -> Option<ProcessMemory> {
     Some(ProcessMemory { virtual_bytes: pages.next()?? * page, resident_bytes: pages.next()?? * page })
 }
 
+/// Memory that can still be had without swapping, of the machine and within the container's limit.
+pub fn free_memory() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let machine = line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10;
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    // Without a limit the file says "max".
+    let container = read("memory.max").zip(read("memory.current")).map(|(most, used)| most.saturating_sub(used));
+    Some(container.map_or(machine, |container| container.min(machine)))
+}
+
 /// User plus system time of this process in seconds.
 pub fn process_cpu_seconds() -> Option<f64> {
     let fields = process_stat()?;

@@ -35,7 +35,7 @@ pub struct Column {
 }
 
 /// Larger than any `MLmodel`; signatures of thousands of columns take some hundred kilobytes.
-pub const MAX_BYTES: u64 = 4 << 20;
+pub const MAX_BYTES: usize = 4 << 20;
 
 /// A flavor, its format, and the key that holds the file's name.
 type Flavor = (&'static str, Format, &'static str);

@@ -15,16 +15,20 @@ pub mod names;
 pub mod npy;
 pub mod pickle;
 pub mod skops;
+pub mod tree;
 pub mod trees;
 pub mod xgboost;
 pub mod zip;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use self::mlmodel::MlModel;
+use self::tree::Tree;
 use crate::error::{Error, Result};
+use crate::source::direct::Contents;
 
 /// What kind of model a directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +63,7 @@ impl Format {
     }
 }
 
-/// A model on the local file system, recognised but not loaded.
+/// A model on this machine, recognised but not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFiles {
     pub format: Format,
@@ -71,6 +75,8 @@ pub struct ModelFiles {
     pub bytes: u64,
     /// What MLflow says of it.
     pub mlflow: Option<MlModel>,
+    /// All files, where they are in memory; `model` is then a path among these.
+    pub memory: Option<Arc<Contents>>,
 }
 
 /// One file below a model directory.
@@ -81,88 +87,88 @@ pub struct FileEntry {
     pub bytes: u64,
 }
 
-/// More files than any model we serve has; a bound on the walk below a mistaken `--model_dir /`.
-const MAX_FILES: usize = 10_000;
-const MAX_DEPTH: usize = 8;
-
-/// Looks at what lies below `path`, a directory or a single model file, and recognises it.
+/// Looks at what lies below a path, a directory or a single model file, and recognises it.
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when it does not exist, cannot be read, or holds no model we know.
 pub fn open(path: &Path) -> Result<ModelFiles> {
-    let files = find(path)?;
-    mistakes::check(&head(&files.model)?).map_err(|error| error.context(files.model.display()))?;
+    open_tree(&Tree::Disk(path.to_owned()))
+}
+
+/// As [`open`], wherever the files are.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_tree(tree: &Tree) -> Result<ModelFiles> {
+    let (files, name) = find(tree)?;
+    mistakes::check(&tree.head(&name, detect::HEAD_BYTES)?).map_err(|error| error.context(files.model.display()))?;
     Ok(files)
 }
 
-fn find(path: &Path) -> Result<ModelFiles> {
-    let failed = |error: std::io::Error| Error::load(format!("{}: {error}", path.display()));
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_dir() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let file = FileEntry { path: name, bytes: metadata.len() };
-        let found = detect::detect(&[file], &|_| head(path)).map_err(|error| error.context(path.display()))?;
-        return Ok(ModelFiles::found(path.to_owned(), found));
-    }
-    let mut files = Vec::new();
-    list(path, "", 0, &mut files).map_err(failed)?;
+/// The model, and what it is called in the tree.
+fn find(tree: &Tree) -> Result<(ModelFiles, String)> {
+    let files = match tree.single()? {
+        Some(file) => vec![file],
+        None => tree.list()?,
+    };
     if let Some(described) = detect::mlmodel(&files) {
-        let described = path.join(described);
-        return open_mlflow(&described, &files).map_err(|error| error.context(described.display()));
+        let place = tree.path(described);
+        return open_mlflow(tree, described, &files).map_err(|error| error.context(place.display()));
     }
-    let head = |file: &str| head(&path.join(file));
-    let found = detect::detect(&files, &head).map_err(|error| error.context(path.display()))?;
-    Ok(ModelFiles::found(path.join(&found.model), found))
+    let head = |file: &str| tree.head(file, detect::HEAD_BYTES);
+    let of_place = |error: Error| match tree.place() {
+        Some(place) => error.context(place.display()),
+        None => error,
+    };
+    let found = detect::detect(&files, &head).map_err(of_place)?;
+    let detect::Detected { format, model, version, bytes } = found;
+    Ok((ModelFiles { format, model: tree.path(&model), version, bytes, mlflow: None, memory: memory(tree) }, model))
+}
+
+fn memory(tree: &Tree) -> Option<Arc<Contents>> {
+    match tree {
+        Tree::Disk(_) => None,
+        Tree::Memory(contents) => Some(contents.clone()),
+    }
 }
 
 impl ModelFiles {
-    fn found(model: PathBuf, found: detect::Detected) -> ModelFiles {
-        ModelFiles { format: found.format, model, version: found.version, bytes: found.bytes, mlflow: None }
+    /// The bytes of the file that the backend opens.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self) -> Result<Bytes> {
+        match &self.memory {
+            None => std::fs::read(&self.model).map(Bytes::from).map_err(|error| Error::load(error.to_string())),
+            Some(contents) => {
+                let name = self.model.to_string_lossy();
+                let content = contents.get(name.as_ref()).ok_or_else(|| Error::load("there is no such file"))?;
+                Ok(Bytes::from_owner(content.clone()))
+            }
+        }
+    }
+
+    /// Other files that are in memory, below the folder of the model's, by their paths from there.
+    pub fn beside(&self) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
+        let folder = self.model.parent().map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder = if folder.is_empty() { folder } else { format!("{folder}/") };
+        let others = self.memory.iter().flat_map(|contents| contents.iter());
+        others
+            .filter(|(path, _)| *path.as_str() != *self.model.to_string_lossy())
+            .filter_map(move |(path, content)| Some((path.strip_prefix(&folder)?, content)))
     }
 }
 
-/// The model that an `MLmodel` describes.
-fn open_mlflow(described: &Path, files: &[FileEntry]) -> Result<ModelFiles> {
-    let mut text = String::new();
-    let read = File::open(described).and_then(|file| file.take(mlmodel::MAX_BYTES).read_to_string(&mut text));
-    read.map_err(|error| Error::load(error.to_string()))?;
+/// The model that an `MLmodel` describes, and what it is called in the tree.
+fn open_mlflow(tree: &Tree, described: &str, files: &[FileEntry]) -> Result<(ModelFiles, String)> {
+    let text = tree.head(described, mlmodel::MAX_BYTES)?;
+    let text = String::from_utf8(text).map_err(|_| Error::load("it is not UTF-8"))?;
     let mlflow = mlmodel::read(&text)?;
-    let model = described.with_file_name("").join(&mlflow.file);
+    let folder = described.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+    let name = format!("{folder}{}", mlflow.file);
     let bytes = files.iter().map(|file| file.bytes).sum();
-    Ok(ModelFiles { format: mlflow.format, model, version: None, bytes, mlflow: Some(mlflow) })
-}
-
-/// The beginning of a file.
-fn head(path: &Path) -> Result<Vec<u8>> {
-    let mut head = Vec::new();
-    let opened = File::open(path).and_then(|file| file.take(detect::HEAD_BYTES as u64).read_to_end(&mut head));
-    opened.map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
-    Ok(head)
-}
-
-fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> std::io::Result<()> {
-    let mut entries = std::fs::read_dir(root.join(below))?.collect::<std::io::Result<Vec<_>>>()?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // Kubernetes mounts volumes with `..data` links, tools leave dot files: neither is part of a model.
-        if name.starts_with('.') {
-            continue;
-        }
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        // Follows links, as mounts use them.
-        let metadata = std::fs::metadata(root.join(&path))
-            .map_err(|error| std::io::Error::new(error.kind(), format!("{path}: {error}")))?;
-        if files.len() >= MAX_FILES {
-            return Err(std::io::Error::other(format!("more than {MAX_FILES} files: is this a model directory?")));
-        }
-        if !metadata.is_dir() {
-            files.push(FileEntry { path, bytes: metadata.len() });
-        } else if depth < MAX_DEPTH {
-            list(root, &path, depth + 1, files)?;
-        }
-    }
-    Ok(())
+    let (format, model, memory) = (mlflow.format, tree.path(&name), memory(tree));
+    Ok((ModelFiles { format, model, version: None, bytes, mlflow: Some(mlflow), memory }, name))
 }
 
 /// Computes slowly what others compute fast.

@@ -145,8 +145,8 @@ async fn prepare(
     // Errors of a local directory name the path themselves.
     let is_local = matches!(config.source, SourceUri::Local(_));
     let of_source = |error: Error| if is_local { error } else { error.context(&config.source) };
-    let path = local.path;
-    let files = blocking(move || formats::open(&path)).await.map_err(of_source)?;
+    let tree = local.tree;
+    let files = blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?;
     let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
     let metrics = watcher.identified(&config.name, &version, metrics);
     phases.done("place");

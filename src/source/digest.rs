@@ -8,11 +8,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use sha2::{Digest, Sha256};
 
+use super::direct::Contents;
 use super::{hex, unhex};
 use crate::error::{Error, Result};
 
@@ -95,18 +97,37 @@ impl Summed {
 /// When something cannot be read, or has a name that is not UTF-8.
 pub fn sum(path: &Path) -> Result<Vec<Summed>> {
     let (root, names) = names(path)?;
+    let of_file = |name: &String| {
+        let path = root.join(name);
+        let summed = File::open(&path).and_then(sum_bytes);
+        let (bytes, sha256) = summed.map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
+        Ok(Summed { path: name.clone(), bytes, sha256 })
+    };
+    by_threads(&names, of_file)
+}
+
+/// As [`sum`], of files in memory.
+pub fn sum_contents(contents: &Contents) -> Vec<Summed> {
+    let files: Vec<_> = contents.iter().collect();
+    let of_file = |(path, content): &(&String, &Arc<[u8]>)| {
+        let sha256 = Sha256::digest(content).into();
+        Ok(Summed { path: (*path).clone(), bytes: content.len() as u64, sha256 })
+    };
+    by_threads(&files, of_file).expect("memory can be read")
+}
+
+/// The work on each item, in their order, by as many threads as there are processors.
+fn by_threads<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<Summed> + Sync) -> Result<Vec<Summed>> {
     let next = AtomicUsize::new(0);
     let some = || -> Result<Vec<(usize, Summed)>> {
         let mut summed = Vec::new();
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(name) = names.get(place) else { return Ok(summed) };
-            let (bytes, sha256) = sum_file(&root.join(name))
-                .map_err(|error| Error::load(format!("{}: {error}", root.join(name).display())))?;
-            summed.push((place, Summed { path: name.clone(), bytes, sha256 }));
+            let Some(item) = items.get(place) else { return Ok(summed) };
+            summed.push((place, work(item)?));
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(names.len());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(items.len());
     let summed = thread::scope(|scope| {
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
         all.into_iter().map(|one| one.join().expect("summing does not panic")).collect::<Result<Vec<_>>>()
@@ -147,8 +168,7 @@ fn walk(folder: &Path, above: &str, names: &mut Vec<String>) -> io::Result<()> {
     Ok(())
 }
 
-fn sum_file(path: &Path) -> io::Result<(u64, [u8; 32])> {
-    let mut file = File::open(path)?;
+fn sum_bytes(mut file: File) -> io::Result<(u64, [u8; 32])> {
     let mut buffer = vec![0; 256 << 10];
     let (mut bytes, mut hash) = (0, Sha256::new());
     loop {

@@ -7,7 +7,9 @@
 pub mod archive;
 pub mod cache;
 pub mod checksum;
+mod crowd;
 pub mod digest;
+pub mod direct;
 mod disk;
 pub mod http;
 mod hub;
@@ -176,7 +178,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The same for the same content of the same place, and safe as a file name.
-fn identity(place: &str, manifest: &[RemoteFile]) -> String {
+pub fn identity(place: &str, manifest: &[RemoteFile]) -> String {
     let mut hash = Sha256::new();
     hash.update(place);
     for file in manifest {

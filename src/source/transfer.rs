@@ -7,10 +7,11 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::checksum::{Algorithm, Checksum, Sum, Sums};
+use super::crowd::crowd;
 use super::journal::Journal;
 use super::width::Width;
 use super::{RangeReader, RemoteFile, Source, Trouble, identity, total_bytes};
@@ -21,8 +22,6 @@ use crate::error::{Error, Result};
 pub(super) const PART_BYTES: u64 = 8 << 20;
 /// What has to come before a connection breaks, or else it is as if nothing had.
 const PROGRESS_BYTES: u64 = 64 << 10;
-/// How often to look whether more threads would bring more.
-const LOOK: Duration = Duration::from_millis(300);
 /// What a thread reads before it writes: it stays in the processor's cache.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
@@ -74,9 +73,6 @@ struct Download<'a> {
     failure: Mutex<Option<Error>>,
     /// That have come so far.
     bytes: AtomicU64,
-    /// Threads that are at it.
-    working: Mutex<usize>,
-    done: Condvar,
 }
 
 /// Brings all files of the manifest below the directory, in place of those that are there. Goes on with a transfer of
@@ -114,10 +110,8 @@ pub fn transfer(
         incoming,
         failure: Mutex::new(None),
         bytes: AtomicU64::new(0),
-        working: Mutex::new(0),
-        done: Condvar::new(),
     };
-    download.run(width);
+    crowd(width, BUFFER_BYTES, &download.bytes, &|buffer| download.work(buffer));
     match download.failure.into_inner().expect("no thread panics with it") {
         Some(error) => Err(error),
         None => {
@@ -127,38 +121,34 @@ pub fn transfer(
     }
 }
 
+/// Reads all files of the manifest, and keeps nothing of them.
+///
+/// # Errors
+/// What kept a file from coming.
+pub fn throw_away(source: &dyn Source, manifest: &[RemoteFile]) -> Result<()> {
+    let (parts, next, bytes) = (parts(manifest), AtomicUsize::new(0), AtomicU64::new(0));
+    let failure = Mutex::new(None);
+    crowd(Width::new(parts.len()), BUFFER_BYTES, &bytes, &|buffer| {
+        while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut count = |_: &dyn RangeReader, _, some: &[u8]| {
+                bytes.fetch_add(some.len() as u64, Ordering::Relaxed);
+                Ok(())
+            };
+            let read = read_range(source, &manifest[part.file], part.range.clone(), &mut *buffer, &mut count, &|| true);
+            if let Err(error) = read {
+                next.store(parts.len(), Ordering::Relaxed);
+                failure.lock().expect("no thread panics with it").get_or_insert(error);
+            }
+        }
+    });
+    failure.into_inner().expect("no thread panics with it").map_or(Ok(()), Err)
+}
+
 fn whole(incoming: Mutex<Incoming>) -> Checksum {
     incoming.into_inner().expect("no thread panics with it").sums.whole()
 }
 
 impl Download<'_> {
-    /// Fetches all parts, by as many threads as bring more than fewer do.
-    fn run(&self, mut width: Width) {
-        // In one piece: to each thread that asks for so much the allocator gives a huge page.
-        let mut buffers = vec![0; width.most() * BUFFER_BYTES];
-        let mut buffers = buffers.chunks_exact_mut(BUFFER_BYTES);
-        std::thread::scope(|scope| {
-            let mut add = |threads| {
-                *self.working.lock().expect("no thread panics with it") += threads;
-                buffers.by_ref().take(threads).for_each(|buffer| drop(scope.spawn(|| self.work(buffer))));
-            };
-            add(width.first());
-            let (mut begun, mut before) = (Instant::now(), 0);
-            while !self.is_done_in(LOOK) {
-                let bytes = self.bytes.load(Ordering::Relaxed);
-                add(width.more(bytes - before, begun.elapsed()));
-                (begun, before) = (Instant::now(), bytes);
-            }
-        });
-    }
-
-    /// Waits for so long, or until all threads have ended.
-    fn is_done_in(&self, wait: Duration) -> bool {
-        let working = self.working.lock().expect("no thread panics with it");
-        let waited = self.done.wait_timeout_while(working, wait, |working| *working > 0);
-        *waited.expect("no thread panics with it").0 == 0
-    }
-
     /// Fetches parts until there are none left, or one could not be had.
     fn work(&self, buffer: &mut [u8]) {
         while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
@@ -173,8 +163,6 @@ impl Download<'_> {
                 self.source.stop();
             }
         }
-        *self.working.lock().expect("no thread panics with it") -= 1;
-        self.done.notify_one();
     }
 
     /// Whether it was the last part of the file to come.
@@ -276,24 +264,65 @@ impl Download<'_> {
     }
 }
 
-/// Reads a range through the buffer and hands over what is in it, with its place and its reader. What breaks is asked
-/// for again from where it broke, or from its start where it only comes whole.
-///
-/// # Errors
-/// When the source fails for good, or `take` does.
-pub(super) fn read_range(
+/// Where what is read goes.
+pub(super) trait Sink {
+    /// Where to put what comes from this place on.
+    fn room(&mut self, at: u64) -> &mut [u8];
+
+    /// So many bytes have been put there, by this reader.
+    ///
+    /// # Errors
+    /// When they cannot be kept.
+    fn took(&mut self, reader: &dyn RangeReader, at: u64, bytes: usize) -> Result<()>;
+}
+
+/// Hands over what comes through a buffer.
+struct Through<'b> {
+    buffer: &'b mut [u8],
+    take: &'b mut Take<'b>,
+}
+
+type Take<'a> = dyn FnMut(&dyn RangeReader, u64, &[u8]) -> Result<()> + 'a;
+
+impl Sink for Through<'_> {
+    fn room(&mut self, _: u64) -> &mut [u8] {
+        self.buffer
+    }
+
+    fn took(&mut self, reader: &dyn RangeReader, at: u64, bytes: usize) -> Result<()> {
+        (self.take)(reader, at, &self.buffer[..bytes])
+    }
+}
+
+/// As [`read_into`], through the buffer.
+pub(super) fn read_range<'b>(
     source: &dyn Source,
     remote: &RemoteFile,
     range: Range<u64>,
-    buffer: &mut [u8],
-    take: &mut Take<'_>,
+    buffer: &'b mut [u8],
+    take: &'b mut Take<'b>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<()> {
+    read_into(source, remote, range, &mut Through { buffer, take }, is_wanted)
+}
+
+/// Reads a range and hands over what has come, with its place and its reader. What breaks is asked for again from where
+/// it broke, or from its start where it only comes whole.
+///
+/// # Errors
+/// When the source fails for good, or the sink does.
+pub(super) fn read_into(
+    source: &dyn Source,
+    remote: &RemoteFile,
+    range: Range<u64>,
+    sink: &mut dyn Sink,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<()> {
     let mut at = range.start;
     let mut failures = 0; // in a row, without progress
     while at < range.end {
         let begun = at;
-        if let Err(Trouble { error, retry }) = attempt(source, remote, &mut at, range.end, buffer, take) {
+        if let Err(Trouble { error, retry }) = attempt(source, remote, &mut at, range.end, sink) {
             if remote.whole {
                 at = range.start;
             }
@@ -307,23 +336,20 @@ pub(super) fn read_range(
     Ok(())
 }
 
-type Take<'a> = dyn FnMut(&dyn RangeReader, u64, &[u8]) -> Result<()> + 'a;
-
 /// Reads from `at` on, which goes along.
 fn attempt(
     source: &dyn Source,
     remote: &RemoteFile,
     at: &mut u64,
     end: u64,
-    buffer: &mut [u8],
-    take: &mut Take<'_>,
+    sink: &mut dyn Sink,
 ) -> Result<(), Trouble> {
     let mut reader = source.open(remote, *at..end)?;
     while *at < end {
-        let left = usize::try_from(end - *at).unwrap_or(usize::MAX);
-        let most = buffer.len().min(left);
-        let read = reader.read(&mut buffer[..most])?;
-        take(&*reader, *at, &buffer[..read]).map_err(|error| Trouble { error, retry: None })?;
+        let room = sink.room(*at);
+        let most = room.len().min(usize::try_from(end - *at).unwrap_or(usize::MAX)).min(BUFFER_BYTES);
+        let read = reader.read(&mut room[..most])?;
+        sink.took(&*reader, *at, read).map_err(|error| Trouble { error, retry: None })?;
         *at += read as u64;
     }
     Ok(())

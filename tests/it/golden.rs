@@ -11,10 +11,11 @@ use stoker::tensor::{DType, Shape, Tensor};
 use crate::support::{Connection, Reply, Running, reference, repository};
 
 /// Models whose arithmetic is the same on every machine, so that answers can be compared bit for bit.
-const MODELS: [&str; 10] = [
+const MODELS: [&str; 11] = [
     "iris",
     "identity",
     "two_inputs",
+    "beside",
     "variable",
     "fixed_batch",
     "gather",

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
 from sklearn.datasets import load_iris
@@ -210,6 +211,29 @@ def free_width():
     save("free_width", model, [{"x": fp32([[1, 1, 1]])}, {"x": fp32([[0.5, 0, -2], [3, 4, 5]])}])
 
 
+def beside():
+    """Weights in files beside the graph, as large models have them."""
+    weights = {"weights": ("deep/weights.bin", fp32([[1, 2], [4, 8], [16, 32]])), "bias": ("bias.bin", fp32([0.5, -0.5]))}
+    model = build(
+        "beside",
+        [
+            helper.make_node("MatMul", ["x", "weights"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["y"]),
+        ],
+        [value("x", "FP32", ["batch", 3])],
+        [value("y", "FP32", ["batch", 2])],
+        {name: array for name, (_, array) in weights.items()},
+    )
+    for initializer in model.graph.initializer:
+        place, array = weights[initializer.name]
+        path = HERE / "beside" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(array.tobytes())
+        set_external_data(initializer, place)
+        initializer.ClearField("raw_data")
+    save("beside", model, [{"x": fp32([[1, 1, 1]])}, {"x": fp32([[0.5, 0, -2], [3, 4, 5]])}])
+
+
 def time_first():
     model = build(
         "time_first",
@@ -274,6 +298,6 @@ def slow():
 
 
 if __name__ == "__main__":
-    models = (iris, identity, two_inputs, variable, fixed_batch, gather, free_width, time_first, nonzero, one_hot)
+    models = (iris, identity, two_inputs, variable, fixed_batch, gather, free_width, beside, time_first, nonzero, one_hot)
     for make in (*models, slow, zipmap):
         make()

@@ -3,7 +3,6 @@
 mod library;
 mod values;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use ort::error::ErrorCode;
@@ -35,13 +34,20 @@ impl OnnxBackend {
         Ok(OnnxBackend { environment, threads })
     }
 
-    fn session(&self, model: &Path) -> Result<Session, ort::Error> {
+    fn session(&self, files: &ModelFiles) -> Result<Session, ort::Error> {
         let mut builder = Session::builder(&self.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(self.threads)?
             // Idle threads that spin take the very cores that the server reads and answers with.
             .with_intra_op_spinning(false)?;
-        builder.commit_from_file(model)
+        if files.memory.is_none() {
+            return builder.commit_from_file(&files.model);
+        }
+        for (path, content) in files.beside() {
+            builder = builder.with_external_initializer_file_in_memory(path, content.clone())?;
+        }
+        let model = files.read().map_err(|error| ort::Error::new(error.message()))?;
+        builder.commit_from_memory(&model)
     }
 }
 
@@ -56,7 +62,7 @@ impl Backend for OnnxBackend {
         let failed = |error: ort::Error| {
             Error::load(format!("{}: ONNX Runtime cannot load it: {}", path.display(), one_line(error.message())))
         };
-        let session = self.session(path).map_err(failed)?;
+        let session = self.session(files).map_err(failed)?;
         let (signature, notes) = signature(&session).map_err(|error| error.context(path.display()))?;
         let selector =
             signature.outputs.iter().fold(OutputSelector::no_default(), |chosen, spec| chosen.with(&*spec.name));

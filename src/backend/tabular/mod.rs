@@ -6,8 +6,6 @@
 #![allow(clippy::float_cmp, clippy::inline_always, clippy::many_single_char_names)]
 #![allow(clippy::cast_possible_wrap, clippy::manual_midpoint)]
 
-use std::fs;
-
 use bytes::Bytes;
 
 use self::estimator::{Builder, Estimator, Method};
@@ -78,7 +76,7 @@ impl Backend for TabularBackend {
 
     fn load(&self, files: &ModelFiles, _: &DeviceId) -> Result<Box<dyn Model>> {
         let place = |error: Error| error.context(files.model.display());
-        let bytes = Bytes::from(fs::read(&files.model).map_err(|error| place(Error::load(error.to_string())))?);
+        let bytes = files.read().map_err(place)?;
         let class = files.mlflow.as_ref().and_then(|mlflow| mlflow.class.as_deref());
         let (estimator, table) = read(files.format, class, bytes).map_err(place)?;
         let table = match &files.mlflow {
