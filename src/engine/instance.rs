@@ -13,7 +13,6 @@ use crate::backend::Model;
 use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Signature;
-use crate::infer::table::TableSpec;
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::{DType, Tensor};
 
@@ -36,7 +35,7 @@ pub struct ShapeKey {
     inner: Vec<usize>,
     /// The first input's; the others' are the signature's.
     dtype: Option<DType>,
-    /// But not where a table keeps the types in which its columns come.
+    /// But of a table whose columns travel apart, each has that in which it came.
     others: Vec<DType>,
     /// Which of the signature's outputs are wanted.
     outputs: Vec<usize>,
@@ -46,8 +45,8 @@ impl ShapeKey {
     pub fn of(signature: &Signature, inputs: &[Tensor], outputs: Vec<usize>) -> ShapeKey {
         let shapes = inputs.iter().flat_map(|input| input.shape().dims().iter().skip(1).copied());
         let inner = if signature.has_free_inner_dims() { shapes.collect() } else { Vec::new() };
-        let keeps_types = signature.table.as_ref().is_some_and(TableSpec::keeps_types);
-        let others = inputs.iter().skip(1).filter(|_| keeps_types).map(Tensor::dtype).collect();
+        let is_table = signature.table.is_some();
+        let others = inputs.iter().skip(1).filter(|_| is_table).map(Tensor::dtype).collect();
         ShapeKey { inner, dtype: inputs.first().map(Tensor::dtype), others, outputs }
     }
 }

@@ -22,6 +22,8 @@ pub struct MlModel {
     pub method: Option<String>,
     /// Named columns of the signature, when it has any.
     pub inputs: Vec<Column>,
+    /// Whatever numbers come, they are floats.
+    pub has_fractions: bool,
     /// The name of the one output, when it has one.
     pub output: Option<Arc<str>>,
 }
@@ -80,6 +82,7 @@ pub fn read(text: &str) -> Result<MlModel> {
         class: text(flavor.get("model_class")),
         method: text(flavors.get("python_function").and_then(|flavor| flavor.get("predict_fn"))),
         inputs: columns(&document)?,
+        has_fractions: has_fractions(&document)?,
         output: output(&document)?,
     })
 }
@@ -105,6 +108,14 @@ fn columns(document: &Value) -> Result<Vec<Column>> {
         Some(Column { name: name.into(), dtype, required })
     };
     Ok(inputs.iter().map(column).collect::<Option<_>>().unwrap_or_default())
+}
+
+/// Whether the signature is of a tensor of floats, which `mlflow.pyfunc` makes of all numbers.
+/// Source: `mlflow/types/schema.py`, `TensorSpec.to_dict`.
+fn has_fractions(document: &Value) -> Result<bool> {
+    let inputs = schema(document, "inputs")?;
+    let dtype = |input: &Value| Some(input.get("tensor-spec")?.get("dtype")?.as_str()?.starts_with("float"));
+    Ok(inputs.first().and_then(dtype).unwrap_or(false))
 }
 
 fn output(document: &Value) -> Result<Option<Arc<str>>> {

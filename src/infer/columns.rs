@@ -73,7 +73,7 @@ pub fn number(cell: &[u8]) -> Result<f64> {
     }
 }
 
-/// A matrix from columns of `FP64`.
+/// A matrix from columns of `FP64` and `FP32`: in `FP32` when all of them are.
 pub(super) fn beside(spec: &TensorSpec, columns: &[Tensor]) -> Result<Tensor> {
     let rows = columns.iter().map(Tensor::rows).max().unwrap_or(0);
     if let Some(short) = columns.iter().find(|column| column.rows() != rows) {
@@ -83,11 +83,17 @@ pub(super) fn beside(spec: &TensorSpec, columns: &[Tensor]) -> Result<Tensor> {
             short.rows()
         )));
     }
-    let mut data = Vec::with_capacity(rows * columns.len() * 8);
+    let are_singles = columns.iter().all(|column| column.dtype() == DType::Fp32);
+    let (dtype, size) = if are_singles { (DType::Fp32, 4) } else { (DType::Fp64, 8) };
+    let of_size = |column: &Tensor| {
+        if column.dtype() == dtype { Ok(column.data().clone()) } else { numbers(column).map(Bytes::from) }
+    };
+    let columns = columns.iter().map(of_size).collect::<Result<Vec<_>>>()?;
+    let mut data = Vec::with_capacity(rows * columns.len() * size);
     for row in 0..rows {
-        columns.iter().for_each(|column| data.extend_from_slice(&column.data()[row * 8..][..8]));
+        columns.iter().for_each(|column| data.extend_from_slice(&column[row * size..][..size]));
     }
-    Tensor::new(spec.name.clone(), DType::Fp64, Shape::new(vec![rows, columns.len()])?, data.into())
+    Tensor::new(spec.name.clone(), dtype, Shape::new(vec![rows, columns.len()])?, data.into())
 }
 
 /// Any tensor's elements as `FP64`.

@@ -257,7 +257,7 @@ impl TableSpec {
                 let cells: Vec<Cow<'_, [u8]>> = cells.collect();
                 column(&spec, tensor.rows(), cells.iter().map(|cell| &**cell))
             }
-            Some(tensor) if self.columns[place].takes == Takes::Typed && is_whole(tensor.dtype()) => {
+            Some(tensor) if self.keeps_type(place, tensor.dtype()) => {
                 let shape = Shape::new(vec![tensor.rows()])?;
                 Tensor::new(spec.name.clone(), tensor.dtype(), shape, tensor.data().clone())
             }
@@ -274,6 +274,11 @@ impl TableSpec {
             _ if keep_their_types => Ok(columns),
             _ => self.joined(columns),
         }
+    }
+
+    /// Whether the type in which a column comes counts: that of singles does everywhere.
+    fn keeps_type(&self, place: usize, dtype: DType) -> bool {
+        dtype == DType::Fp32 || (self.columns[place].takes == Takes::Typed && is_whole(dtype))
     }
 
     /// Names of required columns that are not given.
@@ -361,7 +366,7 @@ mod tests {
     }
 
     fn doubles(tensor: &Tensor) -> Vec<f64> {
-        tensor.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
+        numbers(tensor).unwrap().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
     }
 
     #[test]
@@ -370,8 +375,10 @@ mod tests {
         let swapped = vec![tensor("b", &[2], &[3.0, 4.0]), tensor("a", &[2, 1], &[1.0, 2.0])];
         let arranged = arrange(&named, &swapped).unwrap();
         assert_eq!((arranged[0].name().as_ref(), doubles(&arranged[0])), (MATRIX, vec![1.0, 3.0, 2.0, 4.0]));
+        assert_eq!(arranged[0].dtype(), DType::Fp32, "as of singles alone");
         let placed = vec![text("x", &[2], &["1", " 2 "]), tensor("y", &[2], &[3.0, 4.0])];
-        assert_eq!(arrange(&spec(&[("", false), ("", false)]), &placed).unwrap(), arranged);
+        let placed = arrange(&spec(&[("", false), ("", false)]), &placed).unwrap();
+        assert_eq!((placed[0].dtype(), doubles(&placed[0])), (DType::Fp64, doubles(&arranged[0])));
         let matrix = arrange(&named, &[tensor("whatever", &[2, 2], &[1.0, 3.0, 2.0, 4.0])]).unwrap();
         assert_eq!((matrix[0].dtype(), matrix[0].name().as_ref()), (DType::Fp32, MATRIX));
     }

@@ -183,6 +183,20 @@ pub trait Estimator: Send + Sync {
         self.uses(column) || self.passes(column).is_some()
     }
 
+    /// Whether it answers integers otherwise than the same numbers as fractions: it, or one inside.
+    fn counts_types(&self) -> bool {
+        false
+    }
+
+    /// Whether None is one of the values that this column took when the estimator was fitted, beside what is missing.
+    fn knows_none(&self, _column: usize) -> bool {
+        false
+    }
+
+    /// In these columns None is a value that a later step knows, and not missing: to scikit-learn it is missing in no
+    /// column of objects where NaN stands for that. JSON calls both null; only what was fitted tells which it was.
+    fn keep_none(&mut self, _columns: &[bool]) {}
+
     /// Whether this column makes a difference to more than what [`Estimator::passes`] says that it becomes. One that is
     /// neither used nor passed on is dropped, and may be left out of a request.
     fn uses(&self, _column: usize) -> bool {
@@ -380,6 +394,18 @@ impl Estimator for Checked {
 
     fn demands(&self, column: usize) -> bool {
         self.inner.demands(column)
+    }
+
+    fn counts_types(&self) -> bool {
+        self.inner.counts_types()
+    }
+
+    fn knows_none(&self, column: usize) -> bool {
+        self.inner.knows_none(column)
+    }
+
+    fn keep_none(&mut self, columns: &[bool]) {
+        self.inner.keep_none(columns);
     }
 
     fn uses(&self, column: usize) -> bool {

@@ -28,6 +28,7 @@ pub mod model;
 pub mod registry;
 mod schema;
 pub mod sklearn;
+pub mod sparse;
 pub mod xgboost;
 
 /// Models of scikit-learn, xgboost and lightgbm.
@@ -80,6 +81,7 @@ impl Backend for TabularBackend {
         let class = files.mlflow.as_ref().and_then(|mlflow| mlflow.class.as_deref());
         let (estimator, table) = read(files.format, class, bytes).map_err(place)?;
         let table = match &files.mlflow {
+            Some(mlflow) if mlflow.has_fractions => schema::of_fractions(table),
             Some(mlflow) => schema::with_signature(table, &mlflow.inputs).map_err(place)?,
             None => table,
         };

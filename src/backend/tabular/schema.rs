@@ -78,6 +78,13 @@ pub fn with_signature(table: TableSpec, signature: &[mlmodel::Column]) -> Result
     Ok(TableSpec::new(columns, Matching { ignores_unknown: true, ..table.matching }))
 }
 
+/// With numbers of which the type does not count, for they are all made floats.
+pub fn of_fractions(table: TableSpec) -> TableSpec {
+    let mut columns = table.columns;
+    columns.iter_mut().filter(|column| column.takes == Takes::Typed).for_each(|column| column.takes = Takes::Numbers);
+    TableSpec::new(columns, table.matching)
+}
+
 /// The object that says what a request's columns are: the first that looks at them, down through pipelines and searches,
 /// which keep no names of their own.
 fn first_step(root: Node<'_>) -> Node<'_> {
@@ -100,10 +107,30 @@ fn looks_first(node: Node<'_>, depth: usize) -> Node<'_> {
             let parts: Vec<_> = parts.map(|part| looks_first(part, depth)).collect();
             parts.iter().copied().find(has_names).or(parts.first().copied())
         }),
-        Some(_) => node.some("best_estimator_").map(|inner| looks_first(inner, depth)),
+        Some(_) => inside(node).map(|inner| looks_first(inner, depth)).filter(|inner| !hides_names(*inner, node)),
         None => None,
     };
     found.filter(|found| found.class().is_some()).unwrap_or(node)
+}
+
+/// The estimator that one hands its rows to without looking at them.
+fn inside(node: Node<'_>) -> Option<Node<'_>> {
+    let class = node.class()?;
+    let first = |list: &str| node.find(list)?.items().ok()?.find(|item| item.class().is_some());
+    match &*class.name {
+        "VotingClassifier" | "VotingRegressor" | "StackingClassifier" | "StackingRegressor" => first("estimators_"),
+        "CalibratedClassifierCV" => {
+            let pair = first("calibrated_classifiers_")?;
+            pair.some("estimator").or_else(|| pair.some("base_estimator"))
+        }
+        "TransformedTargetRegressor" => node.some("regressor_"),
+        _ => node.some("best_estimator_"),
+    }
+}
+
+/// Whether the outer one knows names that the inner one has not.
+fn hides_names(inner: Node<'_>, outer: Node<'_>) -> bool {
+    has_names(&outer) && !has_names(&inner)
 }
 
 fn has_names(node: &Node<'_>) -> bool {

@@ -54,6 +54,15 @@ def cases(random):
     frame, rows = null(frame, np.nan), null(random.frame(rows=9, missing=0.4), np.nan)
     nan = impute.SimpleImputer(strategy="most_frequent", add_indicator=True)
     yield Case("nan_text", nan.fit(frame[columns]), rows[columns])
+    # None that was a value of its own in training is one now.
+    frame, rows = null(random.frame(missing=0.3), None), null(random.frame(rows=9, missing=0.4), None)
+    for name, imputer in [
+        ("frequent", impute.SimpleImputer(strategy="most_frequent")),
+        ("constant", impute.SimpleImputer(strategy="constant", fill_value="missing")),
+        ("marked", impute.SimpleImputer(strategy="most_frequent", add_indicator=True)),
+    ]:
+        encoded = make_pipeline(imputer, OneHotEncoder(handle_unknown="ignore"))
+        yield Case(f"none_{name}", encoded.fit(frame[columns]), rows[columns])
     # Sparse matrices with missing values.
     sparse = make_pipeline(
         make_column_transformer((OneHotEncoder(), ["city", "plan"]), (StandardScaler(), ["age"]), sparse_threshold=1),

@@ -90,6 +90,11 @@ impl Categories {
         Ok(categories)
     }
 
+    /// Whether None is one of them.
+    pub fn has_none(&self) -> bool {
+        self.none.is_some()
+    }
+
     /// Whether there are others than numbers.
     pub fn has_text(&self) -> bool {
         !self.texts.is_empty() || self.none.is_some()
@@ -124,7 +129,16 @@ impl Categories {
             Data::Sparse(_) => Err(read::sparse()),
             Data::Table(table) => match &table.columns[column].cells {
                 Cells::Numbers(values) => values.iter().map(|value| number(*value)).collect(),
-                Cells::Mixed(cells) => Ok(cells.iter().map(|cell| self.find(cell)).collect()),
+                Cells::Mixed(cells) => {
+                    let is_number = |cell: &Cell| matches!(cell, Cell::Number(_) | Cell::Bool(_));
+                    // numpy does not compare a column of numbers with text, but one of both.
+                    if !self.texts.is_empty() && self.numbers.is_empty() && cells.iter().all(is_number) {
+                        return Err(Error::invalid(format!(
+                            "column {column} holds numbers where it held text in training: send them as text"
+                        )));
+                    }
+                    Ok(cells.iter().map(|cell| self.find(cell)).collect())
+                }
             },
         }
     }

@@ -184,6 +184,10 @@ impl Estimator for ColumnTransformer {
         })
     }
 
+    fn counts_types(&self) -> bool {
+        self.parts.iter().any(Part::counts_types)
+    }
+
     fn demands(&self, column: usize) -> bool {
         self.parts.iter().any(|part| part.columns.contains(&column))
     }
@@ -201,6 +205,10 @@ impl Estimator for ColumnTransformer {
 }
 
 impl Part {
+    fn counts_types(&self) -> bool {
+        self.estimator.as_ref().is_some_and(|estimator| estimator.counts_types())
+    }
+
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
         self.estimator.as_ref().map_or_else(|| Some(names.to_vec()), |estimator| estimator.names_out(names))
     }
@@ -284,6 +292,10 @@ impl Estimator for FeatureUnion {
 
     fn names_out(&self, names: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
         self.naming.names(self.parts.iter().map(|part| (part, part.names_out(names))))
+    }
+
+    fn counts_types(&self) -> bool {
+        self.parts.iter().any(Part::counts_types)
     }
 
     /// By the first part: where the columns of others begin is not known.

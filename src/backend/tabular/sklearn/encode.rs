@@ -242,6 +242,10 @@ impl Estimator for OneHot {
     fn example(&self, column: usize) -> Option<Cell> {
         self.codings.get(column)?.categories.example.clone()
     }
+
+    fn knows_none(&self, column: usize) -> bool {
+        self.codings.get(column).is_some_and(|coding| coding.categories.has_none())
+    }
 }
 
 /// Some numbers for each category.
@@ -373,5 +377,9 @@ impl Estimator for Numbered {
 
     fn example(&self, column: usize) -> Option<Cell> {
         self.codings.get(column)?.categories.example.clone()
+    }
+
+    fn knows_none(&self, column: usize) -> bool {
+        self.codings.get(column).is_some_and(|coding| coding.categories.has_none())
     }
 }

@@ -201,6 +201,10 @@ impl Estimator for FunctionTransformer {
         self.each(self.function, rows)
     }
 
+    fn counts_types(&self) -> bool {
+        self.function.is_some()
+    }
+
     fn takes(&self, _: usize) -> Takes {
         if self.function.is_some() { Takes::Typed } else { Takes::Numbers }
     }

@@ -62,7 +62,7 @@ impl Missing {
     }
 
     /// Whether a value is missing in each row of a column.
-    fn column(&self, rows: &Data, column: usize) -> Vec<bool> {
+    fn column(&self, rows: &Data, column: usize, keeps_none: bool) -> Vec<bool> {
         match rows {
             Data::Dense(matrix) | Data::Typed(matrix, _) => {
                 matrix.iter_rows().map(|row| self.number(row[column])).collect()
@@ -73,7 +73,9 @@ impl Missing {
             }
             Data::Table(table) => match &table.columns[column].cells {
                 Cells::Numbers(values) => values.iter().map(|value| self.number(*value)).collect(),
-                Cells::Mixed(cells) => cells.iter().map(|cell| self.cell(cell)).collect(),
+                Cells::Mixed(cells) => {
+                    cells.iter().map(|cell| self.cell(cell) && !(keeps_none && *cell == Cell::None)).collect()
+                }
             },
         }
     }
@@ -84,6 +86,8 @@ pub struct MissingIndicator {
     missing: Missing,
     features: usize,
     columns: Vec<usize>,
+    /// Of each feature, whether None is a value: see [`Estimator::keep_none`].
+    keeps_none: Vec<bool>,
     /// `None` for whatever the rows are.
     sparse: Option<bool>,
     /// Refuses missing values in other columns.
@@ -105,6 +109,7 @@ impl MissingIndicator {
         Ok(MissingIndicator {
             missing: Missing::read(node)?,
             features,
+            keeps_none: Vec::new(),
             columns: columns.ok_or_else(|| Error::load("features_ are not of the columns"))?,
             sparse,
             error_on_new: error_on_new && node.read("features", Node::text)? == "missing-only",
@@ -146,10 +151,14 @@ impl MissingIndicator {
         kept.map(|column| names[column].clone()).chain(added).collect()
     }
 
+    fn missing(&self, rows: &Data, column: usize) -> Vec<bool> {
+        self.missing.column(rows, column, self.keeps_none.get(column) == Some(&true))
+    }
+
     /// Truth values beside text.
     fn objects(&self, rows: &Data) -> Data {
         let column = |column: &usize| {
-            let missing = self.missing.column(rows, *column).into_iter();
+            let missing = self.missing(rows, *column).into_iter();
             Column { name: None, cells: Cells::Mixed(missing.map(Cell::Bool).collect()), dtype: None }
         };
         Data::Table(Table { rows: rows.rows(), columns: self.columns.iter().map(column).collect() })
@@ -158,7 +167,7 @@ impl MissingIndicator {
     fn mask(&self, rows: &Data) -> Result<Data> {
         if self.error_on_new {
             for column in (0..self.features).filter(|column| !self.columns.contains(column)) {
-                if self.missing.column(rows, column).contains(&true) {
+                if self.missing(rows, column).contains(&true) {
                     return Err(Error::invalid(format!(
                         "The features [{column}] have missing values in transform but have no missing values in fit."
                     )));
@@ -166,7 +175,7 @@ impl MissingIndicator {
             }
         }
         if self.sparse.unwrap_or(matches!(rows, Data::Sparse(_))) {
-            let masks: Vec<Vec<bool>> = self.columns.iter().map(|column| self.missing.column(rows, *column)).collect();
+            let masks: Vec<Vec<bool>> = self.columns.iter().map(|column| self.missing(rows, *column)).collect();
             let mut out = Sparse::with_columns(masks.len());
             for row in 0..rows.rows() {
                 masks.iter().enumerate().for_each(|(column, mask)| out.push(column, f64::from(u8::from(mask[row]))));
@@ -176,7 +185,7 @@ impl MissingIndicator {
         }
         let mut out = Matrix::zeros(rows.rows(), self.columns.len());
         for (place, column) in self.columns.iter().enumerate() {
-            for (row, missing) in self.missing.column(rows, *column).into_iter().enumerate() {
+            for (row, missing) in self.missing(rows, *column).into_iter().enumerate() {
                 out.row_mut(row)[place] = f64::from(u8::from(missing));
             }
         }
@@ -227,6 +236,8 @@ struct SimpleImputer {
     objects: Option<bool>,
     strategy: Box<str>,
     indicator: Option<MissingIndicator>,
+    /// As [`MissingIndicator`]'s.
+    keeps_none: Vec<bool>,
 }
 
 fn simple(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
@@ -247,7 +258,15 @@ fn simple(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
     })?;
     let objects = objects.or(matches!(&*strategy, "mean" | "median").then_some(false));
     let indicator = MissingIndicator::added(node, features)?;
-    Ok(Box::new(SimpleImputer { missing: Missing::read(node)?, fills, features, objects, strategy, indicator }))
+    Ok(Box::new(SimpleImputer {
+        missing: Missing::read(node)?,
+        fills,
+        features,
+        objects,
+        strategy,
+        indicator,
+        keeps_none: Vec::new(),
+    }))
 }
 
 impl SimpleImputer {
@@ -276,7 +295,9 @@ impl SimpleImputer {
                 }
                 (cells, fill) => {
                     let cells = (0..cells.len()).map(|row| cells.get(row));
-                    Cells::Mixed(cells.map(|cell| if self.missing.cell(&cell) { fill.clone() } else { cell }).collect())
+                    let keeps_none = self.keeps_none.get(*column) == Some(&true) || *fill == Cell::None;
+                    let is_missing = |cell: &Cell| self.missing.cell(cell) && !(keeps_none && *cell == Cell::None);
+                    Cells::Mixed(cells.map(|cell| if is_missing(&cell) { fill.clone() } else { cell }).collect())
                 }
             };
             Column { name: name.clone(), cells, dtype: *dtype }
@@ -326,6 +347,16 @@ impl Estimator for SimpleImputer {
         MissingIndicator::beside(self.indicator.as_ref(), filled, rows)
     }
 
+    fn keep_none(&mut self, columns: &[bool]) {
+        if self.missing != Missing::Null {
+            return;
+        }
+        // Of the columns that come out, those that are kept are first.
+        self.keeps_none = vec![false; self.features];
+        self.fills.iter().zip(columns).for_each(|((column, _), keeps)| self.keeps_none[*column] = *keeps);
+        self.indicator.iter_mut().for_each(|indicator| indicator.keeps_none.clone_from(&self.keeps_none));
+    }
+
     /// Only an imputer that marks what it fills can say what it filled. What marks for regressed numbers mean is not
     /// for us to say, so there is an inverse where nothing was missing.
     fn can_invert(&self) -> bool {
@@ -346,8 +377,9 @@ impl Estimator for SimpleImputer {
         Some(self.features)
     }
 
-    fn takes(&self, _column: usize) -> Takes {
-        let any_text = || self.fills.iter().any(|(_, fill)| matches!(fill, Cell::Text(_)));
-        Takes::text_if(self.objects.unwrap_or_else(any_text))
+    fn takes(&self, column: usize) -> Takes {
+        let any_text = || self.fills.iter().any(|(_, fill)| matches!(fill, Cell::Text(_) | Cell::None));
+        let keeps_none = self.keeps_none.get(column) == Some(&true);
+        Takes::text_if(keeps_none || self.objects.unwrap_or_else(any_text))
     }
 }

@@ -218,6 +218,10 @@ impl Estimator for AdditiveChi2 {
         (names.len() * 2 * self.steps as usize <= MOST_NAMES).then(|| kinds.flat_map(of_kind).collect())
     }
 
+    fn counts_types(&self) -> bool {
+        true
+    }
+
     fn takes(&self, _: usize) -> Takes {
         Takes::Typed
     }

@@ -223,6 +223,10 @@ impl Estimator for Mixture {
         Some(self.means.columns)
     }
 
+    fn counts_types(&self) -> bool {
+        true
+    }
+
     fn takes(&self, _: usize) -> Takes {
         Takes::Typed
     }

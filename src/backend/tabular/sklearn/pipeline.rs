@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compose::is_passthrough;
 use crate::backend::tabular::data::{Cell, Data, Matrix, Target};
-use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, Method, Names, Takes};
+use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, MOST_NAMES, Method, Names, Takes};
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::{DType, Excerpt};
@@ -17,13 +17,22 @@ struct Pipeline {
 }
 
 fn pipeline(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>> {
-    let mut steps = Vec::new();
+    let mut steps: Vec<Box<dyn Estimator>> = Vec::new();
     for step in node.read("steps", Node::items)? {
         let [name, estimator] = step.tuple()?;
         let name = name.text()?;
         if !is_passthrough(estimator) {
             let place = |error: Error| error.context(format_args!("step \"{}\"", Excerpt(name)));
             steps.push(builder.build(estimator).map_err(place)?);
+        }
+    }
+    for place in 1..steps.len() {
+        let (before, after) = steps.split_at_mut(place);
+        if let (Some(step), Some(next)) = (before.last_mut(), after.first())
+            && let Some(features) = next.features().filter(|features| *features <= MOST_NAMES)
+        {
+            let known: Vec<bool> = (0..features).map(|column| next.knows_none(column)).collect();
+            step.keep_none(&known);
         }
     }
     Ok(Box::new(Pipeline { steps }))
@@ -128,7 +137,7 @@ impl Estimator for Pipeline {
     fn takes(&self, column: usize) -> Takes {
         let seen = self.seeing(column).map(|(step, place)| step.takes(place)).max().unwrap_or_default();
         // What becomes of types on the way to a step for which they count is for the steps to say.
-        let is_typed = self.steps.iter().any(|step| [step.takes(0), step.takes(column)].contains(&Takes::Typed));
+        let is_typed = self.counts_types();
         if is_typed { seen.max(Takes::Typed) } else { seen }
     }
 
@@ -140,6 +149,20 @@ impl Estimator for Pipeline {
             place = step.passes(seen).unwrap_or(seen);
             step.example(seen)
         })
+    }
+
+    fn counts_types(&self) -> bool {
+        self.steps.iter().any(|step| step.counts_types())
+    }
+
+    fn knows_none(&self, column: usize) -> bool {
+        self.steps.first().is_some_and(|step| step.knows_none(column))
+    }
+
+    fn keep_none(&mut self, columns: &[bool]) {
+        if let Some(last) = self.steps.last_mut() {
+            last.keep_none(columns);
+        }
     }
 
     fn demands(&self, column: usize) -> bool {

@@ -157,6 +157,10 @@ impl Estimator for Threshold {
         self.inner.takes(column)
     }
 
+    fn counts_types(&self) -> bool {
+        self.inner.counts_types()
+    }
+
     fn demands(&self, column: usize) -> bool {
         self.inner.demands(column)
     }
