@@ -50,7 +50,9 @@ pub fn read_all(source: &dyn Source, manifest: &[RemoteFile]) -> Result<Contents
 fn zeros(bytes: u64) -> Result<Arc<[u8]>> {
     let bytes = usize::try_from(bytes).map_err(|_| Error::load(format!("a file of {bytes} bytes")))?;
     // SAFETY: a `u8` of zero bits is one.
-    Ok(unsafe { Arc::<[u8]>::new_zeroed_slice(bytes).assume_init() })
+    let zeros = unsafe { Arc::<[u8]>::new_zeroed_slice(bytes).assume_init() };
+    host::want_large_pages(&zeros);
+    Ok(zeros)
 }
 
 const PART: usize = 8 << 20;
