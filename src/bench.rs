@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{PullConfig, Pulled};
 use crate::error::{Error, Result};
-use crate::source::direct::read_all;
-use crate::source::transfer::{throw_away, transfer, write_error};
+use crate::source::transfer::{Transfer, throw_away, transfer, write_error};
 use crate::source::{Env, Opened, RemoteFile, Source, open, total_bytes};
 
 /// Each is measured so often, by turns; told is the middle one.
@@ -32,7 +31,10 @@ pub fn bench(config: &PullConfig, env: Env<'_>) -> Result<String> {
             times[0].push(timed(|| throw_away(&*source, &manifest))?);
             // Giving the memory back is not part of it.
             let mut contents = None;
-            times[1].push(timed(|| read_all(&*source, &manifest).map(|all| contents = Some(all)))?);
+            times[1].push(timed(|| {
+                contents = Some(Transfer::to_memory(&*source, &manifest, &|_| false)?.run()?.contents);
+                Ok(())
+            })?);
             drop(contents);
             times[2].push(timed(|| to_disk(&*source, &manifest, directory))?);
         }

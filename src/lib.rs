@@ -21,6 +21,9 @@
 //!   -> formats::detect -> Backend::load -> warm-up batches -> catalog -> Ready
 //! ```
 //!
+//! The second line begins while the first goes on ([`model::early`], [`content`]): models that are computed here are read
+//! as they come, and ONNX Runtime is loaded meanwhile.
+//!
 //! ONNX models are run by ONNX Runtime (`backend::onnx`). Models of scikit-learn, xgboost and lightgbm are read as
 //! inert data and computed here ([`backend::tabular`]): `formats::{pickle, skops, xgboost, lightgbm}` ->
 //! `backend::tabular::registry` (which class is built how) -> estimators, whose trees share one engine
@@ -44,6 +47,7 @@ pub mod app;
 pub mod config;
 pub mod error;
 pub mod tensor;
+pub mod content;
 pub mod infer;
 pub mod server;
 pub mod protocol;

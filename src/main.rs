@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let done = match command {
         "serve" if wants_help => Ok(flags::help()),
         "serve" => match Config::parse(rest, &env) {
-            Ok(config) => return serve(config),
+            Ok(config) => serve(config),
             // The flag that names another place may be the one that is wrong.
             Err(error) => Err(leave_reason(Path::new("/dev/termination-log"), error)),
         },

@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use crate::config::{PinConfig, PinFormat};
 use crate::error::Result;
+use crate::source::cache::Wanted;
 use crate::source::digest::{self, ModelDigest, Summed};
 use crate::source::uri::SourceUri;
-use crate::source::{Env, Opened, RemoteFile, Source, exact, name, open};
+use crate::source::{Env, Listed, Opened, RemoteFile, Source, exact, open};
 
 /// Annotations of an InferenceService. KServe gives them to the pod, and our runtimes' `STOKER_STORAGE_DIGEST` is the
 /// first.
@@ -24,8 +25,10 @@ pub fn pin(config: &PinConfig, env: Env<'_>) -> Result<String> {
     let (place, directory, objects, _in_use) = match open(&version, env)? {
         Opened::Here(path) => (SourceUri::Local(path.canonicalize().unwrap_or(path.clone())), path, Vec::new(), None),
         Opened::Elsewhere(source) => {
-            let fetched = config.cache.fetch(&*source, &name(&version, &*source), None)?;
-            let objects = fetched.manifest.iter().map(|file| object(&*source, file)).collect::<Result<_>>()?;
+            let listed = Listed::of(&version, source)?;
+            let fetched = config.cache.fetch(&Wanted::of(&listed, None))?;
+            let source = &*listed.source;
+            let objects = listed.manifest.iter().map(|file| object(source, file)).collect::<Result<_>>()?;
             (source.place().unwrap_or(version.clone()), fetched.directory, objects, Some(fetched.in_use))
         }
     };

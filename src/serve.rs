@@ -1,7 +1,6 @@
 //! `stoker serve` as a process: its log, its threads, its signals, and what it leaves behind when it fails.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,8 +12,8 @@ use crate::error::Error;
 use crate::model::reload::Asker;
 use crate::telemetry;
 
-/// Serves until a signal comes or the model cannot be loaded.
-pub fn serve(config: Config) -> ExitCode {
+/// Serves until a signal comes or the model cannot be loaded, and ends the process.
+pub fn serve(config: Config) -> ! {
     telemetry::log::init(config.log.format, &config.log.level);
     let runtime = runtime();
     let termination_log = config.termination_log.clone();
@@ -24,13 +23,14 @@ pub fn serve(config: Config) -> ExitCode {
         app.run(asked_to_stop()).await
     });
     runtime.shutdown_background(); // a load that is still running must not hold up the exit
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match served {
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!(error = %leave_reason(&termination_log, error), "cannot serve");
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    host::end_process(code)
 }
 
 /// Kubernetes shows this file's content as the reason why the container ended; KServe puts it into the
@@ -70,7 +70,7 @@ async fn asked_to_stop() -> Shutdown {
     tokio::spawn(async move {
         interrupt.recv().await;
         tracing::warn!("interrupted: not waiting any longer");
-        std::process::exit(1);
+        host::end_process(1);
     });
     how
 }

@@ -1,9 +1,8 @@
 //! Compressed files: which compression, and the bytes behind it, never more than a bound allows.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
-use bytes::Bytes;
-
+use crate::content::Content;
 use crate::error::{Error, Result};
 
 /// What a file may always unpack to, and how often its own size beyond that: trees and padding of real models
@@ -30,14 +29,15 @@ pub const MAX_LZMA_KIB: u32 = 66 << 10;
 ///
 /// # Errors
 /// When the data is damaged or unpacks to more than [`bound`].
-pub fn unpack(bytes: Bytes) -> Result<Bytes> {
-    let limit = bound(bytes.len());
-    unpack_within(bytes, limit)
+pub fn unpack(content: Content) -> Result<Content> {
+    let limit = bound(content.len());
+    unpack_within(content, limit)
 }
 
-fn unpack_within(bytes: Bytes, limit: u64) -> Result<Bytes> {
-    let input = &bytes[..];
-    let (name, unpacked) = match input {
+fn unpack_within(content: Content, limit: u64) -> Result<Content> {
+    const LONGEST_MAGIC: usize = 5;
+    let input = Stream { content: &content, at: 0 };
+    let (name, unpacked) = match content.upto(LONGEST_MAGIC) {
         [0x1f, 0x8b, ..] => ("gzip", drain(flate2::bufread::MultiGzDecoder::new(input), limit)),
         [0x78, second, ..] if (0x7800 | u16::from(*second)).is_multiple_of(31) => {
             ("zlib", drain(flate2::bufread::ZlibDecoder::new(input), limit))
@@ -52,7 +52,7 @@ fn unpack_within(bytes: Bytes, limit: u64) -> Result<Bytes> {
         }
         [4, 0x22, 0x4d, 0x18, ..] => ("lz4", drain(lz4_flex::frame::FrameDecoder::new(input), limit)),
         [b'Z', b'F', ..] => ("zlib", drain(flate2::bufread::ZlibDecoder::new(zfile(input)), limit)),
-        _ => return Ok(bytes),
+        _ => return Ok(content),
     };
     let unpacked = unpacked.map_err(|error| {
         Error::load(format!("the file is compressed with {name} and cannot be unpacked: is it complete?"))
@@ -62,7 +62,7 @@ fn unpack_within(bytes: Bytes, limit: u64) -> Result<Bytes> {
         return Err(Error::load(format!(
             "the file unpacks from {} bytes to more than {limit}: this is not a model. If it is one, save it without \
              compression",
-            bytes.len()
+            content.len()
         )));
     }
     Ok(unpacked.into())
@@ -78,9 +78,35 @@ pub fn zip_lzma(mut data: impl Read, size: u64) -> std::io::Result<impl Read> {
 }
 
 /// joblib before 0.9.3: `ZF`, the length in hexadecimal padded to 19 characters, sometimes a space more, zlib data.
-fn zfile(input: &[u8]) -> &[u8] {
-    let data = input.get(2 + 19..).unwrap_or_default();
-    data.strip_prefix(b" ").unwrap_or(data)
+fn zfile(mut input: Stream<'_>) -> Stream<'_> {
+    const HEADER: usize = 2 + 19;
+    let is_padded = input.content.upto(HEADER + 1).get(HEADER) == Some(&b' ');
+    input.at = HEADER + usize::from(is_padded);
+    input
+}
+
+/// Bytes as they come.
+struct Stream<'c> {
+    content: &'c Content,
+    at: usize,
+}
+
+impl BufRead for Stream<'_> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        Ok(self.content.upto(self.at + 1).get(self.at..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
 }
 
 /// Reads to the end, or one byte past the limit. Room is reserved in few steps, of which the last is the limit, since
@@ -106,16 +132,16 @@ mod tests {
 
     use super::*;
 
-    fn zlib(size: usize) -> Bytes {
+    fn zlib(size: usize) -> Vec<u8> {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&vec![0; size]).unwrap();
-        encoder.finish().unwrap().into()
+        encoder.finish().unwrap()
     }
 
     #[test]
     fn a_bomb_stops_at_the_limit() {
-        assert_eq!(unpack_within(zlib(1000), 1000).unwrap().len(), 1000);
-        let error = unpack_within(zlib(1 << 20), 1000).unwrap_err();
+        assert_eq!(unpack_within(zlib(1000).into(), 1000).unwrap().len(), 1000);
+        let error = unpack_within(zlib(1 << 20).into(), 1000).unwrap_err();
         assert!(error.message().contains("to more than 1000"), "{error}");
         // Nor is there room for more.
         for limit in [0, 1, 7, 4096, 1 << 20] {
@@ -128,12 +154,12 @@ mod tests {
     fn what_is_cut_or_damaged_is_refused() {
         let whole = zlib(1000);
         for cut in 2..whole.len() {
-            assert!(unpack(whole.slice(..cut)).is_err());
+            assert!(unpack(whole[..cut].into()).is_err());
         }
         for start in [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ", b"\x5d\0", b"ZF", b"ZF0x1"] {
-            assert!(unpack(Bytes::from_static(start)).is_err(), "{start:?}");
+            assert!(unpack(start.into()).is_err(), "{start:?}");
         }
         // A header that asks for a dictionary of 4 GiB.
-        assert!(unpack(Bytes::from_static(b"\x5d\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0")).is_err());
+        assert!(unpack(b"\x5d\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0".into()).is_err());
     }
 }

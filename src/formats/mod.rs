@@ -23,12 +23,10 @@ pub mod zip;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use self::mlmodel::MlModel;
 use self::tree::Tree;
+use crate::content::{Content, Contents};
 use crate::error::{Error, Result};
-use crate::source::direct::Contents;
 
 /// What kind of model a directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +62,7 @@ impl Format {
 }
 
 /// A model on this machine, recognised but not loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ModelFiles {
     pub format: Format,
     /// The file that the backend opens.
@@ -75,8 +73,16 @@ pub struct ModelFiles {
     pub bytes: u64,
     /// What MLflow says of it.
     pub mlflow: Option<MlModel>,
-    /// All files, where they are in memory; `model` is then a path among these.
-    pub memory: Option<Arc<Contents>>,
+    /// Where they are in memory.
+    pub memory: Option<InMemory>,
+}
+
+/// Files of a model that are in memory, or on their way there.
+#[derive(Clone, Debug)]
+pub struct InMemory {
+    contents: Arc<Contents>,
+    /// What the file that the backend opens is called there.
+    model: String,
 }
 
 /// One file below a model directory.
@@ -105,6 +111,14 @@ pub fn open_tree(tree: &Tree) -> Result<ModelFiles> {
     Ok(files)
 }
 
+/// As [`open_tree`], without a look into the model's file.
+///
+/// # Errors
+/// As [`open`].
+pub fn recognise(tree: &Tree) -> Result<ModelFiles> {
+    find(tree).map(|(files, _)| files)
+}
+
 /// The model, and what it is called in the tree.
 fn find(tree: &Tree) -> Result<(ModelFiles, String)> {
     let files = match tree.single()? {
@@ -122,14 +136,21 @@ fn find(tree: &Tree) -> Result<(ModelFiles, String)> {
     };
     let found = detect::detect(&files, &head).map_err(of_place)?;
     let detect::Detected { format, model, version, bytes } = found;
-    Ok((ModelFiles { format, model: tree.path(&model), version, bytes, mlflow: None, memory: memory(tree) }, model))
+    let memory = memory(tree, &model);
+    Ok((ModelFiles { format, model: tree.path(&model), version, bytes, mlflow: None, memory }, model))
 }
 
-fn memory(tree: &Tree) -> Option<Arc<Contents>> {
-    match tree {
-        Tree::Disk(_) => None,
-        Tree::Memory(contents) => Some(contents.clone()),
-    }
+fn memory(tree: &Tree, model: &str) -> Option<InMemory> {
+    tree.contents().map(|contents| InMemory { contents: contents.clone(), model: model.to_owned() })
+}
+
+/// Whether a file is read from its front to its back, so that this can begin while it comes: all models that are computed
+/// here, and what says which file is the model.
+pub fn is_read_early(path: &str) -> bool {
+    let (_, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    let formats = Format::ALL.into_iter().filter(|format| *format != Format::Onnx);
+    name == detect::MLMODEL || ending.is_some_and(|ending| formats.flat_map(Format::endings).any(|own| *own == ending))
 }
 
 impl ModelFiles {
@@ -137,25 +158,27 @@ impl ModelFiles {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn read(&self) -> Result<Bytes> {
+    pub fn read(&self) -> Result<Content> {
         match &self.memory {
-            None => std::fs::read(&self.model).map(Bytes::from).map_err(|error| Error::load(error.to_string())),
-            Some(contents) => {
-                let name = self.model.to_string_lossy();
-                let content = contents.get(name.as_ref()).ok_or_else(|| Error::load("there is no such file"))?;
-                Ok(Bytes::from_owner(content.clone()))
+            None => std::fs::read(&self.model).map(Content::from).map_err(|error| Error::load(error.to_string())),
+            Some(InMemory { contents, model }) => {
+                contents.get(model).cloned().ok_or_else(|| Error::load("there is no such file"))
             }
         }
     }
 
+    /// Whether [`ModelFiles::read`] gives the bytes, or waits for them: not so of a file that comes to the disk.
+    pub fn can_be_read(&self) -> bool {
+        self.memory.as_ref().is_none_or(|InMemory { contents, model }| contents.contains_key(model))
+    }
+
     /// Other files that are in memory, below the folder of the model's, by their paths from there.
-    pub fn beside(&self) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
-        let folder = self.model.parent().map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
-        let folder = if folder.is_empty() { folder } else { format!("{folder}/") };
-        let others = self.memory.iter().flat_map(|contents| contents.iter());
-        others
-            .filter(|(path, _)| *path.as_str() != *self.model.to_string_lossy())
-            .filter_map(move |(path, content)| Some((path.strip_prefix(&folder)?, content)))
+    pub fn beside(&self) -> impl Iterator<Item = (&str, &Content)> {
+        self.memory.iter().flat_map(|InMemory { contents, model }| {
+            let folder = &model[..model.rfind('/').map_or(0, |slash| slash + 1)];
+            let others = contents.iter().filter(move |(path, _)| *path != model);
+            others.filter_map(move |(path, content)| Some((path.strip_prefix(folder)?, content)))
+        })
     }
 }
 
@@ -167,7 +190,7 @@ fn open_mlflow(tree: &Tree, described: &str, files: &[FileEntry]) -> Result<(Mod
     let folder = described.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
     let name = format!("{folder}{}", mlflow.file);
     let bytes = files.iter().map(|file| file.bytes).sum();
-    let (format, model, memory) = (mlflow.format, tree.path(&name), memory(tree));
+    let (format, model, memory) = (mlflow.format, tree.path(&name), memory(tree, &name));
     Ok((ModelFiles { format, model, version: None, bytes, mlflow: Some(mlflow), memory }, name))
 }
 

@@ -6,18 +6,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::FileEntry;
+use crate::content::{Content, Contents};
 use crate::error::{Error, Result};
-use crate::source::direct::Contents;
 
 /// More files than any model we serve has; a bound on the walk below a mistaken `--model_dir /`.
 const MAX_FILES: usize = 10_000;
 const MAX_DEPTH: usize = 8;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Tree {
     /// A directory, or a file.
     Disk(PathBuf),
     Memory(Arc<Contents>),
+    Coming(Arc<Coming>),
+}
+
+/// Files on their way to a directory.
+#[derive(Debug)]
+pub struct Coming {
+    pub directory: PathBuf,
+    /// All that will be there.
+    pub files: Vec<FileEntry>,
+    /// Those that can be read while they come.
+    pub contents: Arc<Contents>,
 }
 
 impl Tree {
@@ -41,11 +52,12 @@ impl Tree {
         match self {
             Tree::Disk(path) => list(path, "", 0, &mut files).map_err(|error| self.failed(&error))?,
             Tree::Memory(contents) => {
-                let shown = contents.iter().filter(|(path, _)| !path.split('/').any(|name| name.starts_with('.')));
-                files
-                    .extend(shown.map(|(path, content)| FileEntry { path: path.clone(), bytes: content.len() as u64 }));
+                let entry = |(path, content): (&String, &Content)| (path.clone(), content.len() as u64);
+                files.extend(contents.iter().map(entry).map(|(path, bytes)| FileEntry { path, bytes }));
             }
+            Tree::Coming(coming) => files.extend_from_slice(&coming.files),
         }
+        files.retain(|file| !file.path.split('/').any(|name| name.starts_with('.')));
         Ok(files)
     }
 
@@ -55,6 +67,7 @@ impl Tree {
             Tree::Disk(path) if path.is_dir() => path.join(file),
             Tree::Disk(path) => path.clone(),
             Tree::Memory(_) => file.into(),
+            Tree::Coming(coming) => coming.directory.join(file),
         }
     }
 
@@ -63,17 +76,23 @@ impl Tree {
     /// # Errors
     /// When it cannot be read.
     pub fn head(&self, file: &str, most: usize) -> Result<Vec<u8>> {
+        if let Some(contents) = self.contents() {
+            let content = contents.get(file).ok_or_else(|| Error::load(format!("{file} cannot be read yet")))?;
+            let head = content.upto(most);
+            return Ok(head[..most.min(head.len())].to_vec());
+        }
+        let (path, mut head) = (self.path(file), Vec::new());
+        let opened = File::open(&path).and_then(|file| file.take(most as u64).read_to_end(&mut head));
+        opened.map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
+        Ok(head)
+    }
+
+    /// Those that are in memory, or on their way there.
+    pub fn contents(&self) -> Option<&Arc<Contents>> {
         match self {
-            Tree::Disk(_) => {
-                let (path, mut head) = (self.path(file), Vec::new());
-                let opened = File::open(&path).and_then(|file| file.take(most as u64).read_to_end(&mut head));
-                opened.map_err(|error| Error::load(format!("{}: {error}", path.display())))?;
-                Ok(head)
-            }
-            Tree::Memory(contents) => {
-                let content = contents.get(file).ok_or_else(|| Error::load(format!("there is no file {file}")))?;
-                Ok(content[..most.min(content.len())].to_vec())
-            }
+            Tree::Disk(_) => None,
+            Tree::Memory(contents) => Some(contents),
+            Tree::Coming(coming) => Some(&coming.contents),
         }
     }
 
@@ -82,6 +101,7 @@ impl Tree {
         match self {
             Tree::Disk(path) => Some(path),
             Tree::Memory(_) => None,
+            Tree::Coming(coming) => Some(&coming.directory),
         }
     }
 

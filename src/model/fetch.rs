@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use super::phases::Phases;
 use crate::config::ModelConfig;
+use crate::content::Contents;
 use crate::error::{Error, Result};
-use crate::formats::tree::Tree;
-use crate::source::cache::{Fetched, InUse};
+use crate::formats::tree::{Coming, Tree};
+use crate::formats::{self, FileEntry};
+use crate::source::cache::{Begun, Early, Fetched, InUse, Wanted};
 use crate::source::digest::{self, ModelDigest};
-use crate::source::direct::{Contents, read_all};
 use crate::source::progress::Progress;
+use crate::source::transfer::Transfer;
 use crate::source::uri::SourceUri;
-use crate::source::{Opened, Source, archive, fingerprint, identity, name, open, total_bytes};
+use crate::source::{Listed, Opened, RemoteFile, archive, fingerprint_here, open, total_bytes};
 use crate::telemetry::metrics::Metrics;
 
 /// Where the files are.
@@ -23,13 +25,70 @@ pub struct Local {
     pub in_use: Option<InUse>,
     /// Of what the source had; `None` when it was not asked.
     pub fingerprint: Option<String>,
+    /// Whether what was given to whoever begins early turned out to be so.
+    pub is_as_begun: bool,
 }
 
-/// Brings the files here, unless they are, and checks their digest when one is pinned.
+/// What the source has, and how long it took to find it and to list it.
+pub struct Look {
+    found: Found,
+    resolved: Duration,
+    listed: Duration,
+}
+
+enum Found {
+    /// On this machine, with its fingerprint.
+    Here(PathBuf, std::result::Result<String, String>),
+    Elsewhere(Listed),
+}
+
+impl Look {
+    /// What changes when that changes what would be served.
+    ///
+    /// # Errors
+    /// When a directory of this machine cannot be listed.
+    pub fn fingerprint(&self) -> Result<String> {
+        match &self.found {
+            Found::Here(_, fingerprint) => fingerprint.clone().map_err(Error::load),
+            Found::Elsewhere(listed) => Ok(listed.fingerprint()),
+        }
+    }
+}
+
+/// Looks what the source has.
 ///
 /// # Errors
 /// With the step that failed and what to do.
-pub async fn fetch(config: &ModelConfig, metrics: &Metrics, phases: &mut Phases) -> Result<Local> {
+pub async fn look(config: &ModelConfig) -> Result<Look> {
+    let uri = config.source.clone();
+    blocking(move || {
+        let begun = Instant::now();
+        let opened = open(&uri, &|name| std::env::var(name).ok())?;
+        let (resolved, begun) = (begun.elapsed(), Instant::now());
+        let found = match opened {
+            Opened::Here(path) => {
+                let fingerprint = fingerprint_here(&path).map_err(|error| error.to_string());
+                Found::Here(path, fingerprint)
+            }
+            Opened::Elsewhere(source) => Found::Elsewhere(Listed::of(&uri, source)?),
+        };
+        Ok(Look { found, resolved, listed: begun.elapsed() })
+    })
+    .await
+}
+
+/// Brings the files here, unless they are, and checks their digest when one is pinned. What the source has is looked up
+/// unless somebody already has. Files that come are given to `begin` while they do, once.
+///
+/// # Errors
+/// With the step that failed and what to do.
+pub async fn fetch(
+    config: &ModelConfig,
+    look_before: Option<Look>,
+    metrics: &Metrics,
+    phases: &mut Phases,
+    begin: impl Fn(Tree) + Send + Sync + 'static,
+) -> Result<Local> {
     let started = Instant::now();
     let uri = &config.source;
     let pinned = config.digest.zip(config.cache.clone()).filter(|_| !matches!(uri, SourceUri::Local(_)));
@@ -37,100 +96,109 @@ pub async fn fetch(config: &ModelConfig, metrics: &Metrics, phases: &mut Phases)
         && let Some(found) = blocking(move || Ok(cache.find(&digest))).await?
     {
         metrics.loads.observe_fetch(uri.scheme(), true, 0);
-        return Ok(told(uri, found, started));
+        return Ok(told(uri, found, None, started));
     }
-    let opened = open_now(config).await?;
-    phases.done("resolve");
-    let (digest, asked) = (config.digest, uri.clone());
-    let source = match opened {
-        Opened::Here(path) => return here(path, config, phases).await,
-        Opened::Elsewhere(source) => source,
+    let Look { found, resolved, listed: took } = match look_before {
+        Some(look) => look,
+        None => look(config).await?,
     };
-    let name = name(uri, &*source);
+    phases.took("resolve", resolved);
+    let listed = match found {
+        // Without a fingerprint, the load says what is wrong.
+        Found::Here(path, fingerprint) => return here(path, fingerprint.ok(), config, phases).await,
+        Found::Elsewhere(listed) => listed,
+    };
+    phases.took("list", took);
+    let digest = config.digest;
+    let begin = move |Begun { manifest, directory, contents }| begin(coming(&manifest, directory, contents));
     let Some(cache) = config.cache.clone() else {
-        let asked = config.source.clone();
-        let read = blocking(move || direct(&*source, &asked, &name, digest.as_ref())).await?;
-        let steps = [("list", Some(read.listed)), ("first_byte", read.first_byte), ("verify", read.verified)];
-        steps.iter().for_each(|(phase, took)| took.iter().for_each(|took| phases.took(phase, *took)));
-        metrics.loads.observe_fetch(uri.scheme(), false, read.bytes);
-        return Ok(Local {
-            tree: Tree::Memory(Arc::new(read.contents)),
-            in_use: None,
-            fingerprint: Some(read.fingerprint),
-        });
+        let asked = uri.clone();
+        let (steps, local) = blocking(move || direct(&listed, &asked, digest.as_ref(), &begin)).await?;
+        steps.tell(phases);
+        metrics.loads.observe_fetch(uri.scheme(), false, steps.bytes);
+        return Ok(local);
     };
-    let fetched = blocking(move || cache.fetch(&*source, &name, digest.as_ref())).await?;
-    let steps = [("list", fetched.listed), ("first_byte", fetched.first_byte), ("verify", fetched.verified)];
-    steps.iter().for_each(|(phase, took)| took.iter().for_each(|took| phases.took(phase, *took)));
-    metrics.loads.observe_fetch(asked.scheme(), fetched.cached, fetched.came);
-    Ok(told(uri, fetched, started))
+    let (fetched, fingerprint) = blocking(move || {
+        let early = Early { wants: formats::is_read_early, begin: &begin };
+        let wanted = Wanted { early: Some(&early), ..Wanted::of(&listed, digest.as_ref()) };
+        cache.fetch(&wanted).map(|fetched| (fetched, listed.fingerprint()))
+    })
+    .await?;
+    let steps = Steps { first_byte: fetched.first_byte, verified: fetched.verified, bytes: fetched.came };
+    steps.tell(phases);
+    metrics.loads.observe_fetch(uri.scheme(), fetched.cached, fetched.came);
+    Ok(told(uri, fetched, Some(fingerprint), started))
 }
 
-/// Files that were read straight into memory.
-struct Read {
-    contents: Contents,
-    fingerprint: String,
-    bytes: u64,
-    listed: Duration,
+/// Files on their way.
+fn coming(manifest: &[RemoteFile], directory: Option<PathBuf>, contents: Contents) -> Tree {
+    let file = |file: &RemoteFile| FileEntry { path: file.path.clone(), bytes: file.bytes };
+    let files = manifest.iter().map(file).collect();
+    match directory {
+        Some(directory) => Tree::Coming(Arc::new(Coming { directory, files, contents: Arc::new(contents) })),
+        None => Tree::Memory(Arc::new(contents)),
+    }
+}
+
+/// What is told of a download.
+struct Steps {
     first_byte: Option<Duration>,
     verified: Option<Duration>,
+    bytes: u64,
 }
 
-fn direct(source: &dyn Source, uri: &SourceUri, name: &str, digest: Option<&ModelDigest>) -> Result<Read> {
-    let begun = Instant::now();
-    let manifest = source.manifest()?;
-    let listed = begun.elapsed();
-    if manifest.is_empty() {
-        return Err(Error::load(format!("{name}: there is no object below it")));
+impl Steps {
+    fn tell(&self, phases: &mut Phases) {
+        let steps = [("first_byte", self.first_byte), ("verify", self.verified)];
+        steps.iter().for_each(|(phase, took)| took.iter().for_each(|took| phases.took(phase, *took)));
     }
-    if archive::single(&manifest).is_some() {
+}
+
+/// Brings files straight into memory.
+fn direct(
+    listed: &Listed,
+    uri: &SourceUri,
+    digest: Option<&ModelDigest>,
+    begin: &dyn Fn(Begun),
+) -> Result<(Steps, Local)> {
+    let Listed { source, name, manifest } = listed;
+    let begun = Instant::now();
+    if archive::single(manifest).is_some() {
         return Err(Error::load(format!("{name}: an archive is unpacked on the disk: give a --cache_dir")));
     }
-    let bytes = total_bytes(&manifest);
+    let bytes = total_bytes(manifest);
     let progress = Progress::begin(bytes);
-    let contents = progress.tell(name, || read_all(&progress.of(source), &manifest))?;
+    let counted = progress.of(&**source);
+    let transfer = Transfer::to_memory(&counted, manifest, &formats::is_read_early)?;
+    begin(Begun { manifest: manifest.clone(), directory: None, contents: transfer.contents() });
+    let moved = progress.tell(name, || transfer.run())?;
     let verified = digest.map(|digest| {
         let begun = Instant::now();
-        let found = ModelDigest::of(&digest::sum_contents(&contents));
+        let found = ModelDigest::of(&digest::sum_contents(&moved.contents));
         digest.check_is(found).map(|()| begun.elapsed()).map_err(|error| error.context(name))
     });
+    let verified = verified.transpose()?;
     let (files, seconds) = (manifest.len(), begun.elapsed().as_secs_f64());
     tracing::info!(uri = %uri, files, bytes, seconds, "model fetched into memory");
-    let fingerprint = identity(name, &manifest);
-    let first_byte = progress.first_byte();
-    Ok(Read { contents, fingerprint, bytes, listed, first_byte, verified: verified.transpose()? })
+    let tree = Tree::Memory(Arc::new(moved.contents));
+    let fingerprint = Some(listed.fingerprint());
+    let local = Local { tree, in_use: None, fingerprint, is_as_begun: moved.is_as_begun };
+    Ok((Steps { first_byte: progress.first_byte(), verified, bytes }, local))
 }
 
 /// Files that are here from the start.
-async fn here(path: PathBuf, config: &ModelConfig, phases: &mut Phases) -> Result<Local> {
+async fn here(path: PathBuf, fingerprint: Option<String>, config: &ModelConfig, phases: &mut Phases) -> Result<Local> {
     if let Some(digest) = config.digest {
         let (checked, of) = (path.clone(), config.source.to_string());
         blocking(move || digest.check(&checked).map_err(|error| error.context(of))).await?;
         phases.done("verify");
     }
-    let (uri, opened) = (config.source.clone(), Opened::Here(path.clone()));
-    // Without one, the load says what is wrong.
-    let fingerprint = blocking(move || fingerprint(&uri, &opened)).await.ok();
-    Ok(Local { tree: Tree::Disk(path), in_use: None, fingerprint })
-}
-
-/// What [`Local::fingerprint`] would be by now.
-///
-/// # Errors
-/// As [`fetch`].
-pub async fn current(config: &ModelConfig) -> Result<String> {
-    let (uri, opened) = (config.source.clone(), open_now(config).await?);
-    blocking(move || fingerprint(&uri, &opened)).await
-}
-
-async fn open_now(config: &ModelConfig) -> Result<Opened> {
-    let uri = config.source.clone();
-    blocking(move || open(&uri, &|name| std::env::var(name).ok())).await
+    Ok(Local { tree: Tree::Disk(path), in_use: None, fingerprint, is_as_begun: true })
 }
 
 /// Says what has been fetched.
-fn told(uri: &SourceUri, fetched: Fetched, started: Instant) -> Local {
-    let directory = fetched.directory;
+fn told(uri: &SourceUri, fetched: Fetched, fingerprint: Option<String>, started: Instant) -> Local {
+    let Fetched { directory, in_use, is_as_begun, .. } = fetched;
     tracing::info!(
         uri = %uri,
         files = fetched.files,
@@ -140,7 +208,7 @@ fn told(uri: &SourceUri, fetched: Fetched, started: Instant) -> Local {
         directory = %directory.display(),
         "model fetched"
     );
-    Local { tree: Tree::Disk(directory), in_use: Some(fetched.in_use), fingerprint: fetched.fingerprint }
+    Local { tree: Tree::Disk(directory), in_use: Some(in_use), fingerprint, is_as_begun }
 }
 
 /// Does what waits for disks and networks on a thread of its own.

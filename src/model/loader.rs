@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::Entry;
-use super::fetch::{blocking, fetch};
+use super::early::Early;
+use super::fetch::{Look, blocking, fetch};
 use super::phases::{Phases, Summary};
 use super::state::State;
 use super::warmup::{WarmedUp, warm_up};
@@ -49,7 +50,7 @@ impl Running {
 /// [`Kind::Load`](crate::error::Kind::Load), with the step, the file and the reason.
 pub async fn load(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> Result<Running> {
     let mut first = First(entry);
-    match prepare(config, metrics, Phases::of_process(), &mut first).await {
+    match prepare(config, None, metrics, Phases::of_process(), &mut first).await {
         Ok(Prepared { served, running, metrics, summary }) => {
             entry.serve(served);
             summary.tell(&metrics);
@@ -67,8 +68,16 @@ pub async fn load(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -
 ///
 /// # Errors
 /// As [`load`]; the model from before is then served on.
-pub async fn replace(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics, before: &mut Running) -> Result<()> {
-    let Prepared { served, running, metrics, summary } = prepare(config, metrics, Phases::start(), &mut Beside).await?;
+pub async fn replace(
+    entry: &Arc<Entry>,
+    config: &ModelConfig,
+    look: Look,
+    metrics: &Metrics,
+    before: &mut Running,
+) -> Result<()> {
+    let phases = Phases::start();
+    let Prepared { served, running, metrics, summary } =
+        prepare(config, Some(look), metrics, phases, &mut Beside).await?;
     let old = std::mem::replace(before, running);
     let (name, last) = (entry.name.clone(), entry.replace(served, metrics.clone()));
     summary.tell(&metrics);
@@ -132,29 +141,45 @@ impl Watcher for Beside {
 
 async fn prepare(
     config: &ModelConfig,
+    look: Option<Look>,
     metrics: &Metrics,
     mut phases: Phases,
     watcher: &mut impl Watcher,
 ) -> Result<Prepared> {
     watcher.becomes(State::Fetching);
-    let local = fetch(config, metrics, &mut phases).await?;
+    let device = DeviceId::Cpu;
+    let early = Early::new(config.backend.clone(), device);
+    let local = fetch(config, look, metrics, &mut phases, early.beginner()).await?;
     phases.done("all_bytes");
 
     watcher.becomes(State::Placing);
-    let device = DeviceId::Cpu;
     // Errors of a local directory name the path themselves.
     let is_local = matches!(config.source, SourceUri::Local(_));
     let of_source = |error: Error| if is_local { error } else { error.context(&config.source) };
-    let tree = local.tree;
-    let files = blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?;
+    let (files, loaded) = match early.finish(local.is_as_begun).await {
+        Some((files, model, platform)) => {
+            phases.done("parse"); // what was left of it
+            (files, Some((model, platform)))
+        }
+        None => {
+            let tree = local.tree;
+            (blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?, None)
+        }
+    };
     let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
     let metrics = watcher.identified(&config.name, &version, metrics);
     phases.done("place");
 
     watcher.becomes(State::Loading);
-    let (to_open, options) = (files.clone(), config.backend.clone());
-    let (model, platform) = blocking(move || open_model(&to_open, &options, device)).await?;
-    phases.done("parse");
+    let (model, platform) = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            let (to_open, options) = (files.clone(), config.backend.clone());
+            let opened = blocking(move || open_model(&to_open, &options, device)).await?;
+            phases.done("parse");
+            opened
+        }
+    };
 
     watcher.becomes(State::Warming);
     let wanted_rows = config.batching.max_rows;

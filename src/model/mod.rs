@@ -2,6 +2,7 @@
 //! where requests find it, and [`reload`] brings what comes after it.
 
 pub mod catalog;
+pub mod early;
 pub mod fetch;
 pub mod loader;
 pub mod phases;

@@ -1,6 +1,7 @@
-//! How long the steps of a load take, for `stoker_model_load_seconds` and one summary line.
+//! How long the steps of a load take, for `stoker_model_load_seconds` and one summary line. Steps follow each other: what
+//! goes on beside another one counts from where that ends, so that they add up to the whole.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::device::host;
 use crate::formats::ModelFiles;
@@ -23,9 +24,7 @@ impl Phases {
     /// Of the first load of the process, which begins with the process (known to a hundredth of a second).
     pub fn of_process() -> Phases {
         let mut phases = Phases::start();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let began = host::process_start_seconds().map(|start| (now - start).max(0.0));
-        phases.seconds.extend(began.map(|seconds| ("process_start", seconds)));
+        phases.seconds.extend(host::process_age_seconds().map(|seconds| ("process_start", seconds)));
         phases
     }
 

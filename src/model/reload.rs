@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::catalog::Entry;
-use super::fetch::current;
+use super::fetch::{Look, look};
 use super::loader::{Running, replace};
 use crate::config::ModelConfig;
 use crate::error::{Error, Kind, Result};
@@ -70,7 +70,7 @@ impl Reloader<'_> {
                 }
                 else => std::future::pending().await,
             };
-            let done = self.reload().await;
+            let done = self.reload(None).await;
             if let Some(reply) = reply {
                 let _ = reply.send(done); // whoever asked may have gone
             }
@@ -78,21 +78,24 @@ impl Reloader<'_> {
     }
 
     async fn poll(&mut self, seen: &mut Seen) {
-        match current(self.config).await {
-            Ok(now) => {
+        let looked = look(self.config).await.and_then(|look| Ok((look.fingerprint()?, look)));
+        match looked {
+            Ok((now, look)) => {
                 if seen.is_to_be_loaded(self.running.fingerprint.as_deref(), &now) {
-                    let _ = self.reload().await; // it is logged and counted
+                    let _ = self.reload(Some(look)).await; // it is logged and counted
                 }
             }
             Err(error) => tracing::warn!(model = %self.entry.name, %error, "cannot see whether the model has changed"),
         }
     }
 
+    /// Takes over what the source has, which somebody may just have looked at.
+    ///
     /// # Errors
     /// When what the source has cannot be served.
-    async fn reload(&mut self) -> Result<Reloaded> {
+    async fn reload(&mut self, seen: Option<Look>) -> Result<Reloaded> {
         let (name, before) = (self.entry.name.clone(), self.entry.version());
-        let done = self.take_over().await;
+        let done = self.take_over(seen).await;
         self.metrics.loads.observe_reload(&name, done.as_ref().map_or(Reloaded::Failed, |outcome| *outcome));
         match &done {
             Ok(Reloaded::Swapped) => {
@@ -106,12 +109,18 @@ impl Reloader<'_> {
         done
     }
 
-    async fn take_over(&mut self) -> Result<Reloaded> {
-        let is_pinned = self.config.digest.is_some();
-        if is_pinned || self.running.fingerprint == Some(current(self.config).await?) {
+    async fn take_over(&mut self, seen: Option<Look>) -> Result<Reloaded> {
+        if self.config.digest.is_some() {
             return Ok(Reloaded::Unchanged);
         }
-        replace(self.entry, self.config, self.metrics, &mut self.running).await.map(|()| Reloaded::Swapped)
+        let look = match seen {
+            Some(look) => look,
+            None => look(self.config).await?,
+        };
+        if self.running.fingerprint == Some(look.fingerprint()?) {
+            return Ok(Reloaded::Unchanged);
+        }
+        replace(self.entry, self.config, look, self.metrics, &mut self.running).await.map(|()| Reloaded::Swapped)
     }
 }
 

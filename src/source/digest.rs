@@ -8,14 +8,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use sha2::{Digest, Sha256};
 
-use super::direct::Contents;
 use super::{hex, unhex};
+use crate::content::{Content, Contents};
 use crate::error::{Error, Result};
 
 /// Written as `sha256:` and 64 digits.
@@ -109,8 +108,8 @@ pub fn sum(path: &Path) -> Result<Vec<Summed>> {
 /// As [`sum`], of files in memory.
 pub fn sum_contents(contents: &Contents) -> Vec<Summed> {
     let files: Vec<_> = contents.iter().collect();
-    let of_file = |(path, content): &(&String, &Arc<[u8]>)| {
-        let sha256 = Sha256::digest(content).into();
+    let of_file = |(path, content): &(&String, &Content)| {
+        let sha256 = Sha256::digest(content.all()).into();
         Ok(Summed { path: (*path).clone(), bytes: content.len() as u64, sha256 })
     };
     by_threads(&files, of_file).expect("memory can be read")

@@ -9,7 +9,6 @@ pub mod cache;
 pub mod checksum;
 mod crowd;
 pub mod digest;
-pub mod direct;
 mod disk;
 pub mod http;
 mod hub;
@@ -19,6 +18,7 @@ mod mlflow;
 mod part;
 pub mod patterns;
 pub mod progress;
+pub mod reading;
 pub mod s3;
 mod several;
 mod site;
@@ -28,7 +28,7 @@ mod web;
 mod width;
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -96,15 +96,39 @@ pub fn name(uri: &SourceUri, source: &dyn Source) -> String {
     source.place().as_ref().unwrap_or(uri).to_string()
 }
 
-/// What changes when that changes what a URI gives. Reads no content.
+/// A source and what it has.
+pub struct Listed {
+    pub source: Box<dyn Source>,
+    pub name: String,
+    /// Not empty.
+    pub manifest: Vec<RemoteFile>,
+}
+
+impl Listed {
+    /// Asks what there is.
+    ///
+    /// # Errors
+    /// When it cannot be listed, or has nothing.
+    pub fn of(uri: &SourceUri, source: Box<dyn Source>) -> Result<Listed> {
+        let (name, manifest) = (name(uri, &*source), source.manifest()?);
+        if manifest.is_empty() {
+            return Err(Error::load(format!("{name}: there is no object below it")));
+        }
+        Ok(Listed { source, name, manifest })
+    }
+
+    /// What changes when that changes what the source gives.
+    pub fn fingerprint(&self) -> String {
+        identity(&self.name, &self.manifest)
+    }
+}
+
+/// As [`Listed::fingerprint`], of a path on this machine.
 ///
 /// # Errors
 /// When it cannot be listed.
-pub fn fingerprint(uri: &SourceUri, opened: &Opened) -> Result<String> {
-    match opened {
-        Opened::Elsewhere(source) => Ok(identity(&name(uri, &**source), &source.manifest()?)),
-        Opened::Here(path) => Ok(identity(&uri.to_string(), &Disk(path.clone()).manifest()?)),
-    }
+pub fn fingerprint_here(path: &Path) -> Result<String> {
+    Ok(identity(&path.to_string_lossy(), &Disk(path.to_owned()).manifest()?))
 }
 
 /// A store of model files.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::checksum::Checksum;
 use super::http::{self, Client, Failure, Patience, Request, Response, Secrets, Trust, Url};
 use super::part::Part;
-use super::transfer::ask;
+use super::reading::ask;
 use super::{Env, RangeReader, RemoteFile, Trouble};
 use crate::error::{Error, Result};
 use crate::tensor::Excerpt;

@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use super::http::{Secrets, Url};
+use super::reading::{BUFFER_BYTES, ask};
 use super::site::{ATTEMPTS, Site, validator};
-use super::transfer::{BUFFER_BYTES, ask};
 use super::{Env, RangeReader, RemoteFile, Source, Trouble, hex};
 use crate::error::{Error, Result};
 

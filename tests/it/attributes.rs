@@ -58,7 +58,7 @@ fn an_attribute_that_is_missing_is_not_off() {
         let model = sklearn::load(bytes.clone().into()).unwrap();
         let rows = rows(&case["rows"], &*model);
         let expected = answers(&*model, &rows);
-        let (graph, _) = pickle::read(bytes.clone().into()).unwrap();
+        let (graph, _) = pickle::read(bytes.clone()).unwrap();
         for attribute in attributes(&graph) {
             if MAY_BE_MISSING.iter().any(|(known, start)| *known == attribute && name.starts_with(start)) {
                 continue;

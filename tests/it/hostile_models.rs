@@ -49,7 +49,7 @@ pub fn unframed(bytes: Vec<u8>) -> Vec<u8> {
         };
     }
     // Numbers of an array may look like a frame.
-    let values = |bytes: &[u8]| pickle::read(bytes.to_vec().into()).map(|(graph, _)| graph.nodes().count()).ok();
+    let values = |bytes: &[u8]| pickle::read(bytes).map(|(graph, _)| graph.nodes().count()).ok();
     if values(&plain) == values(&bytes) { plain } else { bytes }
 }
 
@@ -262,7 +262,7 @@ fn fewer_classes_than_the_model_has_are_refused() {
     };
     let (mut refused, mut wrong) = (BTreeSet::new(), Vec::new());
     for (name, bytes) in named_corpus() {
-        let (graph, root) = pickle::read(bytes.clone().into()).unwrap();
+        let (graph, root) = pickle::read(bytes.clone()).unwrap();
         let classes = graph.node(root).some("classes_").and_then(|classes| Some(classes.array().ok()?.shape.clone()));
         let model = sklearn::load(bytes.clone().into()).unwrap();
         if !model.can(Method::Predict) || classes.is_none_or(|shape| shape[..] == [1]) {

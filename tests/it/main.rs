@@ -12,6 +12,7 @@
     clippy::large_stack_arrays
 )]
 
+mod arriving;
 mod attributes;
 mod batching;
 mod describe;

@@ -27,7 +27,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
 }
 
 pub fn read(name: &str, bytes: Vec<u8>) -> Result<(Graph, Id)> {
-    if name.ends_with(".skops") { skops::read(bytes.into()) } else { pickle::read(bytes.into()) }
+    if name.ends_with(".skops") { skops::read(bytes) } else { pickle::read(bytes) }
 }
 
 fn expected(model: &str) -> Json {

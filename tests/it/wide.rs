@@ -20,8 +20,8 @@ fn wide() {
         let bytes = std::fs::read(&path).unwrap();
         let begun = Instant::now();
         let outcome = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("pkl" | "joblib") => pickle::read(bytes.into()),
-            Some("skops") => skops::read(bytes.into()),
+            Some("pkl" | "joblib") => pickle::read(bytes),
+            Some("skops") => skops::read(bytes),
             _ => continue,
         };
         match outcome {
@@ -30,7 +30,7 @@ fn wide() {
                 // What skops saved is what joblib saved.
                 let joblib = path.with_extension("joblib");
                 if path.extension().is_some_and(|extension| extension == "skops") && joblib.exists() {
-                    let (other, other_root) = pickle::read(std::fs::read(&joblib).unwrap().into()).unwrap();
+                    let (other, other_root) = pickle::read(std::fs::read(&joblib).unwrap()).unwrap();
                     let [ours, other] =
                         [(&graph, root), (&other, other_root)].map(|(graph, id)| describe(graph.node(id)));
                     if let Some(difference) = difference("", &sorted(ours), &sorted(other)) {

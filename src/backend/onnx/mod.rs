@@ -44,10 +44,11 @@ impl OnnxBackend {
             return builder.commit_from_file(&files.model);
         }
         for (path, content) in files.beside() {
-            builder = builder.with_external_initializer_file_in_memory(path, content.clone())?;
+            let content = content.shared().ok_or_else(|| ort::Error::new(format!("{path} is missing")))?;
+            builder = builder.with_external_initializer_file_in_memory(path, content)?;
         }
         let model = files.read().map_err(|error| ort::Error::new(error.message()))?;
-        builder.commit_from_memory(&model)
+        builder.commit_from_memory(model.all())
     }
 }
 

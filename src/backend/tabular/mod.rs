@@ -6,14 +6,14 @@
 #![allow(clippy::float_cmp, clippy::inline_always, clippy::many_single_char_names)]
 #![allow(clippy::cast_possible_wrap, clippy::manual_midpoint)]
 
-use bytes::Bytes;
-
 use self::estimator::{Builder, Estimator, Method};
 use self::model::TabularModel;
 use super::{Backend, Model};
 use crate::config::BackendOptions;
+use crate::content::Content;
 use crate::device::DeviceId;
 use crate::error::{Error, Result};
+use crate::formats::detect::HEAD_BYTES;
 use crate::formats::{self, Format, ModelFiles, pickle, skops};
 use crate::infer::table::TableSpec;
 
@@ -77,9 +77,9 @@ impl Backend for TabularBackend {
 
     fn load(&self, files: &ModelFiles, _: &DeviceId) -> Result<Box<dyn Model>> {
         let place = |error: Error| error.context(files.model.display());
-        let bytes = files.read().map_err(place)?;
+        let content = files.read().map_err(place)?;
         let class = files.mlflow.as_ref().and_then(|mlflow| mlflow.class.as_deref());
-        let (estimator, table) = read(files.format, class, bytes).map_err(place)?;
+        let (estimator, table) = read(files.format, class, content).map_err(place)?;
         let table = match &files.mlflow {
             Some(mlflow) if mlflow.has_fractions => schema::of_fractions(table),
             Some(mlflow) => schema::with_signature(table, &mlflow.inputs).map_err(place)?,
@@ -94,21 +94,22 @@ impl Backend for TabularBackend {
 }
 
 /// Reads a model file, and which columns it takes.
-fn read(format: Format, class: Option<&str>, bytes: Bytes) -> Result<(Box<dyn Estimator>, TableSpec)> {
+fn read(format: Format, class: Option<&str>, content: Content) -> Result<(Box<dyn Estimator>, TableSpec)> {
     match format {
         Format::Xgboost => {
-            let model = formats::xgboost::read(&bytes)?;
+            let model = formats::xgboost::read(content)?;
             let estimator = xgboost::saved_by(class, model)?;
             let table = schema::columns(&*estimator, estimator.names(), false);
             Ok((estimator, table))
         }
         Format::Lightgbm => {
-            let booster = lightgbm::Booster::new(formats::lightgbm::read(&bytes)?)?;
+            let booster = lightgbm::Booster::new(formats::lightgbm::read(content)?)?;
             let table = schema::columns(&booster, booster.names(), false);
             Ok((Box::new(booster), table))
         }
         _ => {
-            let (graph, root) = if skops::recognise(&bytes) { skops::read(bytes)? } else { pickle::read(bytes)? };
+            let is_skops = skops::recognise(content.upto(HEAD_BYTES));
+            let (graph, root) = if is_skops { skops::read(content)? } else { pickle::read(content)? };
             let root = graph.node(root);
             let estimator = Builder::default().build(root)?;
             let table = schema::of_estimator(root, &*estimator)?;

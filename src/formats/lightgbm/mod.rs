@@ -41,6 +41,7 @@ use std::collections::BTreeMap;
 pub use objective::Objective;
 use serde_json::Value;
 
+use crate::content::Content;
 use crate::error::Result;
 use crate::formats::trees::Tree;
 
@@ -115,6 +116,6 @@ pub fn recognise(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load), naming the tree or the line.
-pub fn read(bytes: &[u8]) -> Result<Model> {
-    text::read(bytes)
+pub fn read(content: impl Into<Content>) -> Result<Model> {
+    text::read(&content.into())
 }

@@ -1,9 +1,11 @@
 //! The lines of a lightgbm model: `key=value`, first the model's, then each tree's, then what is for information.
 
 use std::collections::{BTreeMap, HashMap};
+use std::str::Utf8Error;
 
 use super::objective::Objective;
 use super::{Model, tree};
+use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::tensor::Excerpt;
 
@@ -37,60 +39,97 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The next line, without its end. Files that passed through Windows have CRs too.
-fn line<'a>(rest: &mut &'a str) -> Option<&'a str> {
-    if rest.is_empty() {
-        return None;
-    }
-    let end = memchr::memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
-    let line = &rest[..end];
-    *rest = rest.get(end + 1..).unwrap_or_default();
-    Some(line.strip_suffix('\r').unwrap_or(line))
+/// The lines of a file, as they come.
+struct Lines<'a> {
+    content: &'a Content,
+    at: usize,
 }
 
-/// Fields up to a line that begins with one of `stops`, which stays, or to the end.
-fn block<'a>(rest: &mut &'a str, stops: &[&str]) -> Fields<'a> {
-    let mut fields = HashMap::new();
-    while !stops.iter().any(|stop| rest.starts_with(stop)) {
-        let Some(line) = line(rest) else { break };
-        let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        if !key.is_empty() {
-            fields.insert(key, value);
+impl<'a> Lines<'a> {
+    /// The next line, without its end. Files that passed through Windows have CRs too.
+    fn line(&mut self) -> Result<Option<&'a str>> {
+        let (begun, mut seen) = (self.at, self.at);
+        let line = loop {
+            let come = self.content.upto(seen + 1);
+            match memchr::memchr(b'\n', &come[seen..]) {
+                Some(length) => {
+                    self.at = seen + length + 1;
+                    break &come[begun..seen + length];
+                }
+                None if seen == come.len() => {
+                    self.at = seen;
+                    break &come[begun..];
+                }
+                None => seen = come.len(),
+            }
+        };
+        if self.at == begun {
+            return Ok(None);
         }
+        let line = text(line, begun)?;
+        Ok(Some(line.strip_suffix('\r').unwrap_or(line)))
     }
-    Fields(fields)
+
+    fn begins_with(&self, start: &str) -> bool {
+        let end = self.at + start.len();
+        self.content.upto(end).get(self.at..end) == Some(start.as_bytes())
+    }
+
+    /// Fields up to a line that begins with one of `stops`, which stays, or to the end.
+    fn block(&mut self, stops: &[&str]) -> Result<Fields<'a>> {
+        let mut fields = HashMap::new();
+        while !stops.iter().any(|stop| self.begins_with(stop)) {
+            let Some(line) = self.line()? else { break };
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            if !key.is_empty() {
+                fields.insert(key, value);
+            }
+        }
+        Ok(Fields(fields))
+    }
+
+    /// All that follows.
+    fn rest(&self) -> Result<&'a str> {
+        text(&self.content.all()[self.at..], self.at)
+    }
+}
+
+fn text(bytes: &[u8], at: usize) -> Result<&str> {
+    let wrong = |error: Utf8Error| {
+        Error::load(format!("the model is not text: byte {} is not UTF-8", at + error.valid_up_to()))
+    };
+    str::from_utf8(bytes).map_err(wrong)
 }
 
 const STOPS: &[&str] =
     &["Tree=", "end of trees", "feature_importances:", "feature importances:", "parameters:", "pandas_categorical:"];
 
-pub(super) fn read(bytes: &[u8]) -> Result<Model> {
-    let text = str::from_utf8(bytes)
-        .map_err(|error| Error::load(format!("the model is not text: byte {} is not UTF-8", error.valid_up_to())))?;
-    let mut rest = text;
-    let kind = line(&mut rest).unwrap_or_default();
+pub(super) fn read(content: &Content) -> Result<Model> {
+    let mut lines = Lines { content, at: 0 };
+    let kind = lines.line()?.unwrap_or_default();
     if kind != "tree" {
         return Err(Error::load(format!("a lightgbm model begins with \"tree\", this with \"{}\"", Excerpt(kind))));
     }
-    let header = block(&mut rest, STOPS);
+    let header = lines.block(STOPS)?;
     let mut model = read_header(&header)?;
     let sizes: Option<Vec<&str>> = header.get("tree_sizes").map(|sizes| sizes.split_ascii_whitespace().collect());
     let mut index = 0_usize;
-    while rest.starts_with("Tree=") {
-        let begun = rest;
-        line(&mut rest);
-        let fields = block(&mut rest, STOPS);
+    while lines.begins_with("Tree=") {
+        let begun = lines.at;
+        lines.line()?;
+        let fields = lines.block(STOPS)?;
         let named = |error: Error| error.context(format_args!("tree {index}"));
         let tree = tree::build(&fields).map_err(named)?;
         tree.check(model.features, 1).map_err(named)?;
         if let Some(size) = sizes.as_ref().and_then(|sizes| sizes.get(index)) {
-            check_size(begun, rest, size).map_err(named)?;
+            check_size(&lines, begun, size).map_err(named)?;
         }
         model.trees.push(tree);
         model.shrinkage.push(fields.get("shrinkage").map_or(Ok(1.0), |_| fields.number("shrinkage")).map_err(named)?);
         index += 1;
     }
-    check_complete(&model, sizes.map(|sizes| sizes.len()), rest, bytes.len())?;
+    check_complete(&model, sizes.map(|sizes| sizes.len()), &lines)?;
+    let rest = lines.rest()?;
     model.parameters = parameters(rest);
     model.pandas_categorical = pandas_categorical(rest)?;
     Ok(model)
@@ -140,11 +179,11 @@ fn read_header(header: &Fields<'_>) -> Result<Model> {
 }
 
 /// The sizes are how lightgbm finds the trees, so that one that lost a digit is none.
-fn check_size(begun: &str, rest: &str, expected: &str) -> Result<()> {
-    let tree = &begun.as_bytes()[..begun.len() - rest.len()];
+fn check_size(lines: &Lines<'_>, begun: usize, expected: &str) -> Result<()> {
+    let tree = &lines.content.upto(lines.at)[begun..lines.at];
     let of_windows = memchr::memchr_iter(b'\r', tree).count();
     // lightgbm before 2.2 ends the trees with a line more.
-    let more = usize::from(rest.starts_with("feature importances:"));
+    let more = usize::from(lines.begins_with("feature importances:"));
     let size = tree.len() - of_windows - more;
     if expected.parse() == Ok(size) {
         return Ok(());
@@ -153,16 +192,16 @@ fn check_size(begun: &str, rest: &str, expected: &str) -> Result<()> {
 }
 
 /// A file that was cut between two trees is well formed but for its ends.
-fn check_complete(model: &Model, expected: Option<usize>, rest: &str, bytes: usize) -> Result<()> {
+fn check_complete(model: &Model, expected: Option<usize>, lines: &Lines<'_>) -> Result<()> {
     let count = model.trees.len();
     if let Some(expected) = expected.filter(|expected| *expected != count) {
         return Err(Error::load(format!("there are {count} of {expected} trees: was the file cut short?")));
     }
-    if model.version != "v2" && !rest.starts_with("end of trees") {
+    if model.version != "v2" && !lines.begins_with("end of trees") {
         return Err(Error::load("there is no \"end of trees\": was the file cut short?"));
     }
     // A model may have no trees, but no more outputs than it has bytes.
-    if model.trees_per_iteration > if count > 0 { count } else { bytes } {
+    if model.trees_per_iteration > if count > 0 { count } else { lines.content.len() } {
         return Err(Error::load(format!(
             "there are {count} trees, but an iteration has {}",
             model.trees_per_iteration

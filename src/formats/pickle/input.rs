@@ -3,10 +3,12 @@
 
 use bytes::Bytes;
 
+use crate::content::Content;
 use crate::error::{Error, Result};
 
 pub struct Input {
-    bytes: Bytes,
+    content: Content,
+    bytes: usize,
     at: usize,
     /// Where the last frame ends.
     frame_end: usize,
@@ -15,14 +17,14 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn new(bytes: Bytes) -> Input {
-        let limit = bytes.len();
-        Input { bytes, at: 0, frame_end: 0, limit }
+    pub fn new(content: Content) -> Input {
+        let bytes = content.len();
+        Input { content, bytes, at: 0, frame_end: 0, limit: bytes }
     }
 
     /// The first byte of an instruction.
     pub fn opcode(&mut self) -> Result<u8> {
-        self.limit = if self.at < self.frame_end { self.frame_end } else { self.bytes.len() };
+        self.limit = if self.at < self.frame_end { self.frame_end } else { self.bytes };
         self.byte()
     }
 
@@ -39,7 +41,7 @@ impl Input {
         if self.at < self.frame_end {
             return Err(Error::load("a frame is longer than its instructions: is the file damaged?"));
         }
-        self.limit = self.bytes.len();
+        self.limit = self.bytes;
         Ok(())
     }
 
@@ -51,25 +53,32 @@ impl Input {
     /// The next bytes, without copying them.
     pub fn take(&mut self, count: usize) -> Result<Bytes> {
         let end = self.end(count)?;
-        let taken = self.bytes.slice(self.at..end);
+        let taken = self.content.slice(self.at..end).ok_or_else(|| self.cut())?;
         self.at = end;
         Ok(taken)
     }
 
     /// The next bytes as text.
     pub fn text(&mut self, count: usize) -> Result<&str> {
-        let end = self.end(count)?;
-        let taken = &self.bytes[self.at..end];
+        let (at, end) = (self.at, self.end(count)?);
         self.at = end;
+        let taken = self.content.upto(end).get(at..end).ok_or_else(|| self.cut())?;
         std::str::from_utf8(taken).map_err(|_| Error::load("text that is not UTF-8"))
     }
 
     /// Up to the next line feed, without it.
     pub fn line(&mut self) -> Result<&[u8]> {
-        let rest = &self.bytes[self.at..self.limit];
-        let length = memchr::memchr(b'\n', rest).ok_or_else(|| self.cut())?;
-        self.at += length + 1;
-        Ok(&rest[..length])
+        let (begun, mut seen) = (self.at, self.at);
+        loop {
+            let come = self.content.upto(seen + 1);
+            let come = &come[..self.limit.min(come.len())];
+            let Some(more) = come.get(seen..).filter(|more| !more.is_empty()) else { return Err(self.cut()) };
+            if let Some(end) = memchr::memchr(b'\n', more) {
+                self.at = seen + end + 1;
+                return Ok(&self.content.upto(self.at)[begun..seen + end]);
+            }
+            seen = come.len();
+        }
     }
 
     pub fn line_text(&mut self) -> Result<&str> {
@@ -78,8 +87,10 @@ impl Input {
     }
 
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let bytes = *self.bytes[self.at..self.limit].first_chunk().ok_or_else(|| self.cut())?;
-        self.at += N;
+        let end = self.end(N)?;
+        let bytes = self.content.upto(end).get(self.at..end).and_then(<[u8]>::first_chunk);
+        let bytes = *bytes.ok_or_else(|| self.cut())?;
+        self.at = end;
         Ok(bytes)
     }
 
@@ -100,7 +111,7 @@ impl Input {
     }
 
     fn cut(&self) -> Error {
-        Error::load(if self.limit < self.bytes.len() {
+        Error::load(if self.limit < self.bytes {
             "a frame ends in the middle of an instruction: is the file damaged?"
         } else {
             "the file ends in the middle of a value: is it complete?"

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::input::Input;
+use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::formats::budget::Budget;
 use crate::formats::graph::{Array, ElementType, Graph, Id, Name, Node, Value};
@@ -24,7 +25,7 @@ pub struct Store {
 
 impl Store {
     /// For a pickle of whose bytes so many [count](crate::formats::compression::counted).
-    pub fn new(bytes: Bytes, counted: usize) -> Result<Store> {
+    pub fn new(content: Content, counted: usize) -> Result<Store> {
         let budget = Budget::of(counted);
         let mut graph = Graph::default();
         graph.limit_reading(counted);
@@ -33,7 +34,7 @@ impl Store {
         let empty = graph.push(Value::Tuple(Vec::new()))?;
         let bytes_made = (0..256).map(|value| graph.push(Value::Int(value))).collect::<Result<_>>()?;
         Ok(Store {
-            input: Input::new(bytes),
+            input: Input::new(content),
             graph,
             names: HashMap::new(),
             budget,

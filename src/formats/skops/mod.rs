@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
+use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::formats::budget::Budget;
 use crate::formats::graph::{Graph, Id, Name, Value};
@@ -29,10 +28,13 @@ pub fn recognise(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load) when it is damaged, or names a class that no model has.
-pub fn read(bytes: Bytes) -> Result<(Graph, Id)> {
+pub fn read(content: impl Into<Content>) -> Result<(Graph, Id)> {
+    let content = content.into();
     let mut graph = Graph::default();
-    let compressed = bytes.len();
+    let compressed = content.len();
     graph.limit_reading(compressed);
+    // An archive's list of members is at its end.
+    let bytes = content.slice(0..compressed).ok_or_else(|| Error::load("the file is cut short"))?;
     let zip = Zip::open(bytes).map_err(|error| error.context("skops file"))?;
     let text = zip.find("schema.json")?;
     let text = text.ok_or_else(|| Error::load(format!("this is {}", mistakes::of_zip(zip.names()))))?;

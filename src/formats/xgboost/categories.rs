@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<Option<Categories>>> {
-        parse(&mut Json::new(text.as_bytes()))
+        parse(&mut Json::new(&text.into()))
     }
 
     #[test]

@@ -1,16 +1,26 @@
 //! JSON as xgboost writes it, which differs from the standard's by `NaN` and `Infinity`.
 
 use super::document::{Input, Number, wrong};
+use crate::content::Content;
 use crate::error::{Error, Result};
 
 pub(super) struct Json<'a> {
+    content: &'a Content,
+    /// What is known to have come.
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Json<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Json { bytes, at: 0 }
+    pub fn new(content: &'a Content) -> Self {
+        Json { content, bytes: &[], at: 0 }
+    }
+
+    /// Waits until more has come; `false` when there is no more.
+    fn more(&mut self) -> bool {
+        let before = self.bytes.len();
+        self.bytes = self.content.upto(before + 1);
+        self.bytes.len() > before
     }
 
     /// # Errors
@@ -21,9 +31,14 @@ impl<'a> Json<'a> {
 
     /// The next byte that is no white space, which stays.
     fn peek(&mut self) -> Option<u8> {
-        let rest = &self.bytes[self.at..];
-        self.at += rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(rest.len());
-        self.bytes.get(self.at).copied()
+        loop {
+            let rest = &self.bytes[self.at..];
+            self.at += rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(rest.len());
+            match self.bytes.get(self.at) {
+                None if self.more() => {}
+                byte => return byte.copied(),
+            }
+        }
     }
 
     fn expected(&self, what: &str, got: Option<u8>) -> Error {
@@ -61,9 +76,17 @@ impl<'a> Json<'a> {
     /// A number, `true` and the like: everything up to a delimiter.
     fn word(&mut self) -> &'a [u8] {
         self.peek();
-        let rest = &self.bytes[self.at..];
         let delimits = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b':' | b'"') || byte.is_ascii_whitespace();
-        &rest[..rest.iter().position(delimits).unwrap_or(rest.len())]
+        let mut seen = self.at;
+        loop {
+            match self.bytes[seen..].iter().position(delimits) {
+                Some(length) => return &self.bytes[self.at..seen + length],
+                None => seen = self.bytes.len(),
+            }
+            if !self.more() {
+                return &self.bytes[self.at..];
+            }
+        }
     }
 
     fn number<N: Number>(&mut self) -> Result<N> {
@@ -78,16 +101,22 @@ impl<'a> Json<'a> {
     fn quoted(&mut self) -> Result<&'a [u8]> {
         self.take(b'"', "a string")?;
         let begun = self.at;
-        while let Some(found) = memchr::memchr2(b'"', b'\\', &self.bytes[self.at..]) {
-            self.at += found;
-            if self.bytes[self.at] == b'"' {
-                self.at += 1;
-                return Ok(&self.bytes[begun..self.at - 1]);
+        loop {
+            match memchr::memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default()) {
+                Some(found) if self.bytes[self.at + found] == b'"' => {
+                    self.at += found + 1;
+                    return Ok(&self.bytes[begun..self.at - 1]);
+                }
+                Some(found) => self.at += found + 2,
+                None => {
+                    self.at = self.at.max(self.bytes.len()); // it may be behind what was escaped
+                    if !self.more() {
+                        self.at = self.bytes.len();
+                        return Err(self.expected("the end of a string", None));
+                    }
+                }
             }
-            self.at = (self.at + 2).min(self.bytes.len());
         }
-        self.at = self.bytes.len();
-        Err(self.expected("the end of a string", None))
     }
 }
 

@@ -52,7 +52,9 @@ use std::collections::BTreeMap;
 pub use categories::Categories;
 pub use objective::{Objective, Transform};
 
+use crate::content::Content;
 use crate::error::{Error, Result};
+use crate::formats::detect::HEAD_BYTES;
 use crate::formats::trees::Tree;
 
 /// A booster as its file describes it.
@@ -156,16 +158,24 @@ pub fn recognise(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load), naming the place in the file.
-pub fn read(bytes: &[u8]) -> Result<Model> {
-    let text = bytes.trim_ascii_start();
+pub fn read(content: impl Into<Content>) -> Result<Model> {
+    let content = &content.into();
+    let head = content.upto(HEAD_BYTES);
+    let text = head.trim_ascii_start();
     match text {
         [b'{', rest @ ..] if rest.trim_ascii_start().starts_with(b"\"") || rest.trim_ascii_start() == b"}" => {
-            let mut input = json::Json::new(bytes);
+            let mut input = json::Json::new(content);
             let raw = model::parse(&mut input)?;
             input.finish()?;
             raw.finish()
         }
-        [b'{', ..] => model::parse(&mut ubj::Ubj::new(text))?.finish(),
+        [b'{', ..] => model::parse(&mut ubj::Ubj::new(content, head.len() - text.len()))?.finish(),
+        _ => read_binary(content.all()),
+    }
+}
+
+fn read_binary(bytes: &[u8]) -> Result<Model> {
+    match bytes {
         _ if bytes.starts_with(b"bs64") => Err(Error::load(
             "the model is of xgboost's base64 format, which no release since 1.0 reads: save it as JSON",
         )),

@@ -2,9 +2,12 @@
 //! their type and count in front. All numbers are big-endian.
 
 use super::document::{Input, MAX_DEPTH, Number, wrong};
+use crate::content::Content;
 use crate::error::{Error, Result};
 
 pub(super) struct Ubj<'a> {
+    content: &'a Content,
+    /// What is known to have come.
     bytes: &'a [u8],
     at: usize,
 }
@@ -30,16 +33,25 @@ struct Head {
 }
 
 impl<'a> Ubj<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Ubj { bytes, at: 0 }
+    pub fn new(content: &'a Content, at: usize) -> Self {
+        Ubj { content, bytes: &[], at }
+    }
+
+    /// How much of the file is still to be read.
+    fn left(&self) -> usize {
+        self.content.len() - self.at
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let taken = self.bytes[self.at..].get(..length).ok_or_else(|| {
-            let left = self.bytes.len() - self.at;
+        let end = self.at.saturating_add(length);
+        if end > self.bytes.len() {
+            self.bytes = self.content.upto(end);
+        }
+        let taken = self.bytes.get(self.at..end).ok_or_else(|| {
+            let left = self.left();
             wrong(self.at, format_args!("{length} bytes should follow, but only {left} do: was the file cut short?"))
         })?;
-        self.at += length;
+        self.at = end;
         Ok(taken)
     }
 
@@ -53,7 +65,10 @@ impl<'a> Ubj<'a> {
         self.exact().map(|[marker]| marker)
     }
 
-    fn peek(&self) -> Option<u8> {
+    fn peek(&mut self) -> Option<u8> {
+        if self.at >= self.bytes.len() {
+            self.bytes = self.content.upto(self.at + 1);
+        }
         self.bytes.get(self.at).copied()
     }
 
@@ -84,7 +99,7 @@ impl<'a> Ubj<'a> {
         let marker = self.marker()?;
         let at = self.at;
         let length = self.integer_of(marker)?.ok_or_else(|| self.unexpected("a length", marker))?;
-        let left = self.bytes.len() - self.at;
+        let left = self.left();
         let fits = usize::try_from(length).ok().filter(|length| *length <= left);
         fits.ok_or_else(|| wrong(at, format_args!("a length of {length}, but only {left} bytes follow")))
     }

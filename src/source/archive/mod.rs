@@ -19,7 +19,8 @@ use self::stream::stream;
 use self::tree::Tree;
 use super::checksum::Checksum;
 use super::disk::Disk;
-use super::transfer::{BUFFER_BYTES, read_range, transfer, write_error};
+use super::reading::{BUFFER_BYTES, read_range};
+use super::transfer::{transfer, write_error};
 use super::{Env, RangeReader, RemoteFile, Source};
 use crate::error::{Error, Result};
 

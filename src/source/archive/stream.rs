@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::source::checksum::{Checksum, InOrder};
-use crate::source::transfer::{BUFFER_BYTES, checksum_error, read_range};
+use crate::source::reading::{BUFFER_BYTES, read_range};
+use crate::source::transfer::checksum_error;
 use crate::source::{RangeReader, RemoteFile, Source};
 
 /// One request's worth.

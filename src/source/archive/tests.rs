@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::samples::*;
 use super::*;
 use crate::source::cache::Cache;
+use crate::source::cache::tests::fetch;
 use crate::source::memory::Memory;
 
 const MANY: u64 = 1 << 30;
@@ -284,19 +285,19 @@ fn what_was_unpacked_is_not_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache { directory: folder.path().to_owned(), max_bytes: None, max_unpacked_bytes: MANY };
     let source = memory(gzip(&tar(&model())));
-    let fetch = || cache.fetch(&source, "memory://a", None).unwrap();
-    let first = fetch();
+    let bring = || fetch(&cache, &source, "memory://a").unwrap();
+    let first = bring();
     assert!(!first.cached && found(&first.directory) == model());
     let opened = source.opened();
-    assert!(fetch().cached && source.opened() == opened);
+    assert!(bring().cached && source.opened() == opened);
     std::fs::remove_file(first.directory.join("empty")).unwrap();
-    let again = fetch();
+    let again = bring();
     assert!(!again.cached && found(&again.directory) == model());
     // What cannot be unpacked leaves nothing.
     let directory = cache.directory.join("other");
     let other = Cache { directory: directory.clone(), ..cache.clone() };
     let broken = [&raw_entry(EntryType::Regular, b"a", b"x")[..], &raw_entry(EntryType::Link, b"b", b"")].concat();
-    assert!(other.fetch(&memory(broken), "memory://b", None).is_err());
+    assert!(fetch(&other, &memory(broken), "memory://b").is_err());
     assert_eq!(found(&directory), Files::new());
 }
 

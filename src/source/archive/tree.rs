@@ -8,7 +8,8 @@ use super::names::{entry, entry_path};
 use super::{Limits, MAX_ENTRIES};
 use crate::error::{Error, Result};
 use crate::source::checksum::{Checksum, Sum, Sums};
-use crate::source::transfer::{BUFFER_BYTES, write_error};
+use crate::source::reading::BUFFER_BYTES;
+use crate::source::transfer::write_error;
 
 /// Why an entry could not be unpacked.
 pub enum Failed {

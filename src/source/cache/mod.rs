@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 use self::index::{Entry, FILES, Index};
 use super::digest::{self, ModelDigest};
 use super::progress::Progress;
-use super::transfer::transfer;
-use super::{RemoteFile, Source, archive, identity, total_bytes};
+use super::transfer::Transfer;
+use super::{Listed, RemoteFile, Source, archive, identity, total_bytes};
+use crate::content::Contents;
 use crate::error::{Error, Result};
 
 /// Where models are kept.
@@ -44,21 +45,55 @@ pub struct Fetched {
     pub directory: PathBuf,
     pub files: usize,
     pub bytes: u64,
-    /// What there is at the source; empty when that was not asked.
-    pub manifest: Vec<RemoteFile>,
     /// Whether it was all there from before.
     pub cached: bool,
-    /// How long it took to know what there is, and then to have the first byte of it, when any was needed.
-    pub listed: Option<Duration>,
+    /// How long it took to have the first byte, when any was needed.
     pub first_byte: Option<Duration>,
     /// How long it took to know that its digest is the one that is pinned, when one is.
     pub verified: Option<Duration>,
     /// Bytes that came from the source.
     pub came: u64,
-    /// Of what there is at the source ([`fingerprint`](super::fingerprint)); `None` when that was not asked.
-    pub fingerprint: Option<String>,
+    /// Whether what was given to whoever begins [`Early`] turned out to be so.
+    pub is_as_begun: bool,
     /// Keeps it from going.
     pub in_use: InUse,
+}
+
+/// What to bring.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub source: &'a dyn Source,
+    pub name: &'a str,
+    /// What there is at the source.
+    pub manifest: &'a [RemoteFile],
+    /// What the files' digest has to be.
+    pub pinned: Option<&'a ModelDigest>,
+    pub early: Option<&'a Early<'a>>,
+}
+
+impl<'a> Wanted<'a> {
+    /// All that there is, when it is complete.
+    pub fn of(listed: &'a Listed, pinned: Option<&'a ModelDigest>) -> Wanted<'a> {
+        Wanted { source: &*listed.source, name: &listed.name, manifest: &listed.manifest, pinned, early: None }
+    }
+}
+
+/// For whoever begins to work on a model while it comes.
+pub struct Early<'a> {
+    /// Whether a file with this path is wanted in memory as well.
+    pub wants: fn(&str) -> bool,
+    /// Called once, when files begin to come: not for a model that is there, nor for one that is an archive.
+    pub begin: &'a (dyn Fn(Begun) + Sync),
+}
+
+/// A model on its way.
+pub struct Begun {
+    /// All that will be there.
+    pub manifest: Vec<RemoteFile>,
+    /// Where it will be; nothing, when it is only in memory.
+    pub directory: Option<PathBuf>,
+    /// What can be read of it while it comes, not known to be right yet.
+    pub contents: Contents,
 }
 
 /// A shared lock on a model's index.
@@ -74,13 +109,11 @@ impl Cache {
             directory: folder.join(FILES),
             files: index.files.len(),
             bytes: index.files.iter().map(|file| file.bytes).sum(),
-            manifest: Vec::new(),
             cached: true,
-            listed: None,
             first_byte: None,
             verified: None,
             came: 0,
-            fingerprint: None,
+            is_as_begun: true,
             in_use,
         })
     }
@@ -88,63 +121,51 @@ impl Cache {
     /// Brings the source's files here, unless they are. Waits for whoever is bringing the same.
     ///
     /// # Errors
-    /// When the source is empty or fails, when the directory cannot be written, or when the files have another digest
+    /// When the source fails, when the directory cannot be written, or when the files have another digest
     /// than the one that is pinned.
-    pub fn fetch(&self, source: &dyn Source, name: &str, pinned: Option<&ModelDigest>) -> Result<Fetched> {
-        let begun = Instant::now();
-        let manifest = source.manifest()?;
-        let listed = begun.elapsed();
-        if manifest.is_empty() {
-            return Err(Error::load(format!("{name}: there is no object below it")));
-        }
+    pub fn fetch(&self, wanted: &Wanted<'_>) -> Result<Fetched> {
+        let Wanted { source, name, manifest, pinned, .. } = *wanted;
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
-        let fingerprint = identity(name, &manifest);
-        let target = self.directory.join(&fingerprint);
-        let bytes = total_bytes(&manifest);
+        let target = self.directory.join(identity(name, manifest));
+        let bytes = total_bytes(manifest);
         let progress = Progress::begin(bytes);
-        let fetched = |cached, in_use, verified| {
+        let fetched = |in_use, verified, cached, is_as_begun| {
             Ok(Fetched {
                 directory: target.join(FILES),
                 files: manifest.len(),
                 bytes,
-                manifest: manifest.clone(),
                 cached,
-                listed: Some(listed),
                 first_byte: progress.first_byte(),
                 verified,
                 came: progress.bytes(),
-                fingerprint: Some(fingerprint.clone()),
+                is_as_begun,
                 in_use,
             })
         };
         if let Some(in_use) = reuse(&target) {
-            return fetched(true, in_use, verify(&target, name, pinned)?);
+            return fetched(in_use, verify(&target, name, pinned)?, true, true);
         }
         std::fs::create_dir_all(&self.directory).map_err(failed)?;
         let bringing = Bringing::begin(target.with_extension(LOCK)).map_err(failed)?;
         if let Some(in_use) = reuse(&target) {
-            return fetched(true, in_use, verify(&target, name, pinned)?);
+            return fetched(in_use, verify(&target, name, pinned)?, true, true);
         }
         evict::discard(&target).map_err(failed)?;
         evict::make_room(self, bytes, &target);
         let counted = progress.of(source);
-        let (in_use, verified) = progress.tell(name, || self.bring(&counted, name, &manifest, &target, pinned))?;
+        let wanted = Wanted { source: &counted, ..*wanted };
+        let Brought { in_use, verified, is_as_begun } = progress.tell(name, || self.bring(&wanted, &target))?;
         drop(bringing);
-        fetched(false, in_use, verified)
+        fetched(in_use, verified, false, is_as_begun)
     }
 
-    fn bring(
-        &self,
-        source: &dyn Source,
-        name: &str,
-        manifest: &[RemoteFile],
-        target: &Path,
-        pinned: Option<&ModelDigest>,
-    ) -> Result<(InUse, Option<Duration>)> {
+    fn bring(&self, wanted: &Wanted<'_>, target: &Path) -> Result<Brought> {
+        let Wanted { source, name, manifest, pinned, early } = *wanted;
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
         let partial = target.with_extension(PARTIAL);
         let files = partial.join(FILES);
         std::fs::create_dir_all(&files).map_err(failed)?;
+        let mut is_as_begun = true;
         let entries = match archive::single(manifest) {
             Some(archive) => {
                 let unpacked = archive::unpack(source, archive, &files, self.max_unpacked_bytes)?;
@@ -153,8 +174,16 @@ impl Cache {
             }
             None => {
                 let (mut entries, missing) = link(&self.directory, name, manifest, &files);
-                let sums = transfer(source, &missing, &files, &partial.join("parts"))?;
-                for (file, sum) in missing.iter().zip(&sums) {
+                let journal = partial.join("parts");
+                let wants = |path: &str| early.is_some_and(|early| (early.wants)(path));
+                let transfer = Transfer::to_disk(source, &missing, &files, &journal, &wants)?;
+                if let Some(early) = early {
+                    let directory = Some(target.join(FILES));
+                    (early.begin)(Begun { manifest: manifest.to_vec(), directory, contents: transfer.contents() });
+                }
+                let moved = transfer.run()?;
+                is_as_begun = moved.is_as_begun;
+                for (file, sum) in missing.iter().zip(&moved.sums) {
                     entries.push(Entry::of(&files, &file.path, sum, content(name, file)).map_err(failed)?);
                 }
                 entries
@@ -170,8 +199,14 @@ impl Cache {
         let file = Index { files: entries }.write(&partial).map_err(failed)?;
         file.lock_shared().map_err(failed)?;
         std::fs::rename(&partial, target).map_err(failed)?;
-        Ok((InUse(file), verified))
+        Ok(Brought { in_use: InUse(file), verified, is_as_begun })
     }
+}
+
+struct Brought {
+    in_use: InUse,
+    verified: Option<Duration>,
+    is_as_begun: bool,
 }
 
 /// Fails when a model in the cache does not have the digest that is pinned; how long it took to know.
@@ -296,4 +331,4 @@ impl Drop for Bringing {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -17,7 +17,7 @@ use self::settings::Settings;
 use super::checksum::Checksum;
 use super::http::{self, Client, Patience, Request, Response, Trust, Url};
 use super::part::Part;
-use super::transfer::ask;
+use super::reading::ask;
 use super::uri::{SourceUri, relative_path};
 use super::{RangeReader, RemoteFile, Source, Trouble, check_count};
 use crate::error::Result;
