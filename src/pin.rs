@@ -22,22 +22,29 @@ const VERSION: &str = "stoker.dev/storage-version";
 /// As [`open`] and [`Cache::fetch`](crate::source::cache::Cache::fetch).
 pub fn pin(config: &PinConfig, env: Env<'_>) -> Result<String> {
     let version = exact(&config.uri, env)?;
-    let (place, directory, objects, _in_use) = match open(&version, env)? {
-        Opened::Here(path) => (SourceUri::Local(path.canonicalize().unwrap_or(path.clone())), path, Vec::new(), None),
+    let (place, objects, fetched, files) = match open(&version, env)? {
+        Opened::Here(path) => {
+            let files = digest::sum(&path)?;
+            (SourceUri::Local(path.canonicalize().unwrap_or(path)), Vec::new(), None, files)
+        }
         Opened::Elsewhere(source) => {
             let listed = Listed::of(&version, source)?;
             let fetched = config.cache.fetch(&Wanted::of(&listed, None))?;
             let source = &*listed.source;
             let objects = listed.manifest.iter().map(|file| object(source, file)).collect::<Result<_>>()?;
-            (source.place().unwrap_or(version.clone()), fetched.directory, objects, Some(fetched.in_use))
+            let files = digest::sum(&fetched.directory)?;
+            (source.place().unwrap_or(version.clone()), objects, Some(fetched), files)
         }
     };
-    let files = digest::sum(&directory)?;
+    let digest = ModelDigest::of(&files);
+    if let Some(fetched) = fetched {
+        fetched.remember(&digest);
+    }
     let pinned = Pinned {
         uri: config.uri.to_string(),
         version: version.to_string(),
         storage_uri: place.to_string(),
-        digest: ModelDigest::of(&files).to_string(),
+        digest: digest.to_string(),
         files: files.iter().map(file).collect(),
         objects,
     };

@@ -31,7 +31,7 @@ pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| Error::load(format!("{}: cannot be made: {error}", directory.display())))?;
         let (files, bytes) = match open(uri, env)? {
-            Opened::Elsewhere(source) if *handed_over => hand_over(&*source, uri, directory, &wanted, env)?,
+            Opened::Elsewhere(source) if *handed_over => hand_over(&*source, uri, directory, &wanted, digest, env)?,
             Opened::Here(path) => {
                 digest.map_or(Ok(()), |digest| digest.check(&path)).map_err(|error| error.context(uri))?;
                 (link(&path, directory, &wanted)?, 0)
@@ -114,6 +114,7 @@ fn hand_over(
     uri: &SourceUri,
     directory: &Path,
     wanted: &Patterns,
+    digest: Option<ModelDigest>,
     env: Env<'_>,
 ) -> Result<(usize, u64)> {
     let Some(SourceUri::S3 { bucket, prefix }) = source.place() else {
@@ -121,7 +122,7 @@ fn hand_over(
     };
     let manifest = manifest(source, uri, wanted)?;
     let s3 = s3::S3::new(&s3::settings::from_env(env)?, &bucket, &prefix)?;
-    s3.hand_over(&manifest, handed_over_seconds(env)?)?.write(directory)?;
+    s3.hand_over(&manifest, handed_over_seconds(env)?, digest)?.write(directory)?;
     Ok((manifest.len(), total_bytes(&manifest)))
 }
 

@@ -23,10 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
-from store import client, minio
+from store import client, minio, network
 
 BUCKET = "bench"
 SETS = {"one": (1, 2 << 30), "eight": (8, 256 << 20), "small": (2000, 100_000)}
@@ -44,7 +43,7 @@ def main():
     try:
         with minio(options.minio, work) as endpoint:
             fill(endpoint, work)
-            with network(options, endpoint) as endpoint:
+            with network(options.loadtest, options.delay_ms, options.mbytes_per_second, endpoint) as endpoint:
                 report(options, measure(options, endpoint, work))
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -66,23 +65,6 @@ def arguments():
     if options.delay_ms and not options.mbytes_per_second:
         parser.error("--delay-ms needs --mbytes-per-second")
     return options
-
-
-@contextmanager
-def network(options, endpoint):
-    """The endpoint behind a network of this shape, or MinIO's own."""
-    if not options.mbytes_per_second:
-        yield endpoint
-        return
-    shape = ["--delay-ms", str(options.delay_ms), "--mbytes-per-second", str(options.mbytes_per_second)]
-    upstream = endpoint.removeprefix("http://")
-    command = [options.loadtest, "slow-proxy", "--listen", "127.0.0.1:0", "--upstream", upstream, *shape]
-    proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield f"http://{proxy.stdout.readline().split()[1]}"
-    finally:
-        proxy.kill()
-        proxy.wait()
 
 
 def fill(endpoint, work):

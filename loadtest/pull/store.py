@@ -35,6 +35,23 @@ def minio(program, work):
         server.wait()
 
 
+@contextmanager
+def network(loadtest, delay_ms, mbytes_per_second, endpoint):
+    """The endpoint behind a network that adds so much to each request and caps each connection, or MinIO's own."""
+    if not mbytes_per_second:
+        yield endpoint
+        return
+    shape = ["--delay-ms", str(delay_ms), "--mbytes-per-second", str(mbytes_per_second)]
+    upstream = endpoint.removeprefix("http://")
+    command = [loadtest, "slow-proxy", "--listen", "127.0.0.1:0", "--upstream", upstream, *shape]
+    proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://{proxy.stdout.readline().split()[1]}"
+    finally:
+        proxy.kill()
+        proxy.wait()
+
+
 def wait(url):
     for _ in range(200):
         try:

@@ -109,7 +109,10 @@ pub async fn fetch(
         Found::Elsewhere(listed) => listed,
     };
     phases.took("list", took);
-    let digest = config.digest;
+    let digest = config.digest.or_else(|| listed.source.pinned());
+    // A directory may only say where the files are.
+    let place = listed.source.place().filter(|_| matches!(uri, SourceUri::Local(_)));
+    let uri = place.as_ref().unwrap_or(uri);
     let begin = move |Begun { manifest, directory, contents }| begin(coming(&manifest, directory, contents));
     let Some(cache) = config.cache.clone() else {
         let asked = uri.clone();

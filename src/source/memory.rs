@@ -65,7 +65,7 @@ impl Source for Memory {
             damaged[content.len() / 2] ^= 1;
             content = damaged.into();
         }
-        let checksum = self.checksum(file).ok().flatten().filter(|_| range == (0..file.bytes));
+        let checksum = if range == (0..file.bytes) { self.checksum(file).ok().flatten() } else { None };
         Ok(Box::new(Reading { content, left: self.break_after.unwrap_or(usize::MAX), checksum }))
     }
 

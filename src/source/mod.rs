@@ -34,6 +34,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use self::checksum::Checksum;
+use self::digest::ModelDigest;
 use self::disk::Disk;
 use self::s3::handover::HandedOver;
 use self::uri::{Mounted, SourceUri};
@@ -165,6 +166,11 @@ pub trait Source: Send + Sync {
 
     /// What names the same place without asking anybody what it means, where there is such a name.
     fn place(&self) -> Option<SourceUri> {
+        None
+    }
+
+    /// What the files have to sum up to, by whoever gave us the source.
+    fn pinned(&self) -> Option<ModelDigest> {
         None
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(super) use self::parts::PART_BYTES;
-use self::parts::{Part, parts, room, step_and_count};
+use self::parts::{Part, count, parts, room, steps};
 use self::place::{Place, create};
 use super::checksum::{Algorithm, Checksum, Sum, Sums};
 use super::crowd::crowd;
@@ -87,7 +87,7 @@ pub fn transfer(
 /// # Errors
 /// What kept a file from coming.
 pub fn throw_away(source: &dyn Source, manifest: &[RemoteFile]) -> Result<()> {
-    let (parts, bytes) = (parts(manifest, &|_| false), AtomicU64::new(0));
+    let (parts, bytes) = (parts(manifest, &steps(manifest, &|_| false)), AtomicU64::new(0));
     crowd(&parts, BUFFER_BYTES, &bytes, &|| source.stop(), &|part, buffer, is_wanted| {
         let mut count = |_: &dyn RangeReader, _, some: &[u8]| {
             bytes.fetch_add(some.len() as u64, Ordering::Relaxed);
@@ -155,11 +155,12 @@ impl<'a> Transfer<'a> {
         if bytes > MAX_BYTES {
             return Err(Error::load(format!("the model's size is said to be {bytes} bytes, which no model has")));
         }
-        let mut parts = parts(manifest, early);
+        let steps = steps(manifest, early);
+        let mut parts = parts(manifest, &steps);
         let mut incoming: Vec<Incoming> = manifest.iter().map(|_| Incoming::default()).collect();
         let mut rest = parts.as_mut_slice();
-        for (remote, incoming) in manifest.iter().zip(&mut incoming) {
-            let count = step_and_count(remote, early).1;
+        for ((remote, incoming), step) in manifest.iter().zip(&mut incoming).zip(steps) {
+            let count = count(remote, step);
             let (own, others) = rest.split_at_mut(count);
             rest = others;
             incoming.left = count;

@@ -12,7 +12,7 @@ from test_s3 import bucket, minio  # noqa: F401 (fixtures)
 
 MODEL = (ROOT / "tests/tabular/lightgbm/regression.txt").read_text()
 ROWS = {"instances": [[0.1, -1.0, 2.0, 0.5, 0.3], [3.0, 0.0, -2.0, 1.0, 0.0]]}
-# Of which a file that is read early comes at least.
+# Of which a file comes that is read early, when it has more than 8 MiB.
 PART_BYTES = 512 << 10
 
 
@@ -36,7 +36,7 @@ def forest(mebibytes, damage=lambda tree: tree):
 
 @pytest.fixture(scope="module")
 def large():
-    return forest(3)
+    return forest(9)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def expected(model):
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
 def test_what_is_wrong_is_seen_before_the_last_byte_is_there(minio, bucket, proxy, tmp_path, cache):  # noqa: F811
-    broken = forest(3, lambda tree: tree.replace("split_feature=", "split_feature=99 "))
+    broken = forest(9, lambda tree: tree.replace("split_feature=", "split_feature=99 "))
     last = len(broken) - len(broken) % PART_BYTES
     release = threading.Event()
 

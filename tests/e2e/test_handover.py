@@ -92,6 +92,15 @@ def test_what_is_pinned(minio, objects, tmp_path):  # noqa: F811
     wrong = "sha256:" + "0" * 64
     args = [f"--model_dir={tmp_path / 'models'}", f"--cache_dir={tmp_path / 'cache'}", f"--storage_digest={wrong}"]
     assert "is pinned" in failure("--model_name=m", *args)
+    # The init container may be the one that was told.
+    for pinned, folder in [(digest, tmp_path / "right"), (wrong, tmp_path / "wrong")]:
+        assert pull(minio.env | {"STOKER_STORAGE_DIGEST": pinned}, f"stoker+s3://{objects}", folder).returncode == 0
+    with serve(tmp_path / "right", tmp_path / "another") as server:
+        assert_serves_iris(server)
+        assert server.event("model fetched")["uri"] == f"s3://{objects}"
+    for cache in ["another", "third"]:
+        args = [f"--model_dir={tmp_path / 'wrong'}", f"--cache_dir={tmp_path / cache}"]
+        assert f"{wrong} is pinned" in failure("--model_name=m", *args)
 
 
 def test_a_public_bucket_a_pattern_and_an_archive(minio, bucket, tmp_path):  # noqa: F811

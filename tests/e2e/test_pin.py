@@ -153,6 +153,9 @@ def test_an_archive_is_what_is_in_it(minio, bucket, tmp_path):  # noqa: F811
     pinned = pin(minio.env, uri, tmp_path / "cache")
     assert pinned["digest"] == by_coreutils(tmp_path / "tree")
     assert [each["key"] for each in pinned["objects"]] == ["m.tar.gz"]
+    # What was pinned is known by its digest from then on, and nobody is asked for it.
+    with serve({}, uri, pinned["digest"], tmp_path / "cache") as server:
+        assert_serves_iris(server)
 
 
 @pytest.mark.parametrize("local", [False, True])

@@ -96,6 +96,13 @@ pub struct Begun {
     pub contents: Contents,
 }
 
+impl Fetched {
+    /// Keeps the digest of the model's files, so that nobody works it out again.
+    pub fn remember(&self, digest: &ModelDigest) {
+        self.directory.parent().inspect(|folder| remember(folder, digest));
+    }
+}
+
 /// A shared lock on a model's index.
 pub struct InUse(#[allow(dead_code, reason = "held, not read")] File);
 
@@ -235,8 +242,12 @@ fn digest_of(folder: &Path) -> Result<ModelDigest> {
         return Ok(known);
     }
     let digest = ModelDigest::of(&digest::sum(&folder.join(FILES))?);
-    let _ = std::fs::write(folder.join(DIGEST), digest.to_string()); // else the next one works it out
+    remember(folder, &digest);
     Ok(digest)
+}
+
+fn remember(folder: &Path, digest: &ModelDigest) {
+    let _ = std::fs::write(folder.join(DIGEST), digest.to_string()); // else the next one works it out
 }
 
 /// Links to files of other models that have the same content; what is left to bring.

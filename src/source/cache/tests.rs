@@ -21,6 +21,9 @@ pub fn fetch(cache: &Cache, source: &Memory, name: &str) -> Result<Fetched> {
     cache.fetch(&Wanted { source, name, manifest: &manifest, pinned: None, early: None })
 }
 
+/// What it comes in: of so little, a megabyte each.
+const PARTS: usize = 17;
+
 fn content() -> Bytes {
     let length = usize::try_from(PART_BYTES).unwrap() * 2 + 12_345;
     (0..=250).cycle().take(length).collect()
@@ -162,7 +165,7 @@ fn a_killed_process_is_gone_on_with() {
     source.fail_from = None;
     let opened = source.opened();
     let fetched = fetch(&cache, &source, "memory://a").unwrap();
-    assert!(source.opened() - opened < 4, "some parts were there");
+    assert!(source.opened() - opened <= PARTS, "some parts were there");
     assert_eq!(std::fs::read(fetched.directory.join("model.onnx")).unwrap(), content());
     assert_eq!(cache.directory.read_dir().unwrap().count(), 1);
 }
@@ -184,7 +187,7 @@ fn what_is_there_under_another_name_is_linked() {
     // Not from another place, where the same hash may be an attacker's.
     let elsewhere = Memory::new([("model.onnx", content())]);
     fetch(&cache, &elsewhere, "s3://other/model").unwrap();
-    assert_eq!(elsewhere.opened(), 3);
+    assert_eq!(elsewhere.opened(), PARTS);
 }
 
 /// A file that was linked before the process was killed, and is not to be any more.
@@ -214,7 +217,7 @@ fn one_of_many_brings_the_model() {
         let cached = fetched.into_iter().filter_map(|thread| thread.join().ok()).filter(|cached| *cached);
         assert_eq!(cached.count(), 7);
     });
-    assert_eq!(source.opened(), 3);
+    assert_eq!(source.opened(), PARTS);
 }
 
 #[test]

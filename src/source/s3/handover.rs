@@ -2,6 +2,7 @@
 //! KServe gives these to a pod's init container alone. `stoker pull stoker+s3://bucket/prefix DIR` lists and signs there,
 //! in milliseconds, and leaves a file; a server whose model directory holds it reads the objects by itself.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use super::explain::Operation;
 use super::{S3, checksum_mode, sign, stored};
 use crate::error::{Error, Result};
 use crate::source::checksum::Checksum;
+use crate::source::digest::ModelDigest;
 use crate::source::http::{self, Client, Patience, Request, Trust, Url};
 use crate::source::part::Part;
 use crate::source::transfer::PART_BYTES;
@@ -36,6 +38,8 @@ pub struct Handover {
     attempts: u32,
     /// Since 1970; `None` when nothing is signed.
     expires: Option<u64>,
+    /// What the files have to sum up to.
+    digest: Option<String>,
     files: Vec<Handed>,
 }
 
@@ -64,11 +68,11 @@ struct Handed {
 }
 
 impl S3 {
-    /// Hands these objects over for so many seconds.
+    /// Hands these objects over for so many seconds, pinned when there is a digest.
     ///
     /// # Errors
     /// When the CA bundle cannot be read, or the store does not say the checksum of an object that comes in parts.
-    pub fn hand_over(&self, files: &[RemoteFile], seconds: u64) -> Result<Handover> {
+    pub fn hand_over(&self, files: &[RemoteFile], seconds: u64, digest: Option<ModelDigest>) -> Result<Handover> {
         let now = SystemTime::now();
         let signed_until = now + Duration::from_secs(seconds);
         let expires = signed_until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -92,6 +96,7 @@ impl S3 {
             read_seconds: self.settings.read_timeout.as_secs(),
             attempts: self.settings.max_attempts,
             expires: self.settings.credentials.as_ref().map(|_| expires),
+            digest: digest.map(|digest| digest.to_string()),
             files: files.iter().map(hand).collect::<Result<_>>()?,
         })
     }
@@ -139,6 +144,9 @@ impl Handover {
 /// Objects that were handed over.
 pub struct HandedOver {
     handover: Handover,
+    /// Where in it a file is, by its key.
+    places: HashMap<String, usize>,
+    digest: Option<ModelDigest>,
     client: Client,
     base: Url,
     place: SourceUri,
@@ -175,11 +183,13 @@ impl HandedOver {
         };
         let client = Client::new(http::tls_config(&trust)?, patience);
         let (base, bucket) = (Url::parse(&handover.base)?, bucket.clone());
-        Ok(HandedOver { handover, client, base, place, bucket })
+        let digest = handover.digest.as_deref().map(ModelDigest::parse).transpose()?;
+        let places = handover.files.iter().enumerate().map(|(place, file)| (file.key.clone(), place)).collect();
+        Ok(HandedOver { handover, places, digest, client, base, place, bucket })
     }
 
     fn handed(&self, file: &RemoteFile) -> Result<&Handed, Trouble> {
-        let found = self.handover.files.iter().find(|handed| handed.key == file.key);
+        let found = self.places.get(&file.key).map(|place| &self.handover.files[*place]);
         found.ok_or_else(|| Trouble { error: Error::internal("a file that was not handed over"), retry: None })
     }
 
@@ -241,6 +251,10 @@ impl Source for HandedOver {
 
     fn place(&self) -> Option<SourceUri> {
         Some(self.place.clone())
+    }
+
+    fn pinned(&self) -> Option<ModelDigest> {
+        self.digest
     }
 
     fn attempts(&self) -> u32 {

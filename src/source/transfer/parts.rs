@@ -5,14 +5,16 @@ use std::sync::Mutex;
 
 use crate::content::{Content, Window};
 use crate::error::{Error, Result};
-use crate::source::RemoteFile;
+use crate::source::{RemoteFile, total_bytes};
 
-/// One request's worth: large enough that a round trip does not matter, small enough that all threads have some of a
-/// file.
+/// Most of one request: so much that a round trip does not matter. A file that has no more comes in one.
 pub const PART_BYTES: u64 = 8 << 20;
-/// Of a file that is read while it comes there are at least so many parts, so that its front comes before its end.
+/// Of a model there are at least so many parts, so that all threads have some of it until the end.
+const PARTS: u64 = 128;
+const LEAST_BYTES: u64 = 1 << 20;
+/// Of a file that is read while it comes there are more, so that its front comes well before its end.
 const EARLY_PARTS: u64 = 256;
-const EARLY_PART_BYTES: Range<u64> = 512 << 10..PART_BYTES;
+const LEAST_EARLY_BYTES: u64 = 512 << 10;
 
 /// What a thread fetches at once.
 pub struct Part {
@@ -25,29 +27,34 @@ pub struct Part {
     pub window: Mutex<Option<Window>>,
 }
 
-/// How many bytes each part of a file has, and how many parts there are: of an empty file one that is empty.
-#[allow(clippy::cast_possible_truncation)] // bounded
-pub fn step_and_count(remote: &RemoteFile, early: &dyn Fn(&str) -> bool) -> (u64, usize) {
-    let step = match remote {
-        RemoteFile { whole: true, bytes, .. } => (*bytes).max(1),
-        RemoteFile { path, bytes, .. } if early(path) => {
-            (bytes / EARLY_PARTS).clamp(EARLY_PART_BYTES.start, EARLY_PART_BYTES.end)
-        }
-        _ => PART_BYTES,
+/// How many bytes each part of a file has, for each file.
+pub fn steps(manifest: &[RemoteFile], early: &dyn Fn(&str) -> bool) -> Vec<u64> {
+    let of_all = (total_bytes(manifest) / PARTS).clamp(LEAST_BYTES, PART_BYTES);
+    let of_file = |remote: &RemoteFile| match remote.bytes {
+        bytes if remote.whole => bytes.max(1),
+        ..=PART_BYTES => PART_BYTES,
+        bytes if early(&remote.path) => (bytes / EARLY_PARTS).clamp(LEAST_EARLY_BYTES, of_all),
+        _ => of_all,
     };
-    (step, remote.bytes.div_ceil(step).max(1) as usize)
+    manifest.iter().map(of_file).collect()
+}
+
+/// How many parts a file has: one that is empty, when it is.
+#[allow(clippy::cast_possible_truncation)] // bounded
+pub fn count(remote: &RemoteFile, step: u64) -> usize {
+    remote.bytes.div_ceil(step).max(1) as usize
 }
 
 /// The parts of all files, in order.
-pub fn parts(manifest: &[RemoteFile], early: &dyn Fn(&str) -> bool) -> Vec<Part> {
-    let of_file = |(file, remote): (usize, &RemoteFile)| {
-        let (bytes, (step, count)) = (remote.bytes, step_and_count(remote, early));
-        (0..count as u64).map(move |number| {
+pub fn parts(manifest: &[RemoteFile], steps: &[u64]) -> Vec<Part> {
+    let of_file = |(file, (remote, step)): (usize, (&RemoteFile, &u64))| {
+        let (bytes, step) = (remote.bytes, *step);
+        (0..count(remote, step) as u64).map(move |number| {
             let start = number * step;
             (file, start..bytes.min(start.saturating_add(step)))
         })
     };
-    let ranges = manifest.iter().enumerate().flat_map(of_file).enumerate();
+    let ranges = manifest.iter().zip(steps).enumerate().flat_map(of_file).enumerate();
     ranges.map(|(number, (file, range))| Part { number, file, range, window: Mutex::default() }).collect()
 }
 

@@ -98,12 +98,15 @@ fn whoever_reads_a_file_that_does_not_come_is_not_kept_waiting() {
 }
 
 #[test]
-fn files_that_are_read_early_come_in_smaller_parts() {
+fn parts_are_as_large_as_leaves_work_for_all() {
+    const MIB: u64 = 1 << 20;
     let file = |bytes| RemoteFile { bytes, ..source(|_| {}).manifest().unwrap().remove(0) };
-    let sizes = |bytes, early| step_and_count(&file(bytes), &|_| early);
-    assert_eq!(sizes(0, true), (512 << 10, 1));
-    assert_eq!(sizes(1 << 30, true), (4 << 20, 256));
-    assert_eq!((sizes(10 << 20, true), sizes(10 << 20, false)), ((512 << 10, 20), (8 << 20, 2)));
-    assert_eq!((sizes(4 << 30, true), sizes(4 << 30, false)), ((8 << 20, 512), (8 << 20, 512)));
-    assert_eq!(step_and_count(&RemoteFile { whole: true, ..file(10 << 20) }, &|_| true), (10 << 20, 1));
+    let step = |bytes, early| steps(&[file(bytes)], &|_| early)[0];
+    assert_eq!((step(0, true), step(8 * MIB, true), step(8 * MIB, false)), (8 * MIB, 8 * MIB, 8 * MIB));
+    assert_eq!((step(9 * MIB, true), step(9 * MIB, false)), (MIB / 2, MIB));
+    assert_eq!((step(512 * MIB, true), step(512 * MIB, false)), (2 * MIB, 4 * MIB));
+    assert_eq!((step(4096 * MIB, true), step(4096 * MIB, false)), (8 * MIB, 8 * MIB));
+    assert_eq!(steps(&[file(9 * MIB), file(2048 * MIB)], &never), [8 * MIB, 8 * MIB]);
+    assert_eq!(steps(&[RemoteFile { whole: true, ..file(10 * MIB) }], &never), [10 * MIB]);
+    assert_eq!((count(&file(0), MIB), count(&file(MIB), MIB), count(&file(MIB + 1), MIB)), (1, 1, 2));
 }
