@@ -38,7 +38,35 @@ def kinds(random):
     return [(algorithm, metric) for algorithm in algorithms for metric in METRICS] + [("brute", one) for one in BRUTE]
 
 
+def unusual(random):
+    """Metrics of which each is seldom. Many rows are equally far by those of zeros: all are neighbours, by their distance."""
+    columns = 6
+    inverse = np.linalg.inv(np.cov(random.rng.normal(size=(40, columns)), rowvar=False))
+    metrics = {
+        "seuclidean": {"V": random.rng.uniform(0.5, 2, columns)},
+        "mahalanobis": {"VI": (inverse + inverse.T) / 2},
+    }
+    zeros = ["jaccard", "dice", "rogerstanimoto", "russellrao", "sokalsneath"]
+    brute = ["correlation", "yule"]
+    for metric in [*metrics, "braycurtis", *zeros, *brute]:
+        for algorithm in ["brute"] if metric in brute else ["brute", "ball_tree"]:
+            if not random.wide and algorithm == "ball_tree":
+                continue
+            by_zeros = metric in [*zeros, "yule"]
+            x = places(random, 30, columns) if by_zeros else random.rng.normal(size=(30, columns))
+            few = places(random, 5, columns) if by_zeros else random.few(columns)
+            x[:, 0] = few[:, 0] = 1  # no row is all zeros
+            if metric == "braycurtis":
+                x, few = np.abs(x), np.abs(few)
+            y = random.rng.normal(size=30)
+            options = {"algorithm": algorithm, "leaf_size": 5, "metric": metric, "metric_params": metrics.get(metric)}
+            near = 30 if by_zeros else 4
+            model = neighbors.KNeighborsRegressor(near, weights="distance", **options).fit(x, y)
+            yield Case(f"KNeighborsRegressor_{algorithm}_{metric}", model, few)
+
+
 def cases(random):
+    yield from unusual(random)
     for algorithm, metric in kinds(random):
         # Of one column, all rows are at no angle, or at all of it.
         columns = int(random.rng.integers(2 if metric["metric"] == "cosine" else 1, 20)) if random.wide else 3

@@ -74,6 +74,12 @@ def cases(random):
     yield Case("RFECV", rfecv.fit(x, y), rows)
     model = feature_selection.SequentialFeatureSelector(tree.DecisionTreeClassifier(max_depth=2), n_features_to_select=2, cv=2)
     yield Case("SequentialFeatureSelector", model.fit(x, y), rows)
+    missing = rows.copy()
+    missing[0] = np.nan
+    model = feature_selection.SequentialFeatureSelector(
+        ensemble.HistGradientBoostingClassifier(max_iter=2), n_features_to_select=2, cv=2
+    )
+    yield Case("SequentialFeatureSelector_missing", model.fit(x, y), missing)
     # Of sparse columns, and on the way to a model.
     frame = random.frame(rows=80).assign(review=lambda f: f["city"] + " is " + f["plan"] + " and so on")
     y = (frame["visits"] > 4).astype(int)

@@ -24,6 +24,45 @@ pub enum Metric {
     /// The share of columns that differ.
     Hamming,
     Canberra,
+    /// Euclidean, of columns divided by their deviations, whose squares these are.
+    Standardized(Vec<f64>),
+    /// `sqrt((a - b) V (a - b))`, a row of the matrix after the other.
+    Mahalanobis(Vec<f64>),
+    BrayCurtis,
+    /// 1 less the correlation of the rows.
+    Correlation,
+    /// Of columns that are zero or not.
+    Shares(Shares),
+}
+
+/// How the counts of columns where both rows, one row, the other, or none has something make a distance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shares {
+    Jaccard,
+    Dice,
+    RogersTanimoto,
+    RussellRao,
+    SokalSneath,
+    Yule,
+}
+
+impl Shares {
+    fn of(self, a: &[f64], b: &[f64]) -> f64 {
+        let mut counts = [[0.0; 2]; 2];
+        a.iter().zip(b).for_each(|(a, b)| counts[usize::from(*a != 0.0)][usize::from(*b != 0.0)] += 1.0);
+        let [[none, other], [one, both]] = counts;
+        let (all, unlike) = (a.len() as f64, one + other);
+        match self {
+            Shares::Jaccard if both + unlike == 0.0 => 0.0,
+            Shares::Jaccard => unlike / (both + unlike),
+            Shares::Dice => unlike / (2.0 * both + unlike),
+            Shares::RogersTanimoto => 2.0 * unlike / (all + unlike),
+            Shares::RussellRao => (all - both) / all,
+            Shares::SokalSneath => unlike / (both * 0.5 + unlike),
+            Shares::Yule if one * other == 0.0 => 0.0,
+            Shares::Yule => 2.0 * one * other / (both * none + one * other),
+        }
+    }
 }
 
 impl Metric {
@@ -57,6 +96,24 @@ impl Metric {
             "haversine" => return Err(Error::load(format!("haversine distances need 2 columns, not {features}"))),
             "hamming" => Metric::Hamming,
             "canberra" => Metric::Canberra,
+            // Without these parameters the rows of a request would decide.
+            "seuclidean" => match parameter("V") {
+                Some(variances) => Metric::Standardized(variances.numbers()?.vector(Some(features))?),
+                None => return Err(unsupported("metric_params", "None")),
+            },
+            "mahalanobis" => match parameter("VI").map(|inverse| inverse.numbers()?.matrix()).transpose()? {
+                Some((rows, columns, values)) if (rows, columns) == (features, features) => Metric::Mahalanobis(values),
+                Some((rows, ..)) => return Err(Error::load(format!("VI has {rows} rows for {features} columns"))),
+                None => return Err(unsupported("metric_params", "those without VI")),
+            },
+            "braycurtis" => Metric::BrayCurtis,
+            "correlation" => Metric::Correlation,
+            "jaccard" => Metric::Shares(Shares::Jaccard),
+            "dice" => Metric::Shares(Shares::Dice),
+            "rogerstanimoto" | "sokalmichener" => Metric::Shares(Shares::RogersTanimoto),
+            "russellrao" => Metric::Shares(Shares::RussellRao),
+            "sokalsneath" => Metric::Shares(Shares::SokalSneath),
+            "yule" => Metric::Shares(Shares::Yule),
             other => return Err(unsupported("metric", other)),
         })
     }
@@ -68,6 +125,10 @@ impl Metric {
             if norm > 0.0 {
                 row.iter_mut().for_each(|value| *value /= norm);
             }
+        }
+        if *self == Metric::Correlation {
+            let mean = row.iter().sum::<f64>() / row.len() as f64;
+            row.iter_mut().for_each(|value| *value -= mean);
         }
     }
 
@@ -93,12 +154,31 @@ impl Metric {
                 };
                 a.iter().zip(b).map(share).sum()
             }
+            Metric::Standardized(variances) => differences.zip(variances).map(|(d, v)| d * d / v).sum(),
+            Metric::Mahalanobis(inverse) => {
+                let differences: Vec<f64> = differences.collect();
+                let rows = inverse.chunks_exact(differences.len());
+                let product = |row: &[f64]| row.iter().zip(&differences).map(|(v, d)| v * d).sum::<f64>();
+                rows.zip(&differences).map(|(row, d)| product(row) * d).sum()
+            }
+            Metric::BrayCurtis => {
+                let (apart, size) = a
+                    .iter()
+                    .zip(b)
+                    .fold((0.0, 0.0), |(apart, size), (a, b)| (apart + (a - b).abs(), size + (a.abs() + b.abs())));
+                if size > 0.0 { apart / size } else { 0.0 }
+            }
+            Metric::Correlation => {
+                let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                1.0 - (product(a, b) / (product(a, a).sqrt() * product(b, b).sqrt())).clamp(-1.0, 1.0)
+            }
+            Metric::Shares(shares) => shares.of(a, b),
         }
     }
 
     pub fn distance(&self, reduced: f64) -> f64 {
         match self {
-            Metric::Euclidean => reduced.sqrt(),
+            Metric::Euclidean | Metric::Standardized(_) | Metric::Mahalanobis(_) => reduced.sqrt(),
             Metric::Minkowski { p, .. } => reduced.powf(1.0 / p),
             Metric::Haversine => 2.0 * reduced.sqrt().asin(),
             _ => reduced,
@@ -108,7 +188,7 @@ impl Metric {
     /// Undoes [`Metric::distance`].
     pub fn reduce(&self, distance: f64) -> f64 {
         match self {
-            Metric::Euclidean => distance * distance,
+            Metric::Euclidean | Metric::Standardized(_) | Metric::Mahalanobis(_) => distance * distance,
             Metric::Minkowski { p, .. } => distance.powf(*p),
             Metric::Haversine => (0.5 * distance).sin().powi(2),
             _ => distance,

@@ -37,6 +37,7 @@ fn knn(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
         other => return Err(unsupported("metric", other)),
     }
     let by_distance = match node.attr("weights")?.value() {
+        Value::None => false,
         Value::Text(text) if **text == *"uniform" => false,
         Value::Text(text) if **text == *"distance" => true,
         _ => return Err(unsupported("weights", "a function")),

@@ -6,6 +6,7 @@
 use super::distances::Metric;
 use super::input;
 use crate::backend::tabular::data::Matrix;
+use crate::backend::tabular::estimator::unsupported;
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 
@@ -52,6 +53,10 @@ impl Points {
             Metric::read(node.attr("effective_metric_")?, Some(node.attr("effective_metric_params_")?), rows.columns)?;
         rows.values.chunks_exact_mut(rows.columns).for_each(|row| metric.prepare(row));
         let tree = match node.read("_fit_method", Node::text)? {
+            // Where it computes them by scipy, versions and types of numbers differ in what their sum is.
+            "brute" if metric == Metric::BrayCurtis && rows.values.iter().any(|value| *value < 0.0) => {
+                return Err(unsupported("metric", "braycurtis of numbers below zero"));
+            }
             "brute" => None,
             _ => Some(node.read("_tree", |node| Tree::read(node, &rows, &metric))?),
         };

@@ -20,7 +20,7 @@ pub const CLASSES: &[(&str, Build)] = &[
     ("SelectFromModel", from_model),
     ("RFE", elimination),
     ("RFECV", elimination),
-    ("SequentialFeatureSelector", support),
+    ("SequentialFeatureSelector", sequential),
 ];
 
 struct Selector {
@@ -176,8 +176,8 @@ fn read_support(node: Node<'_>) -> Result<Vec<bool>> {
     Ok(support.into_iter().map(|kept| kept != 0.0).collect())
 }
 
-fn support(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
-    Ok(Box::new(Selector::new(&read_support(node)?, false)))
+fn sequential(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
+    Ok(Box::new(Selector::new(&read_support(node)?, takes_missing(node.attr("estimator")?))))
 }
 
 /// Whether this estimator knows NaN, so that those that select columns for it let it through.

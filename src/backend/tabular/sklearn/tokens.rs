@@ -14,6 +14,9 @@ const WORD: &str = r"[\p{L}\p{N}_]";
 /// Word characters of only one of Python and the crate.
 const DISPUTED: &str = r"[[\w--[\p{L}\p{N}_]][[\p{L}\p{N}_]--\w]]";
 
+/// With `(?i)` these are one letter in Python; in the crate only the first two are.
+const LETTERS_I: [char; 4] = ['i', 'I', 'ı', 'İ'];
+
 /// `re.compile(token_pattern).findall`.
 pub struct Tokens {
     pattern: Regex,
@@ -77,10 +80,14 @@ fn without_boundaries(pattern: &str) -> &str {
 
 /// The pattern in the crate's syntax, and whether it has word boundaries; `None` when they may not mean the same.
 fn translate(pattern: &str) -> Option<(String, bool)> {
+    let flags = global_flags(pattern);
+    let folds = flags.contains('i');
     let mut out = String::with_capacity(pattern.len() * 2);
+    out.push_str(flags);
     let mut boundaries = false;
     let mut in_class = false;
-    let mut characters = pattern.chars().peekable();
+    let mut class = Class::default();
+    let mut characters = pattern[flags.len()..].chars().peekable();
     let mut last = ' ';
     while let Some(character) = characters.next() {
         let next = characters.peek().copied();
@@ -88,6 +95,8 @@ fn translate(pattern: &str) -> Option<(String, bool)> {
             '\\' => {
                 let escaped = characters.next()?;
                 match escaped {
+                    // A letter by its number may be one of those that are one in Python.
+                    'x' | 'u' | 'U' | 'N' if folds => return None,
                     'w' => out.push_str(WORD),
                     'W' => out.push_str(&WORD.replacen('[', "[^", 1)),
                     's' => out.push_str(r"[\s\x1c-\x1f]"),
@@ -105,6 +114,7 @@ fn translate(pattern: &str) -> Option<(String, bool)> {
             }
             '[' if !in_class => {
                 in_class = true;
+                class = Class::default();
                 out.push('[');
                 if next == Some('^') {
                     characters.next();
@@ -120,8 +130,12 @@ fn translate(pattern: &str) -> Option<(String, bool)> {
             }
             ']' if in_class => {
                 in_class = false;
+                if folds && class.has_i {
+                    out.extend(LETTERS_I);
+                }
                 out.push(']');
             }
+            letter if folds && !in_class && LETTERS_I.contains(&letter) => out.extend(['[', 'i', 'ı', 'İ', ']']),
             // The crate's set operations and nested classes.
             '[' | '&' | '~' if in_class => out.extend(['\\', character]),
             '-' if in_class && last == '-' => return None,
@@ -131,7 +145,12 @@ fn translate(pattern: &str) -> Option<(String, bool)> {
             '+' if !in_class && matches!(last, '+' | '*' | '?' | '}') => return None,
             // Flags: only those that mean the same.
             '?' if !in_class && last == '(' => {
-                let allowed = matches!(next?, ':' | 'P') || characters.clone().take_while(|c| *c != ')').all(is_flag);
+                // A name is spelled as it is, and flags of a part do not tell where it ends.
+                let allowed = match next? {
+                    ':' => true,
+                    'P' => !folds,
+                    _ => characters.clone().take_while(|c| *c != ')').all(|flag| matches!(flag, 's' | 'u')),
+                };
                 if !allowed {
                     return None;
                 }
@@ -139,13 +158,43 @@ fn translate(pattern: &str) -> Option<(String, bool)> {
             }
             _ => out.push(character),
         }
+        if in_class {
+            class.take(character);
+        }
         last = character;
     }
     Some((out, boundaries))
 }
 
-fn is_flag(character: char) -> bool {
-    matches!(character, 'i' | 's' | 'u')
+/// Those that a pattern begins with and that mean the same in the crate, with their parentheses.
+fn global_flags(pattern: &str) -> &str {
+    let end = pattern.find(')').map_or(0, |end| end + 1);
+    let flags = pattern[..end].strip_prefix("(?").and_then(|flags| flags.strip_suffix(')'));
+    let is_same = |flags: &str| flags.chars().all(|flag| matches!(flag, 'i' | 's' | 'u'));
+    if flags.is_some_and(is_same) { &pattern[..end] } else { "" }
+}
+
+/// What a class has so far.
+#[derive(Default)]
+struct Class {
+    last: Option<char>,
+    /// A range has begun with it.
+    from: Option<char>,
+    has_i: bool,
+}
+
+impl Class {
+    fn take(&mut self, character: char) {
+        if let Some(from) = self.from.take() {
+            self.has_i |= LETTERS_I.iter().any(|letter| (from..=character).contains(letter));
+            self.last = None;
+        } else if character == '-' && self.last.is_some() {
+            self.from = self.last.take();
+        } else {
+            self.has_i |= LETTERS_I.contains(&character);
+            self.last = Some(character);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +211,26 @@ mod tests {
         let bounded = Tokens::compile(r"\b[a-z]{3,5}\b").unwrap();
         assert_eq!(bounded.find("ab abc abcdef").unwrap(), ["abc"]);
         assert!(bounded.find("हि").is_err());
+    }
+
+    /// `re.findall(pattern, text)` of Python 3.
+    #[test]
+    fn the_letters_i_are_one_where_case_does_not_matter() {
+        for (pattern, text, found) in [
+            ("(?i)[a-zçğöşü]+", "kızıl İki KITAP ışık", &["kızıl", "İki", "KITAP", "ışık"][..]),
+            ("(?iu)ki", "kı KI kİ ke", &["kı", "KI", "kİ"]),
+            ("(?i)[^i ]+", "kızIl aİb", &["k", "z", "l", "a", "b"]),
+            ("(?i)[ı]+", "iIıİj", &["iIıİ"]),
+            ("(?i)[a-h]+", "hiı", &["h"]),
+            ("(?i)[x-]+", "ix-", &["x-"]),
+            ("[a-z]+", "kızıl", &["k", "z", "l"]),
+            ("(?i)[H-J]", "ı", &["ı"]),
+        ] {
+            assert_eq!(Tokens::compile(pattern).unwrap().find(text).unwrap(), found, "{pattern}");
+        }
+        for refused in [r"(?i)\x69", "(?i:a)b", "(?i)(?P<i>a)"] {
+            assert!(Tokens::compile(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]
