@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::config::{PinConfig, PinFormat};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::source::cache::Wanted;
 use crate::source::digest::{self, ModelDigest, Summed};
 use crate::source::uri::SourceUri;
@@ -22,6 +22,14 @@ const VERSION: &str = "stoker.dev/storage-version";
 /// As [`open`] and [`Cache::fetch`](crate::source::cache::Cache::fetch).
 pub fn pin(config: &PinConfig, env: Env<'_>) -> Result<String> {
     let version = exact(&config.uri, env)?;
+    if let SourceUri::Web { url, .. } = &version
+        && url.target().contains('?')
+    {
+        return Err(Error::load(format!(
+            "{version}: an address with a query is not pinned: the query may be a secret, and without it the address may \
+             lead elsewhere. Put the file where it has an address of its own"
+        )));
+    }
     let (place, objects, fetched, files) = match open(&version, env)? {
         Opened::Here(path) => {
             let files = digest::sum(&path)?;

@@ -17,7 +17,7 @@ use crate::source::progress::Progress;
 use crate::source::s3::handover::MOST_SECONDS;
 use crate::source::transfer::{transfer, write_error};
 use crate::source::uri::SourceUri;
-use crate::source::{Env, Opened, RemoteFile, Source, archive, open, s3, total_bytes};
+use crate::source::{Env, Opened, RemoteFile, Source, archive, identity, open, s3, total_bytes};
 
 /// Brings each source to its directory, one after the other.
 ///
@@ -26,6 +26,7 @@ use crate::source::{Env, Opened, RemoteFile, Source, archive, open, s3, total_by
 pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
     let (wanted, max_unpacked) = (Patterns::from_env(env)?, archive::max_unpacked_bytes(env)?);
     let digests = digests(config.pairs.len(), env)?;
+    check_handed_over(&config.pairs, digests.iter().any(Option::is_some))?;
     for (Pulled { uri, directory, handed_over }, digest) in config.pairs.iter().zip(digests) {
         let begun = Instant::now();
         let made = std::fs::create_dir_all(directory);
@@ -41,6 +42,25 @@ pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
         let seconds = begun.elapsed().as_secs_f64();
         let done = if *handed_over { "model handed over" } else { "model pulled" };
         tracing::info!(uri = %uri, directory = %directory.display(), files, bytes, seconds, "{done}");
+    }
+    Ok(())
+}
+
+/// Of each directory a server can only be told one source, and of several sources no digest.
+fn check_handed_over(pairs: &[Pulled], are_pinned: bool) -> Result<()> {
+    let handed: Vec<&Pulled> = pairs.iter().filter(|pair| pair.handed_over).collect();
+    let twice =
+        |(place, pair): (usize, &&Pulled)| handed[..place].iter().any(|other| other.directory == pair.directory);
+    if let Some((_, pair)) = handed.iter().enumerate().find(|(place, pair)| twice((*place, pair))) {
+        let directory = pair.directory.display();
+        return Err(Error::load(format!(
+            "{directory}: two sources are to be handed over there: give each a directory"
+        )));
+    }
+    if !handed.is_empty() && are_pinned && pairs.len() > 1 {
+        return Err(Error::load(
+            "several sources cannot be handed over with a digest: leave stoker+ out, or the digest",
+        ));
     }
     Ok(())
 }
@@ -61,7 +81,8 @@ fn digests(sources: usize, env: Env<'_>) -> Result<Vec<Option<ModelDigest>>> {
     Ok(digests)
 }
 
-/// In the directory: what is on its way. It stays when the process is killed, for the next one to go on with.
+/// In the directory: what is on its way, in a folder that is named by what the source has. It stays when the process is
+/// killed, for the next one to go on with when that is still the same.
 const FRESH: &str = ".stoker-pull";
 
 /// Copies what is wanted, in place of files of the same names, once everything is there; how many files and bytes that
@@ -76,17 +97,18 @@ fn copy(
 ) -> Result<(usize, u64)> {
     let manifest = manifest(source, uri, wanted)?;
     let fresh = directory.join(FRESH);
-    let files = fresh.join("files");
+    let own = fresh.join(identity(&uri.to_string(), &manifest));
+    let files = own.join("files");
     if let Some(file) = manifest.iter().find(|file| Path::new(&file.path).starts_with(FRESH)) {
         return Err(Error::load(format!("{uri}: \"{}\" has the name of a folder that is needed here", file.path)));
     }
     let failed = |error: std::io::Error| write_error(directory, &error);
-    std::fs::create_dir_all(&files).map_err(failed)?;
+    std::fs::create_dir_all(&files).and_then(|()| keep_only(&fresh, &own)).map_err(failed)?;
     let progress = Progress::begin(total_bytes(&manifest));
     let source = progress.of(source);
     progress.tell(&uri.to_string(), || match archive::single(&manifest) {
         Some(file) => archive::unpack(&source, file, &files, max_unpacked).map(drop),
-        None => transfer(&source, &manifest, &files, &fresh.join("parts")).map(drop),
+        None => transfer(&source, &manifest, &files, &own.join("parts")).map(drop),
     })?;
     if let Err(error) = digest.map_or(Ok(()), |digest| digest.check(&files)) {
         std::fs::remove_dir_all(&fresh).map_err(failed)?;
@@ -94,6 +116,19 @@ fn copy(
     }
     merge(&files, directory).and_then(|()| std::fs::remove_dir_all(&fresh)).map_err(failed)?;
     Ok((manifest.len(), total_bytes(&manifest)))
+}
+
+/// Removes what else is in a folder.
+fn keep_only(folder: &Path, kept: &Path) -> std::io::Result<()> {
+    for entry in folder.read_dir()? {
+        let (entry, is_folder) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir())))?;
+        if is_folder && entry != kept {
+            std::fs::remove_dir_all(entry)?;
+        } else if !is_folder {
+            std::fs::remove_file(entry)?;
+        }
+    }
+    Ok(())
 }
 
 /// What there is, of what is wanted.

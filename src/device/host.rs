@@ -33,6 +33,16 @@ pub fn free_memory() -> Option<u64> {
     Some(container.map_or(machine, |container| container.min(machine)))
 }
 
+/// Bytes that can still be written below a directory.
+pub fn free_disk(directory: &Path) -> Option<u64> {
+    let path = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: plain numbers, of which zeros are some.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: it reads a path that ends, and writes there.
+    let failed = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) } != 0;
+    (!failed).then(|| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Asks the system for large pages where nothing has been written to yet: giving out small ones one by one takes longer
 /// than to receive what is put there.
 pub fn want_large_pages(memory: &[u8]) {

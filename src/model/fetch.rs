@@ -31,6 +31,7 @@ pub struct Local {
 
 /// What the source has, and how long it took to find it and to list it.
 pub struct Look {
+    begun: Instant,
     found: Found,
     resolved: Duration,
     listed: Duration,
@@ -43,6 +44,11 @@ enum Found {
 }
 
 impl Look {
+    /// When somebody began to look.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// What changes when that changes what would be served.
     ///
     /// # Errors
@@ -64,7 +70,7 @@ pub async fn look(config: &ModelConfig) -> Result<Look> {
     blocking(move || {
         let begun = Instant::now();
         let opened = open(&uri, &|name| std::env::var(name).ok())?;
-        let (resolved, begun) = (begun.elapsed(), Instant::now());
+        let (resolved, listing) = (begun.elapsed(), Instant::now());
         let found = match opened {
             Opened::Here(path) => {
                 let fingerprint = fingerprint_here(&path).map_err(|error| error.to_string());
@@ -72,7 +78,7 @@ pub async fn look(config: &ModelConfig) -> Result<Look> {
             }
             Opened::Elsewhere(source) => Found::Elsewhere(Listed::of(&uri, source)?),
         };
-        Ok(Look { found, resolved, listed: begun.elapsed() })
+        Ok(Look { begun, found, resolved, listed: listing.elapsed() })
     })
     .await
 }
@@ -98,7 +104,7 @@ pub async fn fetch(
         metrics.loads.observe_fetch(uri.scheme(), true, 0);
         return Ok(told(uri, found, None, started));
     }
-    let Look { found, resolved, listed: took } = match look_before {
+    let Look { found, resolved, listed: took, .. } = match look_before {
         Some(look) => look,
         None => look(config).await?,
     };

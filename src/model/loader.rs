@@ -75,7 +75,7 @@ pub async fn replace(
     metrics: &Metrics,
     before: &mut Running,
 ) -> Result<()> {
-    let phases = Phases::start();
+    let phases = Phases::since(look.begun());
     let Prepared { served, running, metrics, summary } =
         prepare(config, Some(look), metrics, phases, &mut Beside).await?;
     let old = std::mem::replace(before, running);

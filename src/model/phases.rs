@@ -15,16 +15,18 @@ pub struct Phases {
 }
 
 impl Phases {
-    pub fn start() -> Phases {
-        let now = Instant::now();
+    /// Of a load that began then.
+    pub fn since(begun: Instant) -> Phases {
         let resident_before = host::process_memory().unwrap_or_default().resident_bytes;
-        Phases { begun: now, step: now, resident_before, seconds: Vec::new() }
+        Phases { begun, step: begun, resident_before, seconds: Vec::new() }
     }
 
     /// Of the first load of the process, which begins with the process (known to a hundredth of a second).
     pub fn of_process() -> Phases {
-        let mut phases = Phases::start();
-        phases.seconds.extend(host::process_age_seconds().map(|seconds| ("process_start", seconds)));
+        let now = Instant::now();
+        let age = host::process_age_seconds().map(Duration::from_secs_f64);
+        let mut phases = Phases::since(age.and_then(|age| now.checked_sub(age)).unwrap_or(now));
+        age.iter().for_each(|age| phases.took("process_start", *age));
         phases
     }
 
@@ -53,6 +55,7 @@ impl Summary {
         let Summary { phases: Phases { begun, resident_before, mut seconds, .. }, version, files } = self;
         let total = begun.elapsed().as_secs_f64();
         seconds.push(("ready", total));
+        metrics.forget_load();
         seconds.iter().for_each(|(phase, took)| metrics.observe_load(phase, *took));
         metrics.observe_bytes(files.bytes);
         let resident = host::process_memory().unwrap_or_default().resident_bytes;

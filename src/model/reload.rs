@@ -127,21 +127,29 @@ impl Reloader<'_> {
 /// What polls have seen of the source.
 #[derive(Default)]
 struct Seen {
-    /// Another state than the one that is served, when it was last looked at, and whether it was then loaded.
-    last: Option<(String, bool)>,
+    /// Another state than the one that is served, when it was last looked at.
+    last: Option<Other>,
+}
+
+struct Other {
+    state: String,
+    /// Looks that found it since the first.
+    again: u32,
 }
 
 impl Seen {
-    /// Whether to load what the source has now: once, and when it was the same at the last look, for somebody may be at
-    /// writing it.
+    /// Whether to load what the source has now: when it was the same at the last look, for somebody may be at writing it.
+    /// It is still the same when it could not be loaded. That may have been the network, so it is tried again, after
+    /// twice as many looks each time.
     fn is_to_be_loaded(&mut self, served: Option<&str>, now: &str) -> bool {
-        let tried = match self.last.take() {
+        const MOST_BETWEEN: u32 = 64;
+        let again = match self.last.take() {
             _ if served == Some(now) => return false,
-            Some((before, tried)) if before == now => Some(tried),
-            _ => None,
+            Some(Other { state, again }) if state == now => again.saturating_add(1),
+            _ => 0,
         };
-        self.last = Some((now.to_owned(), tried.is_some()));
-        tried == Some(false)
+        self.last = Some(Other { state: now.to_owned(), again });
+        again.is_power_of_two() || (again > 0 && again % MOST_BETWEEN == 0)
     }
 }
 
@@ -156,8 +164,9 @@ mod tests {
         assert!(!look("a", "a"));
         assert!(!look("a", "b") && !look("a", "c") && look("a", "c"));
         assert!(!look("c", "c"));
-        // What could not be served is not tried again and again, but what comes after it is.
-        assert!(!look("c", "bad") && look("c", "bad") && !look("c", "bad") && !look("c", "bad"));
+        // What could not be served is tried again less and less often, and what comes after it as ever.
+        let tries: Vec<usize> = (0..300).filter(|_| look("c", "bad")).collect();
+        assert_eq!(tries, [1, 2, 4, 8, 16, 32, 64, 128, 192, 256]);
         assert!(!look("c", "c") && !look("c", "d") && look("c", "d"));
         // Back to what was bad: it may have been the network.
         assert!(!look("d", "bad") && look("d", "bad"));

@@ -89,8 +89,8 @@ impl Summed {
     }
 }
 
-/// Sums up all files below a directory, or the one at the path, in the order of their names' bytes. Links to files count
-/// as what they lead to; links to directories are not followed.
+/// Sums up all files below a directory, or the one at the path, in the order of their names' bytes. Links to files
+/// or directories count as what they lead to.
 ///
 /// # Errors
 /// When something cannot be read, or has a name that is not UTF-8.
@@ -147,20 +147,25 @@ pub fn names(path: &Path) -> Result<(&Path, Vec<String>)> {
         names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
         return Ok((path.parent().unwrap_or(Path::new("/")), names));
     }
-    walk(path, "", &mut names).map_err(failed)?;
+    walk(path, "", 0, &mut names).map_err(failed)?;
     names.sort_unstable();
     Ok((path, names))
 }
 
-fn walk(folder: &Path, above: &str, names: &mut Vec<String>) -> io::Result<()> {
+fn walk(folder: &Path, above: &str, depth: usize, names: &mut Vec<String>) -> io::Result<()> {
+    const DEEPEST: usize = 64;
+    if depth > DEEPEST {
+        return Err(io::Error::other(format!("\"{above}\" is too deep: do links lead in circles?")));
+    }
     for entry in folder.read_dir()? {
         let entry = entry?;
         let name = entry.file_name();
         let no_text = || io::Error::other(format!("\"{}\" is not UTF-8", name.to_string_lossy()));
         let name = format!("{above}{}", name.to_str().ok_or_else(no_text)?);
-        if entry.file_type()?.is_dir() {
-            walk(&entry.path(), &format!("{name}/"), names)?;
-        } else if entry.path().is_file() {
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, &format!("{name}/"), depth + 1, names)?;
+        } else if path.is_file() {
             names.push(name);
         }
     }
@@ -199,13 +204,17 @@ mod tests {
             std::fs::write(root.join(name), if name.ends_with("empty") { "" } else { name }).unwrap();
         }
         std::os::unix::fs::symlink("b", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("a/1", root.join("a.link")).unwrap();
         let out = Command::new("bash").args(["-c", BY_COREUTILS, "sum"]).arg(root).output().unwrap();
         let expected = String::from_utf8(out.stdout).unwrap();
         let expected = ModelDigest::parse(&format!("sha256:{}", expected.split(' ').next().unwrap())).unwrap();
         let summed = sum(root).unwrap();
-        assert_eq!(summed.len(), 8);
+        assert_eq!(summed.len(), 9);
         assert_eq!(ModelDigest::of(&summed), expected);
         assert!(expected.check(root).is_ok());
+        std::os::unix::fs::symlink("..", root.join("a/above")).unwrap();
+        assert!(sum(root).unwrap_err().message().contains("circles"));
+        std::fs::remove_file(root.join("a/above")).unwrap();
         std::fs::write(root.join("b"), "c").unwrap();
         let message = expected.check(root).unwrap_err().to_string();
         assert!(message.contains(&expected.to_string()) && message.contains("pinned"), "{message}");

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::s3::handover;
 use super::{RangeReader, RemoteFile, Source, Trouble, digest};
 use crate::error::{Error, Result};
 
@@ -33,7 +34,9 @@ impl Source for Disk {
             let tag = format!("{} {}.{}", found.ino(), found.mtime(), found.mtime_nsec());
             Ok(RemoteFile { path: name, key: path.display().to_string(), bytes: found.len(), tag, whole: false })
         };
-        names.into_iter().map(file).collect()
+        // What says where files are is none of them.
+        let is_file = |name: &String| name.rsplit('/').next() != Some(handover::NAME);
+        names.into_iter().filter(is_file).map(file).collect()
     }
 
     fn open(&self, file: &RemoteFile, range: Range<u64>) -> Result<Box<dyn RangeReader + '_>, Trouble> {

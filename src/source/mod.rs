@@ -57,10 +57,7 @@ pub enum Opened {
 /// When a setting is missing or wrong, or a name means nothing.
 pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
     Ok(match uri {
-        SourceUri::Local(path) => match HandedOver::find(path)? {
-            Some(handed) => Opened::Elsewhere(Box::new(handed)),
-            None => Opened::Here(path.clone()),
-        },
+        SourceUri::Local(path) => open_local(path)?,
         SourceUri::S3 { bucket, prefix } => {
             Opened::Elsewhere(Box::new(s3::S3::new(&s3::settings::from_env(env)?, bucket, prefix)?))
         }
@@ -71,6 +68,27 @@ pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
         SourceUri::Web { url, file } => Opened::Elsewhere(Box::new(web::Web::new(url, file, env)?)),
         SourceUri::Several(parts) => Opened::Elsewhere(Box::new(several::Several::open(parts, env)?)),
     })
+}
+
+/// What a path of this machine holds is served in place, unless it only says where the files are, or is an archive.
+fn open_local(path: &Path) -> Result<Opened> {
+    let disk = || -> Box<dyn Source> { Box::new(Disk(path.to_owned())) };
+    if archive::is_alone(path) {
+        return Ok(Opened::Elsewhere(disk()));
+    }
+    let mut handed = HandedOver::find_below(path)?;
+    let is_all =
+        |handed: &(String, HandedOver)| handed.0.is_empty() && disk().manifest().is_ok_and(|own| own.is_empty());
+    match handed.len() {
+        0 => Ok(Opened::Here(path.to_owned())),
+        1 if is_all(&handed[0]) => Ok(Opened::Elsewhere(Box::new(handed.remove(0).1))),
+        _ => {
+            let handed =
+                handed.into_iter().map(|(below, handed)| -> (_, Box<dyn Source>) { (below, Box::new(handed)) });
+            let parts = handed.chain([(String::new(), disk())]).collect();
+            Ok(Opened::Elsewhere(Box::new(several::Several(parts))))
+        }
+    }
 }
 
 /// What a URI means now, as one that goes on meaning that: aliases and branches become the versions that they name.

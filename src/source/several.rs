@@ -10,7 +10,7 @@ use super::{Env, Opened, RangeReader, RemoteFile, Source, Trouble, open};
 use crate::error::{Error, Result};
 
 /// Sources, and the folder that the files of each go to; empty for the model's own.
-pub struct Several(Vec<(String, Box<dyn Source>)>);
+pub struct Several(pub Vec<(String, Box<dyn Source>)>);
 
 impl Several {
     /// # Errors

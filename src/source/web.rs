@@ -77,9 +77,11 @@ impl Web {
 impl Source for Web {
     fn manifest(&self) -> Result<Vec<RemoteFile>> {
         let found = ask(ATTEMPTS, || self.look())?;
-        let file = |bytes, tag, whole| {
-            Ok(vec![RemoteFile { path: self.file.clone(), key: self.file.clone(), bytes, tag, whole }])
-        };
+        // A query may say which file it is. It may be a secret, too, so that it is not kept as it is.
+        let query = self.url.query_unsigned();
+        let key = if query.is_empty() { self.file.clone() } else { format!("{}?{}", self.file, digest_of(&query)) };
+        let file =
+            |bytes, tag, whole| Ok(vec![RemoteFile { path: self.file.clone(), key: key.clone(), bytes, tag, whole }]);
         if let Found { bytes: Some(bytes), tag: Some(tag), has_ranges, .. } = found {
             return file(bytes, tag, !has_ranges);
         }
@@ -102,6 +104,10 @@ impl Source for Web {
     fn stop(&self) {
         self.site.stop();
     }
+}
+
+fn digest_of(text: &str) -> String {
+    hex(&Sha256::digest(text)[..8])
 }
 
 /// A part of what was read before.

@@ -390,6 +390,11 @@ impl ModelMetrics {
         self.queue_rows.set(gauge(rows as u64));
     }
 
+    /// Forgets the phases of the load before.
+    pub fn forget_load(&self) {
+        self.load_seconds.clear();
+    }
+
     /// How many seconds a phase of the load took.
     pub fn observe_load(&self, phase: &'static str, seconds: f64) {
         let ModelLabels { model, version } = self.labels.clone();

@@ -106,6 +106,17 @@ def test_as_kserve_leaves_it(minio, bucket, tmp_path, name):  # noqa: F811
     assert theirs == ours
 
 
+@pytest.mark.parametrize("uri", ["{}/pvc", "{}/pvc/model.tar.gz", "file://{}/pvc/model.tar.gz"])
+def test_on_a_volume(tmp_path, uri):
+    """Unpacked as KServe unpacks it, and served."""
+    (tmp_path / "pvc").mkdir()
+    (tmp_path / "pvc/model.tar.gz").write_bytes(tar("w:gz", content=GOOD))
+    theirs, ours = both(tmp_path, {}, uri.format(tmp_path), MODELS)
+    assert theirs == ours and "models/1/model.onnx" in ours
+    with servers.stoker("--model_name=iris", f"--model_dir={tmp_path}/pvc", f"--cache_dir={tmp_path}/cache") as server:
+        assert_serves_iris(server)
+
+
 GOOD = {"1/model.onnx": IRIS}
 CUT = tar("w:gz", content=GOOD)[:-9]
 DAMAGED = bytearray(tar("w:gz", content=GOOD))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -101,6 +102,27 @@ def test_what_is_pinned(minio, objects, tmp_path):  # noqa: F811
     for cache in ["another", "third"]:
         args = [f"--model_dir={tmp_path / 'wrong'}", f"--cache_dir={tmp_path / cache}"]
         assert f"{wrong} is pinned" in failure("--model_name=m", *args)
+
+
+def test_several_sources(minio, bucket, tmp_path):  # noqa: F811
+    """As KServe's storageUris: below the model's directory, beside each other, or beside what is copied."""
+    name = bucket({"m/model.onnx": IRIS, "more/labels.txt": b"x"})
+    uris = [f"s3://{name}/m", f"s3://{name}/more"]
+    for number, (first, second, below) in enumerate(
+        [("stoker+", "stoker+", ""), ("stoker+", "", ""), ("", "stoker+", ""), ("stoker+", "stoker+", "1")]
+    ):
+        models = tmp_path / f"models{number}"
+        done = pull(minio.env, first + uris[0], models / below, second + uris[1], models / "extra")
+        assert done.returncode == 0, done.stderr
+        with serve(models, tmp_path / f"cache{number}") as server:
+            assert_serves_iris(server)
+            cached = cached_files(tmp_path / f"cache{number}")
+            assert cached == {str(Path(below, "model.onnx")): IRIS, "extra/labels.txt": b"x"}
+    done = pull(minio.env, f"stoker+{uris[0]}", tmp_path / "same", f"stoker+{uris[1]}", tmp_path / "same")
+    assert done.returncode == 1 and "two sources are to be handed over there" in done.stderr
+    pinned = minio.env | {"STOKER_STORAGE_DIGEST": ",".join(["sha256:" + "0" * 64] * 2)}
+    done = pull(pinned, f"stoker+{uris[0]}", tmp_path / "a", f"stoker+{uris[1]}", tmp_path / "b")
+    assert done.returncode == 1 and "cannot be handed over with a digest" in done.stderr
 
 
 def test_a_public_bucket_a_pattern_and_an_archive(minio, bucket, tmp_path):  # noqa: F811

@@ -104,6 +104,25 @@ def test_a_local_directory(tmp_path):
     assert f"{digest} is pinned" in failure(*args)
 
 
+def test_links_to_directories_are_what_they_lead_to(tmp_path):
+    """Which is what is served."""
+    for version in ["v1", "v2"]:
+        (tmp_path / version).mkdir()
+    (tmp_path / "v1/model.onnx").write_bytes(IRIS)
+    (tmp_path / "v2/model.onnx").write_bytes(IRIS + b" ")
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "1").symlink_to(tmp_path / "v1")
+    digest = pin({}, models, tmp_path)["digest"]
+    assert digest == by_coreutils(models)
+    args = ["--model_name=iris", f"--model_dir={models}", f"--storage_digest={digest}"]
+    with servers.stoker(*args) as server:
+        assert_serves_iris(server)
+    (models / "1").unlink()
+    (models / "1").symlink_to(tmp_path / "v2")
+    assert "is pinned" in failure(*args)
+
+
 def test_an_alias(mlflow_env, tracking, tmp_path):  # noqa: F811
     pins, cache = tmp_path / "pins", tmp_path / "cache"
     moved = pin(mlflow_env, "models:/moved@champion", pins)

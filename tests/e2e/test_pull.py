@@ -4,8 +4,9 @@ import subprocess
 
 import pytest
 
+import faults
 import servers
-from test_s3 import IRIS, LAYOUTS, bucket, minio  # noqa: F401 (fixtures)
+from test_s3 import BIG, IRIS, LAYOUTS, bucket, minio  # noqa: F401 (fixtures)
 
 
 def pull(env, *args):
@@ -38,6 +39,23 @@ def test_again_over_what_is_there(minio, bucket, tmp_path):  # noqa: F811
     (tmp_path / "model.onnx").write_bytes(b"an older and longer model" * 1000)
     assert pull(minio.env, f"s3://{bucket({'m/model.onnx': IRIS})}/m", tmp_path).returncode == 0
     assert (tmp_path / "model.onnx").read_bytes() == IRIS
+
+
+def test_what_was_on_its_way_before_is_left_out(minio, bucket, tmp_path):  # noqa: F811
+    """Killed half-way, and then the model is another one."""
+    name, s3 = bucket({"m/model.onnx": IRIS, "m/v1.bin": BIG}), minio.client()
+    with faults.proxy(minio.port) as proxy:
+        proxy.script("read", faults.stall(100_000), key="m/v1.bin")
+        env = minio.env | {"AWS_ENDPOINT_URL": proxy.url}
+        env = {name: str(value) for name, value in env.items()}
+        killed = subprocess.Popen([servers.STOKER, "pull", f"s3://{name}/m", tmp_path], env=env)
+        servers.eventually(lambda: list(tmp_path.glob(".stoker-pull/*/files/v1.bin")), "some of it")
+        killed.kill()
+        killed.wait()
+    s3.delete_object(Bucket=name, Key="m/v1.bin")
+    s3.put_object(Bucket=name, Key="m/v2.bin", Body=b"new")
+    assert pull(minio.env, f"s3://{name}/m", tmp_path).returncode == 0
+    assert files(tmp_path) == {"model.onnx": IRIS, "v2.bin": b"new"}
 
 
 def test_a_storage_spec(minio, bucket, tmp_path):  # noqa: F811

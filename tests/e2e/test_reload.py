@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import faults
 import servers
 from metrics import Metrics
 from servers import ROOT, eventually
@@ -40,6 +41,12 @@ def load(server):
 
 def reloads(server, outcome):
     return Metrics.of(server).count("stoker_model_reloads_total", model="m", outcome=outcome)
+
+
+def phases(server):
+    """Seconds of each phase of the last load; ready is their sum."""
+    samples = Metrics.of(server).samples
+    return {s.labels["phase"]: s.value for s in samples if s.name == "stoker_model_load_seconds"}
 
 
 def replace(path, content):
@@ -120,9 +127,9 @@ def store(minio, bucket, tmp_path):  # noqa: F811
     def put(content):
         minio.client().put_object(Bucket=name, Key="m/model.joblib", Body=content)
 
-    def start(*flags):
+    def start(*flags, env={}):
         args = ["--model_name=m", f"--storage_uri=s3://{name}/m", f"--cache_dir={tmp_path}", *flags]
-        return servers.stoker(*args, env=minio.env)
+        return servers.stoker(*args, env=minio.env | env)
 
     return put, start
 
@@ -158,10 +165,26 @@ def test_changes_are_seen_by_looking(store, answers):
             put(MODELS[turn % 2])
             eventually(lambda: prediction(server) == answers[turn % 2], "the model from the bucket")
         put(BROKEN)
-        eventually(lambda: reloads(server, "failed") == 1, "a look at the broken model")
+        eventually(lambda: reloads(server, "failed") > 0, "a look at the broken model")
         put(MODELS[1])
         eventually(lambda: prediction(server) == answers[1], "the model after the broken one")
-        assert (reloads(server, "failed"), reloads(server, "swapped")) == (1, 3)
+        assert reloads(server, "swapped") == 3
+
+
+def test_a_store_that_fails_once_is_asked_again(minio, store, answers, tmp_path):  # noqa: F811
+    put, start = store
+    with faults.proxy(minio.port) as proxy:
+        env = {"AWS_ENDPOINT_URL": proxy.url, "S3_MAX_ATTEMPTS": 1}
+        with start("--storage_poll_seconds=0.1", env=env) as server:
+            assert {"process_start", "first_byte"} <= set(phases(server))
+            proxy.script("read", faults.refuse(503, "SlowDown", "slow"), times=1)
+            put(MODELS[1])
+            eventually(lambda: prediction(server) == answers[1], "the newer model")
+            assert (reloads(server, "failed"), reloads(server, "swapped")) == (1, 1)
+            # Of what is told of a load, nothing is left from the one before.
+            assert "process_start" not in phases(server)
+            took = phases(server)
+            assert sum(took.values()) == pytest.approx(2 * took["ready"], rel=0.02)
 
 
 def test_a_store_that_is_away_costs_a_warning(tmp_path, answers):

@@ -35,6 +35,17 @@ pub fn single(manifest: &[RemoteFile]) -> Option<&RemoteFile> {
     }
 }
 
+/// Whether a path of this machine is an archive, or a directory of one archive and nothing else.
+pub fn is_alone(path: &Path) -> bool {
+    let named =
+        |path: &Path| path.is_file() && path.file_name().is_some_and(|name| is_archive(&name.to_string_lossy()));
+    let Ok(mut entries) = path.read_dir() else { return named(path) };
+    match (entries.next(), entries.next()) {
+        (Some(Ok(only)), None) => named(&only.path()),
+        _ => false,
+    }
+}
+
 /// Most bytes that an archive may unpack to.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::index::{FILES, Index, NAME};
 use super::{Cache, LOCK, PARTIAL};
+use crate::device::host;
 
 const DISCARDED: &str = "discarded";
 
@@ -40,7 +41,8 @@ fn entries(cache: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Makes room for so many bytes, and removes what killed processes have left behind. Errors only mean that it stays.
 pub fn make_room(cache: &Cache, bytes: u64, target: &Path) {
-    remove_leftovers(&cache.directory, target);
+    let is_needed = host::free_disk(&cache.directory).is_some_and(|free| free < bytes);
+    remove_leftovers(&cache.directory, target, if is_needed { Duration::ZERO } else { ABANDONED });
     let Some(most) = cache.max_bytes else { return };
     let mut present = models(&cache.directory);
     present.sort_by_key(|(folder, _)| last_used(folder));
@@ -83,15 +85,16 @@ fn discard_unused(folder: &Path) -> bool {
     index.try_lock().is_ok() && discard(folder).is_ok()
 }
 
-/// Whoever was killed while bringing a model may come again soon, and goes on then.
+/// Whoever was killed while bringing a model may come again soon, and goes on then, unless the room is needed.
 const ABANDONED: Duration = Duration::from_hours(1);
 
-fn remove_leftovers(cache: &Path, target: &Path) {
+/// Those of killed processes once they are so old; nothing that somebody is at.
+fn remove_leftovers(cache: &Path, target: &Path, abandoned: Duration) {
     for path in entries(cache).filter(|path| path.file_stem() != target.file_stem()) {
         let age = std::fs::metadata(&path).and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
         match path.extension().and_then(OsStr::to_str) {
             Some(DISCARDED) => drop(std::fs::remove_dir_all(path)),
-            Some(PARTIAL) if age.is_some_and(|age| age > ABANDONED) => remove_abandoned(&path),
+            Some(PARTIAL) if age.is_some_and(|age| age > abandoned) => remove_abandoned(&path),
             _ => {}
         }
     }

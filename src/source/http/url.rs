@@ -92,6 +92,30 @@ impl Url {
         &self.target
     }
 
+    /// What follows the path, without the parameters that sign an address for a while; empty where nothing is left.
+    pub fn query_unsigned(&self) -> String {
+        const SIGNING: &[&str] = &[
+            "signature",
+            "expires",
+            "awsaccesskeyid",
+            "key-pair-id",
+            "policy",
+            "token",
+            "sig",
+            "se",
+            "st",
+            "sp",
+            "sv",
+            "sr",
+        ];
+        let (_, query) = self.target.split_once('?').unwrap_or_default();
+        let signs = |parameter: &&str| {
+            let name = parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
+            name.starts_with("x-amz-") || name.starts_with("x-goog-") || SIGNING.contains(&name.as_str())
+        };
+        query.split('&').filter(|parameter| !signs(parameter)).collect::<Vec<_>>().join("&")
+    }
+
     /// The path alone, encoded.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()

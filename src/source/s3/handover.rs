@@ -13,7 +13,7 @@ use super::explain::Operation;
 use super::{S3, checksum_mode, sign, stored};
 use crate::error::{Error, Result};
 use crate::source::checksum::Checksum;
-use crate::source::digest::ModelDigest;
+use crate::source::digest::{self, ModelDigest};
 use crate::source::http::{self, Client, Patience, Request, Trust, Url};
 use crate::source::part::Part;
 use crate::source::transfer::PART_BYTES;
@@ -154,14 +154,24 @@ pub struct HandedOver {
 }
 
 impl HandedOver {
-    /// What a directory holds, if it was written by [`Handover::write`].
+    /// All that [`Handover::write`] has left below a directory, and in which folders of it.
     ///
     /// # Errors
     /// When there is such a file that makes no sense.
-    pub fn find(directory: &Path) -> Result<Option<HandedOver>> {
-        let path = directory.join(NAME);
-        let Ok(text) = std::fs::read(&path) else { return Ok(None) };
-        HandedOver::read(&text).map(Some).map_err(|error| error.context(path.display()))
+    pub fn find_below(directory: &Path) -> Result<Vec<(String, HandedOver)>> {
+        // What cannot be listed is told by whoever serves it.
+        let names = digest::names(directory).map(|(_, names)| names).unwrap_or_default();
+        let folder = |name: &String| match name.strip_suffix(NAME)? {
+            "" => Some(String::new()),
+            folder => folder.strip_suffix('/').map(str::to_owned),
+        };
+        let read = |folder: String| {
+            let path = directory.join(&folder).join(NAME);
+            let text = std::fs::read(&path).map_err(|error| Error::load(error.to_string()));
+            let handed = text.and_then(|text| HandedOver::read(&text));
+            handed.map(|handed| (folder, handed)).map_err(|error| error.context(path.display()))
+        };
+        names.iter().filter_map(folder).map(read).collect()
     }
 
     fn read(text: &[u8]) -> Result<HandedOver> {
