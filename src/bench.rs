@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::{PullConfig, Pulled};
 use crate::error::{Error, Result};
 use crate::source::transfer::{Transfer, throw_away, transfer, write_error};
-use crate::source::{Env, Opened, RemoteFile, Source, open, total_bytes};
+use crate::source::{Env, Listed, Opened, RemoteFile, Source, open, total_bytes};
 
 /// Each is measured so often, by turns; told is the middle one.
 const ROUNDS: usize = 3;
@@ -24,7 +24,7 @@ pub fn bench(config: &PullConfig, env: Env<'_>) -> Result<String> {
             return Err(Error::load(format!("{uri}: is on this machine: there is nothing to measure")));
         };
         let begun = Instant::now();
-        let manifest = source.manifest()?;
+        let Listed { source, manifest, .. } = Listed::of(uri, source)?;
         let (files, bytes, listed) = (manifest.len(), total_bytes(&manifest), begun.elapsed());
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..ROUNDS {

@@ -127,9 +127,9 @@ fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<FileEntry>) -> s
         if files.len() >= MAX_FILES {
             return Err(std::io::Error::other(format!("more than {MAX_FILES} files: is this a model directory?")));
         }
-        if !metadata.is_dir() {
+        if metadata.is_file() {
             files.push(FileEntry { path, bytes: metadata.len() });
-        } else if depth < MAX_DEPTH {
+        } else if metadata.is_dir() && depth < MAX_DEPTH {
             list(root, &path, depth + 1, files)?;
         }
     }

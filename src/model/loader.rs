@@ -20,7 +20,7 @@ use crate::engine::instance::{Instance, Pending};
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
 use crate::formats::{self, ModelFiles};
-use crate::source::cache::InUse;
+use crate::source::cache::{Cache, InUse};
 use crate::source::uri::SourceUri;
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
@@ -81,11 +81,13 @@ pub async fn replace(
     let old = std::mem::replace(before, running);
     let (name, last) = (entry.name.clone(), entry.replace(served, metrics.clone()));
     summary.tell(&metrics);
+    let cache = config.cache.clone();
     tokio::spawn(async move {
         if let Some(last) = last {
             unused(&last).await;
         }
         old.stop(&name).await;
+        let _ = blocking(move || Ok(cache.iter().for_each(Cache::tidy))).await; // the next one does it
         tracing::info!(model = %name, "the version from before has left");
     });
     Ok(())

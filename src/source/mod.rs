@@ -1,6 +1,7 @@
 //! Where models come from. [`uri`] says what a `storageUri` means, [`open`] finds the [`Source`] that lists and reads it,
 //! [`transfer`] brings it to a local directory, or [`archive`] when it is one, and a [`cache`] keeps it. A local directory
-//! is served in place.
+//! is served in place: ONNX Runtime maps weights that lie beside a graph, so files in it are to be replaced, not written
+//! into.
 //!
 //! Everything here blocks: fetching is done by threads of its own, which do nothing else.
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::checksum::Checksum;
 use super::disk::Disk;
 use super::uri::Mounted;
-use super::{Env, Opened, RangeReader, RemoteFile, Source, Trouble, open};
+use super::{Env, Opened, RangeReader, RemoteFile, Source, Trouble, archive, open};
 use crate::error::{Error, Result};
 
 /// Sources, and the folder that the files of each go to; empty for the model's own.
@@ -41,7 +41,15 @@ impl Source for Several {
     fn manifest(&self) -> Result<Vec<RemoteFile>> {
         let mut files: BTreeMap<String, RemoteFile> = BTreeMap::new();
         for (number, (below, source)) in self.0.iter().enumerate() {
-            for file in source.manifest()? {
+            let manifest = source.manifest()?;
+            if let Some(archive) = archive::single(&manifest) {
+                let key = &archive.key;
+                return Err(Error::load(format!(
+                    "{key}: an archive that is one of several sources is not unpacked: let stoker pull bring it, or \
+                     unpack it in the store"
+                )));
+            }
+            for file in manifest {
                 let path = if below.is_empty() { file.path } else { format!("{below}/{}", file.path) };
                 let key = format!("{number}:{}", file.key);
                 let added = RemoteFile { path: path.clone(), key, ..file };

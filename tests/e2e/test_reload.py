@@ -235,3 +235,13 @@ def test_many_ask_at_once(store, answers):
         assert set(statuses) <= {200, 429} and 200 in statuses
         assert prediction(server) == answers[1]
         assert reloads(server, "swapped") == 1
+
+
+def test_the_cache_keeps_to_its_bound(minio, bucket, tmp_path):  # noqa: F811
+    name, large = bucket({"m/model.joblib": MODELS[0], "m/weights": os.urandom(3 << 20)}), 4 << 20
+    flags = ["--model_name=m", f"--storage_uri=s3://{name}/m", f"--cache_dir={tmp_path}", f"--cache_max_bytes={large}"]
+    with servers.stoker(*flags, env=minio.env) as server:
+        for _ in range(2):
+            minio.client().put_object(Bucket=name, Key="m/weights", Body=os.urandom(3 << 20))
+            assert load(server).status == 200
+        eventually(lambda: len(list(tmp_path.glob("*/files"))) == 1, "the models from before to go")

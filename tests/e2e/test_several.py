@@ -39,3 +39,10 @@ def test_files_of_one_name(minio, bucket, tmp_path):  # noqa: F811
     uris = [{"uri": f"s3://{bucket({'m/model.onnx': IRIS})}/m"} for _ in range(2)]
     args = ["--model_name=iris", f"--storage_uris={json.dumps(uris)}", f"--cache_dir={tmp_path}"]
     assert '"model.onnx" comes from two of the sources' in failure(*args, env=minio.env)
+
+
+def test_an_archive_is_for_pull(minio, bucket, tmp_path):  # noqa: F811
+    name = bucket({"m/model.onnx": IRIS, "more/m.tar.gz": b""})
+    uris = [{"uri": f"s3://{name}/m"}, {"uri": f"s3://{name}/more", "mountPath": "/mnt/models/more"}]
+    args = ["--model_name=iris", f"--storage_uris={json.dumps(uris)}", f"--cache_dir={tmp_path}"]
+    assert "let stoker pull bring it" in failure(*args, env=minio.env)

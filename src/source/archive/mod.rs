@@ -95,8 +95,10 @@ fn unpack_whole(
     let aside = tempfile::Builder::new().prefix(".stoker-archive-").tempdir_in(folder).map_err(failed)?;
     let here = RemoteFile { path: "archive".to_owned(), whole: false, ..file.clone() };
     transfer(source, &[RemoteFile { whole: true, ..here.clone() }], aside.path(), &aside.path().join("parts"))?;
-    let bytes = std::fs::metadata(aside.path().join(&here.path)).map_err(failed)?.len();
-    let unpacked = unpack_into(&Disk(aside.path().to_owned()), &RemoteFile { bytes, ..here }, folder, max_bytes)?;
+    let disk = Disk(aside.path().to_owned());
+    let came = disk.manifest()?.into_iter().find(|came| came.path == here.path);
+    let came = came.ok_or_else(|| Error::internal("a file that came is not there"))?;
+    let unpacked = unpack_into(&disk, &RemoteFile { key: here.key, ..came }, folder, max_bytes)?;
     aside.close().map_err(failed)?;
     Ok(unpacked)
 }

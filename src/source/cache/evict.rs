@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::index::{FILES, Index, NAME};
 use super::{Cache, LOCK, PARTIAL};
 use crate::device::host;
+use crate::source::digest;
 
 const DISCARDED: &str = "discarded";
 
@@ -46,17 +47,18 @@ pub fn make_room(cache: &Cache, bytes: u64, target: &Path) {
     let Some(most) = cache.max_bytes else { return };
     let mut present = models(&cache.directory);
     present.sort_by_key(|(folder, _)| last_used(folder));
-    let mut used = bytes_of(&present);
+    let coming = bytes_coming(&cache.directory, target);
+    let mut used = bytes_of(&present) + coming;
     for (folder, _) in present {
         if used + bytes <= most {
             return;
         }
         if discard_unused(&folder) {
             tracing::info!(directory = %folder.display(), "removed from the cache to make room");
-            used = bytes_of(&models(&cache.directory));
+            used = bytes_of(&models(&cache.directory)) + coming;
         }
     }
-    if used + bytes > most {
+    if bytes > 0 && used + bytes > most {
         tracing::warn!(
             cache_max_bytes = most,
             used,
@@ -77,6 +79,19 @@ fn bytes_of(models: &[(PathBuf, Index)]) -> u64 {
     let found = files.filter_map(|path| std::fs::metadata(path).ok());
     let once: HashMap<(u64, u64), u64> = found.map(|found| ((found.dev(), found.ino()), found.len())).collect();
     once.values().sum()
+}
+
+/// What others have brought so far of models on their way.
+fn bytes_coming(cache: &Path, target: &Path) -> u64 {
+    const BLOCK: u64 = 512;
+    let partial =
+        |folder: &PathBuf| folder.extension() == Some(OsStr::new(PARTIAL)) && folder.file_stem() != target.file_stem();
+    let bytes = |folder: PathBuf| {
+        let (root, names) = digest::names(&folder).ok()?;
+        let blocks = |name: &String| std::fs::metadata(root.join(name)).map_or(0, |found| found.blocks() * BLOCK);
+        Some(names.iter().map(blocks).sum::<u64>())
+    };
+    entries(cache).filter(partial).filter_map(bytes).sum()
 }
 
 /// Whether nobody uses the model, which is then gone.

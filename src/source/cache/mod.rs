@@ -125,6 +125,11 @@ impl Cache {
         })
     }
 
+    /// Removes what is not used any more and beyond the limit.
+    pub fn tidy(&self) {
+        evict::make_room(self, 0, &self.directory);
+    }
+
     /// Brings the source's files here, unless they are. Waits for whoever is bringing the same.
     ///
     /// # Errors
@@ -150,6 +155,7 @@ impl Cache {
             })
         };
         if let Some(in_use) = reuse(&target) {
+            evict::make_room(self, 0, &target);
             return fetched(in_use, verify(&target, name, pinned)?, true, true);
         }
         std::fs::create_dir_all(&self.directory).map_err(failed)?;
@@ -163,6 +169,7 @@ impl Cache {
         let wanted = Wanted { source: &counted, ..*wanted };
         let Brought { in_use, verified, is_as_begun } = progress.tell(name, || self.bring(&wanted, &target))?;
         drop(bringing);
+        evict::make_room(self, 0, &target);
         fetched(in_use, verified, false, is_as_begun)
     }
 

@@ -94,24 +94,26 @@ impl Url {
 
     /// What follows the path, without the parameters that sign an address for a while; empty where nothing is left.
     pub fn query_unsigned(&self) -> String {
-        const SIGNING: &[&str] = &[
-            "signature",
-            "expires",
-            "awsaccesskeyid",
-            "key-pair-id",
-            "policy",
-            "token",
-            "sig",
-            "se",
-            "st",
-            "sp",
-            "sv",
-            "sr",
+        // What signs it, and then goes with that: CloudFront's and older S3's, Azure's.
+        const SIGNED: [(&str, &[&str]); 2] = [
+            ("signature", &["expires", "awsaccesskeyid", "key-pair-id", "policy"]),
+            (
+                "sig",
+                &[
+                    "sv", "ss", "sr", "srt", "sp", "st", "se", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks",
+                    "skv",
+                ],
+            ),
         ];
         let (_, query) = self.target.split_once('?').unwrap_or_default();
+        let name = |parameter: &str| parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
+        let has = |signature: &str| query.split('&').any(|parameter| name(parameter) == signature);
         let signs = |parameter: &&str| {
-            let name = parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
-            name.starts_with("x-amz-") || name.starts_with("x-goog-") || SIGNING.contains(&name.as_str())
+            let name = name(parameter);
+            let is_of = |(signature, others): &(&str, &[&str])| {
+                name == *signature || (others.contains(&name.as_str()) && has(signature))
+            };
+            name.starts_with("x-amz-") || name.starts_with("x-goog-") || SIGNED.iter().any(is_of)
         };
         query.split('&').filter(|parameter| !signs(parameter)).collect::<Vec<_>>().join("&")
     }
@@ -209,6 +211,20 @@ mod tests {
         #[test]
         fn any_reference_is_resolved_or_refused(reference: String) {
             let _ = Url::parse("http://hub/a/b").unwrap().join(&reference);
+        }
+    }
+
+    #[test]
+    fn what_signs_an_address_is_not_part_of_what_it_means() {
+        for (query, meaning) in [
+            ("", ""),
+            ("?a=1&b", "a=1&b"),
+            ("?X-Amz-Signature=s&versionId=7&x-amz-date=d", "versionId=7"),
+            ("?Expires=1&Signature=s&Key-Pair-Id=k&v=2", "v=2"),
+            ("?sv=1&sp=r&sig=s&st=t", ""),
+            ("?expires=1&sr=2&token=t", "expires=1&sr=2&token=t"),
+        ] {
+            assert_eq!(Url::parse(&format!("http://h/m{query}")).unwrap().query_unsigned(), meaning, "{query}");
         }
     }
 }

@@ -74,7 +74,12 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
             false => format!("http://{endpoint}"),
         })
     });
-    if let Some(endpoint) = &endpoint {
+    // It would be quoted in messages.
+    if endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@')) {
+        problems.push(
+            "no credentials in the S3 endpoint: give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
+        );
+    } else if let Some(endpoint) = &endpoint {
         let parsed = endpoint.parse::<::http::Uri>();
         if !parsed.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()) {
             problems.push(format!("the S3 endpoint \"{endpoint}\" is no http:// or https:// address"));
@@ -172,6 +177,8 @@ mod tests {
             Some("http://minio:9000")
         );
         assert_eq!(endpoint(&[("S3_ENDPOINT", "http://minio:9000")]).as_deref(), Some("http://minio:9000"));
+        let secret = settings(&[("AWS_ENDPOINT_URL", "http://u:hush@minio")]).unwrap_err();
+        assert!(secret.message().contains("no credentials in") && !secret.message().contains("hush"), "{secret}");
         let both = [("S3_ENDPOINT", "other"), ("AWS_ENDPOINT_URL", "http://minio:9000")];
         assert_eq!(endpoint(&both).as_deref(), Some("http://minio:9000"));
     }
