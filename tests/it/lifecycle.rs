@@ -79,11 +79,14 @@ async fn before_the_model_is_ready_the_server_is_live_and_says_what_it_waits_for
     let pipe = folder.path().join("model.onnx");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let args = ["--host=127.0.0.1", "--http_port=0", "--model_name=m"].map(str::to_owned).to_vec();
-    let args = [args, vec![format!("--model_dir={}", folder.path().display())]].concat();
+    let args = [args, vec![format!("--model_dir={}", pipe.display())]].concat();
     let server = Running::start(Config::parse(&args, &|_| None).unwrap());
-    while server.get("/v2/health/live").await.ok().is_none_or(|reply| reply.status != 200) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let live = async {
+        while server.get("/v2/health/live").await.ok().is_none_or(|reply| reply.status != 200) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), live).await.unwrap();
     assert_eq!(server.get("/v2/health/ready").await.unwrap().status, 503);
     for path in ["/v1/models/m", "/v2/models/m/ready", "/v2/models/m"] {
         let reply = server.get(path).await.unwrap();
