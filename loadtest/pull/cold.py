@@ -13,14 +13,13 @@ import http.client
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from store import KEYS, client, free_port, minio
+from store import KEYS, client, free_port, minio, workshop
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOWER = b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
@@ -29,18 +28,13 @@ PATIENCE_SECONDS = 60
 
 def main():
     options = arguments()
-    work = ROOT / "target/cold"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    subprocess.run([sys.executable, ROOT / "loadtest/kserve/iris-forest", "--train", work / "forest"], check=True)
-    try:
+    with workshop(ROOT / "target/cold") as work:
+        subprocess.run([sys.executable, ROOT / "loadtest/kserve/iris-forest", "--train", work / "forest"], check=True)
         with minio(options.minio, work) as endpoint:
             s3 = client(endpoint)
             s3.create_bucket(Bucket="models")
             s3.upload_file(str(work / "forest/model.joblib"), "models", "iris/model.joblib")
             report(options, measure(options, endpoint, work), (work / "forest/model.joblib").stat().st_size)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def arguments():

@@ -25,7 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from store import client, minio, network
+from store import client, minio, network, workshop
 
 BUCKET = "bench"
 SETS = {"one": (1, 2 << 30), "eight": (8, 256 << 20), "small": (2000, 100_000)}
@@ -37,16 +37,10 @@ CONNECTIONS = 32
 
 def main():
     options = arguments()
-    work = Path(options.work)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        with minio(options.minio, work) as endpoint:
-            fill(endpoint, work)
-            with network(options.loadtest, options.delay_ms, options.mbytes_per_second, endpoint) as endpoint:
-                report(options, measure(options, endpoint, work))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with workshop(options.work) as work, minio(options.minio, work) as endpoint:
+        fill(endpoint, work)
+        with network(options.loadtest, options.delay_ms, options.mbytes_per_second, endpoint) as endpoint:
+            report(options, measure(options, endpoint, work))
 
 
 def arguments():

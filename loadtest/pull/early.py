@@ -21,7 +21,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from store import KEYS, client, free_port, minio, network
+from store import KEYS, client, free_port, minio, network, workshop
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "models"
@@ -30,18 +30,12 @@ PATIENCE_SECONDS = 60
 
 def main():
     options = arguments()
-    work = Path(options.work)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        with minio(options.minio, work) as endpoint:
-            s3 = client(endpoint)
-            s3.create_bucket(Bucket=BUCKET)
-            s3.upload_file(str(options.model), BUCKET, "forest/model.joblib")
-            with network(options.loadtest, 5, options.mbytes_per_second, endpoint) as url:
-                report(options, measure(options, url, work))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with workshop(options.work) as work, minio(options.minio, work) as endpoint:
+        s3 = client(endpoint)
+        s3.create_bucket(Bucket=BUCKET)
+        s3.upload_file(str(options.model), BUCKET, "forest/model.joblib")
+        with network(options.loadtest, 5, options.mbytes_per_second, endpoint) as url:
+            report(options, measure(options, url, work))
 
 
 def arguments():

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper
-from store import client, free_port, minio
+from store import client, free_port, minio, workshop
 
 BUCKET = "bench"
 
@@ -40,20 +40,14 @@ def main():
     parser.add_argument("--work", default="target/many")
     parser.add_argument("--out", default="loadtest/runs")
     options = parser.parse_args()
-    work = Path(options.work)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        with minio(options.minio, work) as endpoint:
-            s3 = client(endpoint)
-            s3.create_bucket(Bucket=BUCKET)
-            for name, rows in {"small": 8192, "large": 65536}.items():
-                upload(s3, name, rows, work)
-            keys = {"AWS_ACCESS_KEY_ID": "stoker-bench", "AWS_SECRET_ACCESS_KEY": "only-for-loopback"}
-            env = {"AWS_ENDPOINT_URL": endpoint, **keys, "STOKER_HOST": "127.0.0.1"}
-            report(options, {"together": together(options, env, work), "again": again(options, env, work)})
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with workshop(options.work) as work, minio(options.minio, work) as endpoint:
+        s3 = client(endpoint)
+        s3.create_bucket(Bucket=BUCKET)
+        for name, rows in {"small": 8192, "large": 65536}.items():
+            upload(s3, name, rows, work)
+        keys = {"AWS_ACCESS_KEY_ID": "stoker-bench", "AWS_SECRET_ACCESS_KEY": "only-for-loopback"}
+        env = {"AWS_ENDPOINT_URL": endpoint, **keys, "STOKER_HOST": "127.0.0.1"}
+        report(options, {"together": together(options, env, work), "again": again(options, env, work)})
 
 
 def upload(s3, name, rows, work):
