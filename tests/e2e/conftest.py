@@ -1,7 +1,9 @@
 """What several test files share."""
 
 import os
+import random
 import socket
+import subprocess
 from contextlib import ExitStack
 from functools import cache
 
@@ -10,6 +12,7 @@ import pytest
 import servers
 from models import MODELS, THREADS
 from servers import Process
+from tracking import BUCKET, log, mlflow, s3_env
 
 # The developer's proxy has no way to the loopback interface, where everything here is. Some clients read only one.
 os.environ |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -26,6 +29,68 @@ def serving():
             return stack.enter_context(servers.stoker(*args))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def minio():
+    with servers.minio() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(minio):
+    """Gives a new bucket with these objects."""
+
+    def make(objects):
+        name = f"bucket-{random.getrandbits(64):016x}"
+        servers.fill(minio.client(), name, objects)
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tracking(minio, tmp_path_factory):
+    """An MLflow server that hands out artifacts of its own bucket, where experiments may name other places."""
+    folder = tmp_path_factory.mktemp("tracking")
+    minio.client().create_bucket(Bucket=BUCKET)
+    options = ["--serve-artifacts", "--artifacts-destination", f"s3://{BUCKET}/served"]
+    with mlflow(folder, s3_env(minio), options) as server:
+        server.models = log(server, s3_env(minio), "log_places.py", folder)
+        yield server
+
+
+@pytest.fixture
+def mlflow_env(minio, tracking):
+    """What a predictor's environment says of both."""
+    return {"MLFLOW_TRACKING_URI": tracking.url, **minio.env}
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A folder as MinIO wants it, with a certificate for 127.0.0.1, and the CA that nobody else knows."""
+    folder = tmp_path_factory.mktemp("certs")
+
+    def openssl(*args):
+        command = ["openssl", *map(str, args)]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=servers.PATIENCE)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=stoker test CA", "-days", 2)
+    openssl("req", *key, "-keyout", "private.key", "-out", "request", "-subj", "/CN=minio")
+    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions", "-days", 2]
+    openssl("x509", "-req", "-in", "request", "-out", "public.crt", *signing)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def https(certificates):
+    """MinIO over HTTPS, with a model in s3://models/m."""
+    iris = (MODELS / "iris/model.onnx").read_bytes()
+    with servers.minio(certs=certificates) as server:
+        servers.fill(server.client(verify=str(certificates / "ca.pem")), "models", {"m/model.onnx": iris})
+        yield server
 
 
 @pytest.fixture

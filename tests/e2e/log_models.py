@@ -45,6 +45,8 @@ def log(flavor, model, name, frame, **options):
 
 
 def main():
+    # As on a platform where clients write to the bucket.
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("models", artifact_location="s3://mlflow-artifacts"))
     x, y = load_iris(return_X_y=True, as_frame=True)
     forest = RandomForestClassifier(n_estimators=120, random_state=0).fit(x, y)
     log(mlflow.sklearn, forest, "iris-bare-metal", x, serialization_format="cloudpickle")

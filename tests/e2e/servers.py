@@ -179,7 +179,7 @@ class Minio(Process):
 
     ACCESS_KEY, SECRET_KEY = "stoker-tests", "only-for-loopback"
 
-    def __init__(self, store, certs=None):
+    def __init__(self, store, certs=None, env=None):
         self.port = free_port()
         self.endpoint = f"{'https' if certs else 'http'}://127.0.0.1:{self.port}"
         options = ["--certs-dir", certs] if certs else []
@@ -189,6 +189,7 @@ class Minio(Process):
             "MINIO_ROOT_PASSWORD": self.SECRET_KEY,
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
+            **(env or {}),
         }
         super().__init__([MINIO, "server", "--quiet", "--address", f"127.0.0.1:{self.port}", *options, store], env)
 
@@ -224,12 +225,18 @@ class Minio(Process):
 
 
 @contextmanager
-def minio(certs=None, folder=None):
+def minio(certs=None, folder=None, env=None):
     """A MinIO server for the length of a `with`, once it is ready; its store is below the folder."""
     with tempfile.TemporaryDirectory(prefix="minio-", dir=folder) as store:
-        server = Minio(store, certs)
+        server = Minio(store, certs, env)
         try:
             eventually(server.is_ready, "a ready MinIO")
             yield server
         finally:
             server.kill()
+
+
+def fill(s3, bucket, objects):
+    s3.create_bucket(Bucket=bucket)
+    for key, content in objects.items():
+        s3.put_object(Bucket=bucket, Key=key, Body=content)

@@ -12,7 +12,7 @@ import pytest
 import servers
 from test_initializer import MODELS, both
 from test_pull import files, pull
-from test_s3 import IRIS, assert_serves_iris, bucket, cached_files, minio  # noqa: F401 (fixtures)
+from test_s3 import IRIS, assert_serves_iris, cached_files
 
 MODEL = {
     "1/model.onnx": IRIS,
@@ -80,7 +80,7 @@ archive = cache(lambda name: ARCHIVES[name]())
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_pulled(minio, bucket, tmp_path, name):  # noqa: F811
+def test_pulled(minio, bucket, tmp_path, name):
     place = bucket({f"dir/{name}": archive(name)})
     for number, path in enumerate(["dir", f"dir/{name}"]):
         done = pull(minio.env, f"s3://{place}/{path}", tmp_path / str(number))
@@ -89,7 +89,7 @@ def test_pulled(minio, bucket, tmp_path, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_served_and_not_fetched_again(minio, bucket, tmp_path, name):  # noqa: F811
+def test_served_and_not_fetched_again(minio, bucket, tmp_path, name):
     uri = f"s3://{bucket({name: archive(name)})}/{name}"
     args = ["--model_name=iris", f"--storage_uri={uri}", f"--cache_dir={tmp_path}"]
     for cached in [False, True]:
@@ -100,7 +100,7 @@ def test_served_and_not_fetched_again(minio, bucket, tmp_path, name):  # noqa: F
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHIVES if not name.endswith(".zst")])
-def test_as_kserve_leaves_it(minio, bucket, tmp_path, name):  # noqa: F811
+def test_as_kserve_leaves_it(minio, bucket, tmp_path, name):
     place = bucket({f"dir/{name}": archive(name)})
     theirs, ours = both(tmp_path, minio.env, f"s3://{place}/dir", MODELS)
     assert theirs == ours
@@ -137,7 +137,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("content", "reason"), REFUSED.values(), ids=REFUSED)
-def test_refused(minio, bucket, tmp_path, content, reason):  # noqa: F811
+def test_refused(minio, bucket, tmp_path, content, reason):
     uri = f"s3://{bucket({'dir/model.tar.gz': content})}/dir"
     env = minio.env | {"STORAGE_MAX_UNPACKED_BYTES": 50 << 20}
     done = pull(env, uri, tmp_path / "pulled")
@@ -148,7 +148,7 @@ def test_refused(minio, bucket, tmp_path, content, reason):  # noqa: F811
     assert files(tmp_path) == {}, "something is left"
 
 
-def test_only_what_is_alone_is_unpacked(minio, bucket, tmp_path):  # noqa: F811
+def test_only_what_is_alone_is_unpacked(minio, bucket, tmp_path):
     packed = tar("w:gz", content=GOOD)
     place = bucket({"m/model.tgz": packed, "m/model.onnx": IRIS})
     assert pull(minio.env, f"s3://{place}/m", tmp_path / "both").returncode == 0

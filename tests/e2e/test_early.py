@@ -8,7 +8,6 @@ import pytest
 import faults
 import servers
 from servers import PATIENCE, ROOT, eventually
-from test_s3 import bucket, minio  # noqa: F401 (fixtures)
 
 MODEL = (ROOT / "tests/tabular/lightgbm/regression.txt").read_text()
 ROWS = {"instances": [[0.1, -1.0, 2.0, 0.5, 0.3], [3.0, 0.0, -2.0, 1.0, 0.0]]}
@@ -40,12 +39,12 @@ def large():
 
 
 @pytest.fixture
-def proxy(minio):  # noqa: F811
+def proxy(minio):
     with faults.proxy(minio.port) as server:
         yield server
 
 
-def serve(minio, proxy, uri, cache, ready=True):  # noqa: F811
+def serve(minio, proxy, uri, cache, ready=True):
     env = minio.env | {"AWS_ENDPOINT_URL": proxy.url, "S3_MAX_ATTEMPTS": 3}
     flags = ["--model_name=m", f"--storage_uri={uri}", f"--cache_dir={cache}", "--log_level=debug"]
     return servers.stoker(*flags, env=env, ready=ready)
@@ -58,7 +57,7 @@ def expected(model):
 
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
-def test_what_is_wrong_is_seen_before_the_last_byte_is_there(minio, bucket, proxy, tmp_path, cache):  # noqa: F811
+def test_what_is_wrong_is_seen_before_the_last_byte_is_there(minio, bucket, proxy, tmp_path, cache):
     broken = forest(9, lambda tree: tree.replace("split_feature=", "split_feature=99 "))
     last = len(broken) - len(broken) % PART_BYTES
     release = threading.Event()
@@ -81,7 +80,7 @@ def test_what_is_wrong_is_seen_before_the_last_byte_is_there(minio, bucket, prox
 
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
-def test_what_is_damaged_on_its_way_is_read_again(minio, bucket, proxy, tmp_path, large, cache):  # noqa: F811
+def test_what_is_damaged_on_its_way_is_read_again(minio, bucket, proxy, tmp_path, large, cache):
     (tmp_path / "model.txt").write_bytes(large)
     wanted = expected(tmp_path / "model.txt")
     # A digit of a leaf: what is read of it early is a model, too.
@@ -109,7 +108,7 @@ def test_what_is_damaged_on_its_way_is_read_again(minio, bucket, proxy, tmp_path
 
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
-def test_a_download_that_fails_is_what_is_told(minio, bucket, proxy, tmp_path, large, cache):  # noqa: F811
+def test_a_download_that_fails_is_what_is_told(minio, bucket, proxy, tmp_path, large, cache):
     proxy.script("read", faults.refuse(403, "AccessDenied", "no"), skip=2)
     uri = f"s3://{bucket({'m/model.txt': large})}/m"
     with serve(minio, proxy, uri, tmp_path if cache == "disk" else cache, ready=False) as server:
@@ -118,7 +117,7 @@ def test_a_download_that_fails_is_what_is_told(minio, bucket, proxy, tmp_path, l
         assert "m/model.txt" in said and "access is denied" in said.lower(), said
 
 
-def test_a_small_file_beside_says_which_is_the_model(minio, bucket, proxy, tmp_path, large):  # noqa: F811
+def test_a_small_file_beside_says_which_is_the_model(minio, bucket, proxy, tmp_path, large):
     """MLflow's description is needed first, and may come last."""
     release = threading.Event()
 

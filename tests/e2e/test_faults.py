@@ -16,7 +16,6 @@ from faults import chunked, flip, garbage, refuse, reset, rewrite, say, silence,
 from servers import failure
 from test_pull import files, pull
 from test_s3 import IRIS, assert_serves_iris, cached_files
-from test_s3 import bucket, certificates, https, minio  # noqa: F401 (fixtures)
 
 # Longer than any case may take with timeouts of a second and two attempts.
 LIMIT_SECONDS = 10
@@ -29,13 +28,13 @@ TREE = {"model.onnx": IRIS, "weights.bin": WEIGHTS}
 
 
 @pytest.fixture
-def proxy(minio):  # noqa: F811
+def proxy(minio):
     with faults.proxy(minio.port) as server:
         yield server
 
 
 @pytest.fixture
-def env(minio, proxy):  # noqa: F811
+def env(minio, proxy):
     """The environment of whoever reads through the proxy."""
     return minio.env | {"AWS_ENDPOINT_URL": proxy.url, "S3_READ_TIMEOUT": 1, "S3_MAX_ATTEMPTS": 2}
 
@@ -72,7 +71,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("fault", BREAKS.values(), ids=BREAKS)
-def test_what_breaks_goes_on_where_it_broke(bucket, proxy, env, tmp_path, fault):  # noqa: F811
+def test_what_breaks_goes_on_where_it_broke(bucket, proxy, env, tmp_path, fault):
     proxy.script("read", fault, **WEIGHTS_ONLY, **ONCE)
     assert_pulls(env, f"s3://{bucket(OBJECTS)}/m", tmp_path, TREE)
     first, second = proxy.asked("read", "m/weights.bin")
@@ -81,7 +80,7 @@ def test_what_breaks_goes_on_where_it_broke(bucket, proxy, env, tmp_path, fault)
     assert first.body_bytes + second.body_bytes < len(WEIGHTS) + STEP_BYTES
 
 
-def test_a_line_that_breaks_early_each_time_still_gets_there(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_line_that_breaks_early_each_time_still_gets_there(bucket, proxy, env, tmp_path):
     proxy.script("read", truncate(200_000), **WEIGHTS_ONLY)
     assert_pulls(env, f"s3://{bucket(OBJECTS)}/m", tmp_path, TREE)
 
@@ -104,7 +103,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize(("step", "fault", "wait"), PASSING.values(), ids=PASSING)
-def test_what_fails_once_is_asked_again(bucket, proxy, env, tmp_path, step, fault, wait):  # noqa: F811
+def test_what_fails_once_is_asked_again(bucket, proxy, env, tmp_path, step, fault, wait):
     key = "" if step == "list" else "m/weights.bin"
     proxy.script(step, fault, key=key, **ONCE)
     assert_pulls(env, f"s3://{bucket(OBJECTS)}/m", tmp_path, TREE)
@@ -116,13 +115,13 @@ SUFFERED = {"slow": slow(600_000), "chunked": chunked}
 
 
 @pytest.mark.parametrize("fault", SUFFERED.values(), ids=SUFFERED)
-def test_what_is_only_odd_is_asked_once(bucket, proxy, env, tmp_path, fault):  # noqa: F811
+def test_what_is_only_odd_is_asked_once(bucket, proxy, env, tmp_path, fault):
     proxy.script("read", fault)
     assert_pulls(env, f"s3://{bucket(OBJECTS)}/m", tmp_path, TREE)
     assert len(proxy.asked("read")) == len(OBJECTS)
 
 
-def test_a_chunked_list_is_read(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_chunked_list_is_read(bucket, proxy, env, tmp_path):
     proxy.script("list", chunked)
     assert_pulls(env, f"s3://{bucket(OBJECTS)}/m", tmp_path, TREE)
 
@@ -176,7 +175,7 @@ REFUSED = {
 }
 
 @pytest.mark.parametrize(("step", "fault", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_fails_each_time_says_so(bucket, proxy, env, tmp_path, step, fault, message):  # noqa: F811
+def test_what_fails_each_time_says_so(bucket, proxy, env, tmp_path, step, fault, message):
     proxy.script(step, fault, key="" if step == "list" else "m/weights.bin")
     name = bucket(OBJECTS)
     said = refusal(env, f"s3://{name}/m{'/weights.bin' if step == 'look up' else ''}", tmp_path / "models")
@@ -185,12 +184,12 @@ def test_what_fails_each_time_says_so(bucket, proxy, env, tmp_path, step, fault,
     assert len(proxy.asked(step, "*m/weights.bin" if step != "list" else "")) <= 2
 
 
-def test_a_bucket_elsewhere_is_said_to_be_where_it_is(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_bucket_elsewhere_is_said_to_be_where_it_is(bucket, proxy, env, tmp_path):
     proxy.script("list", MOVED)
     assert "eu-west-1" in refusal(env, f"s3://{bucket(OBJECTS)}/m", tmp_path)
 
 
-def test_a_list_without_end_is_given_up(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_list_without_end_is_given_up(bucket, proxy, env, tmp_path):
     more = b"<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>"
     proxy.script("list", say(b"<ListBucketResult>" + more + b"</ListBucketResult>"))
     command = [servers.STOKER, "pull", f"s3://{bucket({})}/m", str(tmp_path)]
@@ -211,14 +210,14 @@ HALF_WAY = {
 
 
 @pytest.mark.parametrize(("change", "message"), HALF_WAY.values(), ids=HALF_WAY)
-def test_what_changes_half_way_is_not_mixed(minio, bucket, proxy, env, tmp_path, change, message):  # noqa: F811
+def test_what_changes_half_way_is_not_mixed(minio, bucket, proxy, env, tmp_path, change, message):
     name = bucket({"m/long.bin": LONG})
     proxy.script("read", faults.after(lambda: change(minio.client(), name)), skip=1, **ONCE)
     said = refusal(env, f"s3://{name}/m", tmp_path)
     assert f"cannot read s3://{name}/m/long.bin at" in said and message in said
 
 
-def test_what_is_replaced_after_a_break_is_not_mixed(minio, bucket, proxy, env, tmp_path):  # noqa: F811
+def test_what_is_replaced_after_a_break_is_not_mixed(minio, bucket, proxy, env, tmp_path):
     name = bucket(OBJECTS)
 
     def replace():
@@ -230,7 +229,7 @@ def test_what_is_replaced_after_a_break_is_not_mixed(minio, bucket, proxy, env, 
     assert_pulls(env, f"s3://{name}/m", tmp_path, {**TREE, "weights.bin": WEIGHTS[::-1]})
 
 
-def test_credentials_that_expire_half_way(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_credentials_that_expire_half_way(bucket, proxy, env, tmp_path):
     name = bucket({f"m/{number:03}": b"x" for number in range(100)})
     proxy.script("read", EXPIRED, skip=50)
     assert "(AWS_SESSION_TOKEN)" in refusal(env, f"s3://{name}/m", tmp_path)
@@ -285,7 +284,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
-def test_a_flipped_bit_is_noticed(minio, bucket, proxy, env, tmp_path, write):  # noqa: F811
+def test_a_flipped_bit_is_noticed(minio, bucket, proxy, env, tmp_path, write):
     name = bucket({})
     write(minio, {"Bucket": name, "Key": "m/weights.bin"})
     proxy.script("read", flip(at=200_000))
@@ -294,7 +293,7 @@ def test_a_flipped_bit_is_noticed(minio, bucket, proxy, env, tmp_path, write):  
 
 
 @pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
-def test_a_bit_that_flips_once_is_read_again(minio, bucket, proxy, env, tmp_path, write):  # noqa: F811
+def test_a_bit_that_flips_once_is_read_again(minio, bucket, proxy, env, tmp_path, write):
     name = bucket({})
     write(minio, {"Bucket": name, "Key": "m/weights.bin"})
     proxy.script("read", flip(at=200_000), **ONCE)
@@ -303,13 +302,13 @@ def test_a_bit_that_flips_once_is_read_again(minio, bucket, proxy, env, tmp_path
     assert (tmp_path / "weights.bin").read_bytes() in (SMALL, LONG[: 9 << 20])
 
 
-def test_http_to_an_https_port(https, tmp_path):  # noqa: F811
+def test_http_to_an_https_port(https, tmp_path):
     plain = https.env | {"AWS_ENDPOINT_URL": https.endpoint.replace("https:", "http:")}
     said = refusal(plain, "s3://models/m", tmp_path)
     assert "with the right scheme?" in said
 
 
-def test_a_ca_bundle_of_somebody_else(https, tmp_path):  # noqa: F811
+def test_a_ca_bundle_of_somebody_else(https, tmp_path):
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "key"]
     command = ["openssl", "req", "-x509", *key, "-out", "other.pem", "-subj", "/CN=other"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=servers.PATIENCE)
@@ -334,14 +333,14 @@ def mounted(tmp_path):
     subprocess.run(["umount", place], capture_output=True)
 
 
-def test_a_full_disk(bucket, env, mounted):  # noqa: F811
+def test_a_full_disk(bucket, env, mounted):
     disk = mounted("size=512k")
     said = refusal(env, f"s3://{bucket(OBJECTS)}/m", disk / "models")
     assert "weights.bin: cannot be written: No space left on device" in said
     assert list((disk / "models").glob("*")) == [disk / "models/.stoker-pull"]
 
 
-def test_a_full_cache_disk(bucket, env, mounted):  # noqa: F811
+def test_a_full_cache_disk(bucket, env, mounted):
     disk = mounted("size=512k")
     uri = f"s3://{bucket(OBJECTS)}/m"
     said = failure("--model_name=m", f"--storage_uri={uri}", f"--cache_dir={disk}", env=env)
@@ -349,7 +348,7 @@ def test_a_full_cache_disk(bucket, env, mounted):  # noqa: F811
     assert published(disk) == []
 
 
-def test_a_disk_that_cannot_be_written(bucket, env, mounted):  # noqa: F811
+def test_a_disk_that_cannot_be_written(bucket, env, mounted):
     disk = mounted("ro")
     uri = f"s3://{bucket(OBJECTS)}/m"
     assert f"{disk}/models: cannot be made: Read-only file system" in refusal(env, uri, disk / "models")
@@ -369,14 +368,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("path", "old", "new"), HOSTILE.values(), ids=HOSTILE)
-def test_no_name_leads_out_of_the_directory(bucket, proxy, env, tmp_path, path, old, new):  # noqa: F811
+def test_no_name_leads_out_of_the_directory(bucket, proxy, env, tmp_path, path, old, new):
     proxy.script("list", rewrite(old, new))
     said = refusal(env, f"s3://{bucket({'m/down/evil': b'x', 'm/good': b'x'})}{path}", tmp_path / "in/models")
     assert f'object "{new.decode()}evil" has a name that is no path below the model directory' in said
     assert files(tmp_path) == {}
 
 
-def test_a_name_that_is_a_file_and_a_folder(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_name_that_is_a_file_and_a_folder(bucket, proxy, env, tmp_path):
     """S3 has no folders, and so no objection."""
     proxy.script("list", rewrite(b"<Key>m/b</Key>", b"<Key>m/a/b</Key>"))
     proxy.script("read", say(b"x"))
@@ -393,7 +392,7 @@ def test_ten_thousand_objects(tmp_path):
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     # MinIO waits for the disk with each object, which memory does not.
-    with servers.minio(folder="/dev/shm") as minio:  # noqa: F811
+    with servers.minio(folder="/dev/shm") as minio:
         minio.client().create_bucket(Bucket="many")
         unpack = {"snowball-auto-extract": "true"}  # a word of MinIO's
         minio.client().put_object(Bucket="many", Key="all.tar", Body=packed.getvalue(), Metadata=unpack)
@@ -424,7 +423,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("fault", "message"), BROKEN.values(), ids=BROKEN)
-def test_no_server_starts_with_a_part_of_a_model(bucket, proxy, env, tmp_path, fault, message):  # noqa: F811
+def test_no_server_starts_with_a_part_of_a_model(bucket, proxy, env, tmp_path, fault, message):
     """Whatever is missing, even if the model could be loaded without it; and once it is there, the server starts."""
     proxy.script("read", fault, **WEIGHTS_ONLY)
     args = ["--model_name=iris", f"--storage_uri=s3://{bucket(OBJECTS)}/m", f"--cache_dir={tmp_path}"]
@@ -433,7 +432,7 @@ def test_no_server_starts_with_a_part_of_a_model(bucket, proxy, env, tmp_path, f
     assert_serves_in_the_end(proxy, env, args, tmp_path)
 
 
-def test_no_server_starts_with_a_flipped_bit(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_no_server_starts_with_a_flipped_bit(bucket, proxy, env, tmp_path):
     proxy.script("read", flip(at=500_000), **WEIGHTS_ONLY)
     args = ["--model_name=iris", f"--storage_uri=s3://{bucket(OBJECTS)}/m", f"--cache_dir={tmp_path}"]
     with servers.stoker(*args, env=env, ready=False) as server:
@@ -443,7 +442,7 @@ def test_no_server_starts_with_a_flipped_bit(bucket, proxy, env, tmp_path):  # n
     assert_serves_in_the_end(proxy, env, args, tmp_path)
 
 
-def test_a_failed_pull_leaves_nothing_half_written(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_failed_pull_leaves_nothing_half_written(bucket, proxy, env, tmp_path):
     proxy.script("read", truncate(100), **WEIGHTS_ONLY)
     refusal(env, f"s3://{bucket(OBJECTS)}/m", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".stoker-pull"], "for the next one to go on with"
@@ -472,7 +471,7 @@ def kill_at_random(start, seconds):
 SLOWLY = slow(40e6)
 
 
-def test_a_pull_killed_at_any_instant_can_be_repeated(minio, bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_pull_killed_at_any_instant_can_be_repeated(minio, bucket, proxy, env, tmp_path):
     proxy.script("read", SLOWLY)
     uri = f"s3://{bucket({f'm/{path}': content for path, content in LARGE.items()})}/m"
     begun = time.monotonic()
@@ -483,7 +482,7 @@ def test_a_pull_killed_at_any_instant_can_be_repeated(minio, bucket, proxy, env,
     assert_pulls(minio.env, uri, target, LARGE)
 
 
-def test_a_server_killed_at_any_instant_can_be_started_again(minio, bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_server_killed_at_any_instant_can_be_started_again(minio, bucket, proxy, env, tmp_path):
     proxy.script("read", SLOWLY)
     uri = f"s3://{bucket({f'm/{path}': content for path, content in LARGE.items()})}/m"
     args = ["--model_name=iris", f"--storage_uri={uri}"]
@@ -497,7 +496,7 @@ def test_a_server_killed_at_any_instant_can_be_started_again(minio, bucket, prox
         assert cached_files(tmp_path / "cache") == LARGE
 
 
-def test_a_killed_download_goes_on(bucket, proxy, env, tmp_path):  # noqa: F811
+def test_a_killed_download_goes_on(bucket, proxy, env, tmp_path):
     """All parts but one are there, and written down, when the server is killed."""
     parts = -(-len(LONG) // (1 << 20))  # of so little, a megabyte each
     args = ["--model_name=iris", f"--cache_dir={tmp_path}"]

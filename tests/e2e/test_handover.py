@@ -10,11 +10,10 @@ import yaml
 
 import servers
 from servers import ROOT, failure
-from test_mlflow import minio, predict  # noqa: F401 (a fixture)
-from test_mlflow_names import env as mlflow_env, tracking  # noqa: F401 (fixtures)
+from test_mlflow import predict
 from test_pin import by_coreutils
 from test_pull import files, pull
-from test_s3 import BIG, IRIS, ODD, assert_serves_iris, bucket, cached_files  # noqa: F401 (a fixture)
+from test_s3 import BIG, IRIS, ODD, assert_serves_iris, cached_files
 
 NAME = "stoker-handover.json"
 CONTAINERS = list(yaml.safe_load_all((ROOT / "runtimes/clusterstoragecontainers.yaml").read_text()))
@@ -26,11 +25,11 @@ def serve(folder, cache, *flags):
 
 
 @pytest.fixture
-def objects(bucket):  # noqa: F811
+def objects(bucket):
     return f"{bucket({f'{ODD}/model.onnx': IRIS, f'{ODD}/deep/weights.bin': BIG, f'{ODD}/empty': b''})}/{ODD}"
 
 
-def test_the_server_reads_by_itself(minio, objects, tmp_path):  # noqa: F811
+def test_the_server_reads_by_itself(minio, objects, tmp_path):
     models = tmp_path / "models"
     done = pull(minio.env, f"stoker+s3://{objects}", models)
     assert done.returncode == 0, done.stderr
@@ -49,7 +48,7 @@ def test_the_server_reads_by_itself(minio, objects, tmp_path):  # noqa: F811
     assert "cannot be reached" in failure("--model_name=m", f"--model_dir={models}", f"--cache_dir={tmp_path / 'none'}")
 
 
-def test_objects_that_are_not_the_same_any_more(minio, bucket, tmp_path):  # noqa: F811
+def test_objects_that_are_not_the_same_any_more(minio, bucket, tmp_path):
     name = bucket({"m/model.onnx": IRIS})
     assert pull(minio.env, f"stoker+s3://{name}/m", tmp_path / "models").returncode == 0
     minio.client().put_object(Bucket=name, Key="m/model.onnx", Body=IRIS + b" ")
@@ -57,7 +56,7 @@ def test_objects_that_are_not_the_same_any_more(minio, bucket, tmp_path):  # noq
     assert "was replaced" in failure(*args)
 
 
-def test_a_signature_ends(minio, objects, tmp_path):  # noqa: F811
+def test_a_signature_ends(minio, objects, tmp_path):
     env = minio.env | {"STOKER_HANDOVER_SECONDS": 1}
     assert pull(env, f"stoker+s3://{objects}", tmp_path / "models").returncode == 0
     time.sleep(2.5)
@@ -68,7 +67,7 @@ def test_a_signature_ends(minio, objects, tmp_path):  # noqa: F811
         assert "STOKER_HANDOVER_SECONDS" in done.stderr.splitlines()[-1]
 
 
-def test_flipped_bits_are_found(minio, bucket, tmp_path):  # noqa: F811
+def test_flipped_bits_are_found(minio, bucket, tmp_path):
     """By the checksums that the init container has seen."""
     name = bucket({})
     minio.client().put_object(Bucket=name, Key="m/model.onnx", Body=IRIS)
@@ -84,7 +83,7 @@ def test_flipped_bits_are_found(minio, bucket, tmp_path):  # noqa: F811
     assert "crc32" in failure(*args)
 
 
-def test_what_is_pinned(minio, objects, tmp_path):  # noqa: F811
+def test_what_is_pinned(minio, objects, tmp_path):
     assert pull(minio.env, f"s3://{objects}", tmp_path / "tree").returncode == 0
     digest = by_coreutils(tmp_path / "tree")
     assert pull(minio.env, f"stoker+s3://{objects}", tmp_path / "models").returncode == 0
@@ -104,7 +103,7 @@ def test_what_is_pinned(minio, objects, tmp_path):  # noqa: F811
         assert f"{wrong} is pinned" in failure("--model_name=m", *args)
 
 
-def test_several_sources(minio, bucket, tmp_path):  # noqa: F811
+def test_several_sources(minio, bucket, tmp_path):
     """As KServe's storageUris: below the model's directory, beside each other, or beside what is copied."""
     name = bucket({"m/model.onnx": IRIS, "more/labels.txt": b"x"})
     uris = [f"s3://{name}/m", f"s3://{name}/more"]
@@ -125,7 +124,7 @@ def test_several_sources(minio, bucket, tmp_path):  # noqa: F811
     assert done.returncode == 1 and "cannot be handed over with a digest" in done.stderr
 
 
-def test_a_public_bucket_a_pattern_and_an_archive(minio, bucket, tmp_path):  # noqa: F811
+def test_a_public_bucket_a_pattern_and_an_archive(minio, bucket, tmp_path):
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/model.onnx").write_bytes(IRIS)
     subprocess.run(["tar", "czf", tmp_path / "m.tar.gz", "-C", tmp_path / "tree", "."], check=True)
@@ -141,7 +140,7 @@ def test_a_public_bucket_a_pattern_and_an_archive(minio, bucket, tmp_path):  # n
         assert cached_files(tmp_path / "cache") == {"model.onnx": IRIS}
 
 
-def test_a_name_of_mlflow(mlflow_env, tracking, tmp_path):  # noqa: F811
+def test_a_name_of_mlflow(mlflow_env, tracking, tmp_path):
     assert pull(mlflow_env, "stoker+models:/bucket@champion", tmp_path / "models").returncode == 0
     model = tracking.models["bucket"]
     with serve(tmp_path / "models", tmp_path / "cache") as server:
@@ -150,7 +149,7 @@ def test_a_name_of_mlflow(mlflow_env, tracking, tmp_path):  # noqa: F811
     assert "only what lies in S3 can be handed over" in served.stderr.splitlines()[-1]
 
 
-def test_a_handover_leads_nowhere_else(minio, bucket, tmp_path):  # noqa: F811
+def test_a_handover_leads_nowhere_else(minio, bucket, tmp_path):
     assert pull(minio.env, f"stoker+s3://{bucket({'m/model.onnx': IRIS})}/m", tmp_path).returncode == 0
     handed = json.loads((tmp_path / NAME).read_text())
     handed["files"][0]["path"] = "../model.onnx"
@@ -161,7 +160,7 @@ def test_a_handover_leads_nowhere_else(minio, bucket, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("container", CONTAINERS, ids=[each["metadata"]["name"] for each in CONTAINERS])
-def test_the_manifests(minio, bucket, tmp_path, container):  # noqa: F811
+def test_the_manifests(minio, bucket, tmp_path, container):
     """What KServe would run: the container's command with a source and a directory."""
     spec = container["spec"]
     assert (container["apiVersion"], container["kind"]) == ("serving.kserve.io/v1alpha1", "ClusterStorageContainer")

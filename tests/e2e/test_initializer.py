@@ -8,7 +8,6 @@ import pytest
 import servers
 from test_pull import pull
 from test_s3 import IRIS, LAYOUTS
-from test_s3 import bucket, certificates, https, minio  # noqa: F401 (fixtures)
 
 PYTHON = servers.ROOT / "target/tools/storage-venv/bin/python"
 # As KServe's image has it, in scripts/initializer-entrypoint; with further environments, once in each.
@@ -72,7 +71,7 @@ ON_PURPOSE = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(minio, bucket, tmp_path, layout):  # noqa: F811
+def test_layouts(minio, bucket, tmp_path, layout):
     objects, path, expected = LAYOUTS[layout]
     theirs, ours = both(tmp_path, minio.env, f"s3://{bucket(objects)}/{path}", MODELS)
     assert named(ours) == {f"models/{name}": content for name, content in expected.items()}
@@ -87,7 +86,7 @@ NAMES = ["plain", "a b", " lead", "trail ", "a+b", "a%2Fb", "%", "&amp;", "<>", 
 NAMES += ["ü", "u\u0308", "☕", "a\x01b", "a\x7fb", "a\tb", "a\nb", "a\rb"]
 
 
-def test_names(minio, bucket, tmp_path):  # noqa: F811
+def test_names(minio, bucket, tmp_path):
     objects = {f"m/{number}/{name}": b"x" for number, name in enumerate(NAMES)}
     theirs, ours = both(tmp_path, minio.env, f"s3://{bucket(objects)}/m", MODELS)
     assert theirs == ours and len(named(ours)) == len(NAMES)
@@ -119,7 +118,7 @@ PATTERNS = {
 
 
 @pytest.fixture(scope="module")
-def filled(minio):  # noqa: F811
+def filled(minio):
     """A URI of some files for all patterns."""
     minio.client().create_bucket(Bucket="patterns")
     for name in FILES:
@@ -132,7 +131,7 @@ def pattern_env(allow="", ignore=""):
 
 
 @pytest.fixture(scope="module")
-def filtered(minio, filled, tmp_path_factory):  # noqa: F811
+def filtered(minio, filled, tmp_path_factory):
     """What KServe's takes for each of the patterns. In one process: most of the time of any goes into its imports."""
     folder = tmp_path_factory.mktemp("filtered")
     environments = [pattern_env(**patterns) for patterns in PATTERNS.values()]
@@ -142,19 +141,19 @@ def filtered(minio, filled, tmp_path_factory):  # noqa: F811
 
 
 @pytest.mark.parametrize("case", PATTERNS)
-def test_patterns(minio, filled, filtered, tmp_path, case):  # noqa: F811
+def test_patterns(minio, filled, filtered, tmp_path, case):
     done = pull(minio.env | pattern_env(**PATTERNS[case]), filled, tmp_path)
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path) == filtered[case] != {}
 
 
-def test_patterns_are_not_for_one_object(minio, filled, tmp_path):  # noqa: F811
+def test_patterns_are_not_for_one_object(minio, filled, tmp_path):
     env = minio.env | pattern_env(allow="*.bin")
     theirs, ours = both(tmp_path, env, f"{filled}/deep/a.json", MODELS)
     assert theirs == ours and list(named(ours)) == ["models/a.json"]
 
 
-def test_several_sources(minio, bucket, tmp_path):  # noqa: F811
+def test_several_sources(minio, bucket, tmp_path):
     name = bucket({"a/x": b"a", "a/deep/y": b"a", "b/x": b"b", "b/z": b"b"})
     pairs = [f"s3://{name}/a", Below("one"), f"s3://{name}/b/", Below("one/two"), f"s3://{name}/b", Below("one")]
     theirs, ours = both(tmp_path, minio.env, *pairs)
@@ -162,7 +161,7 @@ def test_several_sources(minio, bucket, tmp_path):  # noqa: F811
     assert named(ours)["one/x"] == b"b"
 
 
-def test_over_what_is_there(minio, bucket, tmp_path):  # noqa: F811
+def test_over_what_is_there(minio, bucket, tmp_path):
     for name in ("kserve", "stoker"):
         (tmp_path / name / "models").mkdir(parents=True)
         (tmp_path / name / "models/model.onnx").write_bytes(b"an older and longer model" * 1000)
@@ -214,13 +213,13 @@ SETTINGS = {
 }
 
 
-def spec(minio, **changes):  # noqa: F811
+def spec(minio, **changes):
     own = {"endpoint_url": minio.endpoint, "access_key_id": minio.ACCESS_KEY, "secret_access_key": minio.SECRET_KEY}
     return json.dumps(SPEC | own | changes)
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_settings(minio, filled, tmp_path, settings):  # noqa: F811
+def test_settings(minio, filled, tmp_path, settings):
     theirs, ours = both(tmp_path, settings(minio), filled, MODELS)
     assert theirs == ours
 
@@ -234,7 +233,7 @@ ANONYMOUS = {
 
 
 @pytest.mark.parametrize("settings", ANONYMOUS.values(), ids=ANONYMOUS)
-def test_a_public_bucket(minio, bucket, tmp_path, settings):  # noqa: F811
+def test_a_public_bucket(minio, bucket, tmp_path, settings):
     name = bucket({"m/model.onnx": IRIS})
     statement = {"Effect": "Allow", "Principal": "*", "Action": ["s3:ListBucket", "s3:GetObject"]}
     statement["Resource"] = [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
@@ -261,7 +260,7 @@ TRUST = {
 
 
 @pytest.mark.parametrize("trust", TRUST.values(), ids=TRUST)
-def test_certificates(https, certificates, tmp_path, trust):  # noqa: F811
+def test_certificates(https, certificates, tmp_path, trust):
     mounted = certificates / "mounted"
     mounted.mkdir(exist_ok=True)
     (mounted / "cabundle.crt").write_bytes((certificates / "ca.pem").read_bytes())
@@ -282,7 +281,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("env", "uri"), REFUSED.values(), ids=REFUSED)
-def test_what_neither_brings(minio, filled, tmp_path, env, uri):  # noqa: F811
+def test_what_neither_brings(minio, filled, tmp_path, env, uri):
     for name, run in [("kserve", initialize), ("stoker", pull)]:
         done = run(minio.env | env, uri, tmp_path / name)
         assert (name, done.returncode) == (name, 1)

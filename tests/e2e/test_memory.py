@@ -8,11 +8,10 @@ import pytest
 import servers
 from models import MODELS
 from servers import ROOT, eventually, failure
-from test_mlflow import minio, predict  # noqa: F401 (a fixture)
-from test_mlflow_names import env as mlflow_env, tracking  # noqa: F401 (fixtures)
+from test_mlflow import predict
 from test_pin import by_coreutils
 from test_pull import pull
-from test_s3 import BIG, IRIS, assert_serves_iris, bucket, fill  # noqa: F401 (a fixture)
+from test_s3 import BIG, IRIS, assert_serves_iris
 
 FOLDERS = {
     "onnx": MODELS / "iris",
@@ -32,7 +31,7 @@ def in_memory(uri, *flags):
 
 @pytest.mark.parametrize("kind", FOLDERS)
 @pytest.mark.parametrize("below", ["", "3/"], ids=["flat", "version"])
-def test_answers_are_those_from_the_disk(minio, bucket, tmp_path, kind, below):  # noqa: F811
+def test_answers_are_those_from_the_disk(minio, bucket, tmp_path, kind, below):
     folder = FOLDERS[kind]
     objects = {
         f"m/{below}{path.relative_to(folder)}": path.read_bytes()
@@ -53,14 +52,14 @@ def test_answers_are_those_from_the_disk(minio, bucket, tmp_path, kind, below): 
         assert not any("stoker-cache" in path or str(tmp_path) in path for path in opened)
 
 
-def test_a_name_of_mlflow(mlflow_env, tracking):  # noqa: F811
+def test_a_name_of_mlflow(mlflow_env, tracking):
     for place in ["bucket", "served"]:
         model = tracking.models[place]
         with servers.stoker(*in_memory(f"models:/{place}@champion"), env=mlflow_env) as server:
             assert predict(server, "iris", {"instances": model["rows"]}) == model["predictions"]
 
 
-def test_what_is_pinned(minio, bucket, tmp_path):  # noqa: F811
+def test_what_is_pinned(minio, bucket, tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "model.onnx").write_bytes(IRIS)
     (tmp_path / "deep/weights.bin").write_bytes(BIG)
@@ -71,7 +70,7 @@ def test_what_is_pinned(minio, bucket, tmp_path):  # noqa: F811
     assert f"{wrong} is pinned" in failure(*in_memory(uri, f"--storage_digest={wrong}"), env=minio.env)
 
 
-def test_a_reload(minio, bucket):  # noqa: F811
+def test_a_reload(minio, bucket):
     name = bucket({"m/model.onnx": IRIS, "m/notes": b"1"})
     with servers.stoker(*in_memory(f"s3://{name}/m"), env=minio.env) as server:
         assert server.post("/v2/repository/models/iris/load", {}).status == 200
@@ -81,7 +80,7 @@ def test_a_reload(minio, bucket):  # noqa: F811
         assert_serves_iris(server)
 
 
-def test_what_cannot_be_is_said(minio, bucket):  # noqa: F811
+def test_what_cannot_be_is_said(minio, bucket):
     archive = f"s3://{bucket({'m.tar.gz': b'x'})}/m.tar.gz"
     assert "give a --cache_dir" in failure(*in_memory(archive), env=minio.env)
     assert "there is no object below it" in failure(*in_memory(f"s3://{bucket({})}/m"), env=minio.env)
@@ -90,7 +89,7 @@ def test_what_cannot_be_is_said(minio, bucket):  # noqa: F811
     assert two in message and "exactly one: a.onnx, b.onnx" in message
 
 
-def test_how_fast_that_is(minio, bucket, tmp_path):  # noqa: F811
+def test_how_fast_that_is(minio, bucket, tmp_path):
     uri = f"s3://{bucket({'m/model.onnx': IRIS, 'm/weights.bin': BIG})}/m"
     done = pull(minio.env, "--bench", uri, tmp_path / "models")
     assert done.returncode == 0, done.stderr

@@ -8,61 +8,46 @@ import urllib.request
 import pytest
 
 import servers
-from test_mlflow import BUCKET, log, minio, mlflow, predict, s3_env  # noqa: F401 (a fixture)
+from test_mlflow import predict
 from test_pull import files, pull
 from webserver import Reply, web
 
 
-@pytest.fixture(scope="module")
-def tracking(minio, tmp_path_factory):  # noqa: F811
-    """A server that hands out artifacts of its own bucket, where experiments may name other places."""
-    folder = tmp_path_factory.mktemp("tracking")
-    options = ["--serve-artifacts", "--artifacts-destination", f"s3://{BUCKET}/served"]
-    with mlflow(folder, s3_env(minio), options) as server:
-        server.models = log(server, s3_env(minio), "log_places.py", folder)
-        yield server
-
-
-@pytest.fixture
-def env(minio, tracking):  # noqa: F811
-    return {"MLFLOW_TRACKING_URI": tracking.url, **minio.env}
-
-
 @pytest.mark.parametrize("place", ["bucket", "served", "local"])
-def test_every_name_of_a_model_leads_to_it(tracking, env, tmp_path, place):
+def test_every_name_of_a_model_leads_to_it(tracking, mlflow_env, tmp_path, place):
     model = tracking.models[place]
     names = [f"models:/{place}/1", f"models:/{place}@champion", f"models:/{model['model']}", f"runs:/{model['run']}/model"]
     trees = []
     for number, name in enumerate([*names, names[0].replace(":/", "://")]):
-        done = pull(env, name, tmp_path / str(number))
+        done = pull(mlflow_env, name, tmp_path / str(number))
         assert done.returncode == 0, done.stderr
         trees.append(files(tmp_path / str(number)))
     assert trees[0].keys() >= {"MLmodel", "model.skops", "requirements.txt"}
     assert all(tree == trees[0] for tree in trees)
     args = ["--model_name=m", f"--storage_uri={names[1]}", f"--cache_dir={tmp_path / 'cache'}"]
-    with servers.stoker(*args, env=env) as server:
+    with servers.stoker(*args, env=mlflow_env) as server:
         assert predict(server, "m", {"instances": model["rows"]}) == model["predictions"]
         resolved = server.event("model resolved")
         assert resolved["uri"] == names[1] and model["model"] in resolved["resolved"]
 
 
 @pytest.mark.parametrize("place", ["bucket", "served"])
-def test_artifacts_of_a_run(tracking, env, tmp_path, place):
+def test_artifacts_of_a_run(tracking, mlflow_env, tmp_path, place):
     run, large = tracking.models[place]["run"], bytes(range(256)) * 40_000
     folder, file = {"deep/large.bin": large, "ü 1.txt": b"odd"}, {"large.bin": large}
     for number, (path, expected) in enumerate([("data", folder), ("data/deep/large.bin", file)]):
-        done = pull(env, f"runs:/{run}/{path}", tmp_path / str(number))
+        done = pull(mlflow_env, f"runs:/{run}/{path}", tmp_path / str(number))
         assert done.returncode == 0, done.stderr
         assert files(tmp_path / str(number)) == expected
 
 
-def test_an_alias_that_moved_is_another_model(tracking, env, tmp_path):
+def test_an_alias_that_moved_is_another_model(tracking, mlflow_env, tmp_path):
     """Its files have the same names, and most of them the same sizes."""
     model = tracking.models["moved"]
 
     def serve(uri):
         args = ["--model_name=m", f"--storage_uri={uri}", f"--cache_dir={tmp_path}"]
-        with servers.stoker(*args, env=env) as server:
+        with servers.stoker(*args, env=mlflow_env) as server:
             predictions = predict(server, "m", {"instances": model["rows"]})
             return predictions, server.event("model fetched")["cached"]
 
@@ -81,14 +66,14 @@ def test_an_alias_that_moved_is_another_model(tracking, env, tmp_path):
     point("2")
     assert serve("models:/moved@champion") == (after, True)
     args = ["--model_name=m", "--storage_uri=models:/moved@champion", f"--cache_dir={tmp_path}"]
-    with servers.stoker(*args, env=env) as server:
+    with servers.stoker(*args, env=mlflow_env) as server:
         for version, expected in [("1", before), ("2", after)]:
             point(version)
             assert server.post("/v2/repository/models/m/load", {}).status == 200
             assert predict(server, "m", {"instances": model["rows"]}) == expected
 
 
-def test_behind_a_gate(tracking, env, tmp_path):
+def test_behind_a_gate(tracking, mlflow_env, tmp_path):
     """As behind a proxy that asks who it is, with MLflow at a path of its own."""
     basic = "Basic " + base64.b64encode(b"ada:love").decode()
 
@@ -103,7 +88,7 @@ def test_behind_a_gate(tracking, env, tmp_path):
             return Reply(error.code, body=error.read())
 
     with web(answer) as gate:
-        at_gate = env | {"MLFLOW_TRACKING_URI": f"{gate.url}/mlflow/"}
+        at_gate = mlflow_env | {"MLFLOW_TRACKING_URI": f"{gate.url}/mlflow/"}
         user = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "love"}
         for number, known in enumerate([user, {"MLFLOW_TRACKING_TOKEN": "token"}]):
             done = pull(at_gate | known, "models:/served@champion", tmp_path / str(number))
@@ -117,9 +102,9 @@ def test_behind_a_gate(tracking, env, tmp_path):
         assert "is MLFLOW_TRACKING_URI right?" in elsewhere.stderr.splitlines()[-1]
 
 
-def test_each_cause_of_failure_has_its_message(tracking, env, tmp_path):
+def test_each_cause_of_failure_has_its_message(tracking, mlflow_env, tmp_path):
     def reason(uri, **changes):
-        done = pull(env | changes, uri, tmp_path)
+        done = pull(mlflow_env | changes, uri, tmp_path)
         assert done.returncode == 1 and files(tmp_path) == {}
         return done.stderr.splitlines()[-1]
 

@@ -7,13 +7,12 @@ import pytest
 import yaml
 
 import servers
-from hub import commit
+from hub import commit, hub
 from servers import failure
-from test_hub import iris  # noqa: F401 (a fixture)
-from test_mlflow import minio, predict  # noqa: F401 (a fixture)
-from test_mlflow_names import env as mlflow_env, tracking  # noqa: F401 (fixtures)
+
+from test_mlflow import predict
 from test_pull import files, pull
-from test_s3 import BIG, IRIS, assert_serves_iris, bucket  # noqa: F401 (a fixture)
+from test_s3 import BIG, IRIS, assert_serves_iris
 
 NOWHERE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "S3_MAX_ATTEMPTS": 1, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
 BY_COREUTILS = "cd $0 && find -L . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
@@ -42,7 +41,7 @@ def refusal(env, uri, digest, cache):
     return failure(*args, env=env)
 
 
-def test_a_prefix_of_a_bucket(minio, bucket, tmp_path):  # noqa: F811
+def test_a_prefix_of_a_bucket(minio, bucket, tmp_path):
     name = bucket({})
     s3 = minio.client()
     s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
@@ -82,7 +81,7 @@ def test_a_prefix_of_a_bucket(minio, bucket, tmp_path):  # noqa: F811
         assert_serves_iris(server)
 
 
-def test_what_is_in_the_cache_already_is_checked_too(minio, bucket, tmp_path):  # noqa: F811
+def test_what_is_in_the_cache_already_is_checked_too(minio, bucket, tmp_path):
     uri = f"s3://{bucket({'m/model.onnx': IRIS})}/m"
     args = ["--model_name=iris", f"--storage_uri={uri}", f"--cache_dir={tmp_path}"]
     with servers.stoker(*args, env=minio.env) as server:
@@ -123,7 +122,7 @@ def test_links_to_directories_are_what_they_lead_to(tmp_path):
     assert "is pinned" in failure(*args)
 
 
-def test_an_alias(mlflow_env, tracking, tmp_path):  # noqa: F811
+def test_an_alias(mlflow_env, tracking, tmp_path):
     pins, cache = tmp_path / "pins", tmp_path / "cache"
     moved = pin(mlflow_env, "models:/moved@champion", pins)
     assert (moved["version"], moved["storageUri"]) == ("models:/moved/2", "models:/moved/2")
@@ -140,7 +139,7 @@ def test_an_alias(mlflow_env, tracking, tmp_path):  # noqa: F811
         assert predict(server, "iris", {"instances": model["rows"]}) == model["predictions"]
 
 
-def test_annotations(mlflow_env, tracking, tmp_path):  # noqa: F811
+def test_annotations(mlflow_env, tracking, tmp_path):
     uri = "models:/bucket@champion"
     pinned = pin(mlflow_env, uri, tmp_path)
     assert yaml.safe_load(pin(mlflow_env, uri, tmp_path, "--format=annotations")) == {
@@ -155,15 +154,17 @@ def test_annotations(mlflow_env, tracking, tmp_path):  # noqa: F811
     }
 
 
-def test_a_branch_of_a_hub(iris, tmp_path):  # noqa: F811
-    pinned = pin({"HF_ENDPOINT": iris.url}, "hf://owner/iris/onnx", tmp_path)
+def test_a_branch_of_a_hub(tmp_path):
     exact = f"hf://owner/iris@{commit('owner/iris', 'main')}/onnx"
-    assert (pinned["version"], pinned["storageUri"]) == (exact, exact)
-    assert pull({"HF_ENDPOINT": iris.url}, exact, tmp_path / "tree").returncode == 0
+    with hub({"owner/iris": {"main": {"README.md": b"", "onnx/model.onnx": IRIS}}}) as server:
+        env = {"HF_ENDPOINT": server.url}
+        pinned = pin(env, "hf://owner/iris/onnx", tmp_path)
+        assert (pinned["version"], pinned["storageUri"]) == (exact, exact)
+        assert pull(env, exact, tmp_path / "tree").returncode == 0
     assert pinned["digest"] == by_coreutils(tmp_path / "tree")
 
 
-def test_an_archive_is_what_is_in_it(minio, bucket, tmp_path):  # noqa: F811
+def test_an_archive_is_what_is_in_it(minio, bucket, tmp_path):
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/model.onnx").write_bytes(IRIS)
     (tmp_path / "tree/weights.bin").write_bytes(BIG)
@@ -178,7 +179,7 @@ def test_an_archive_is_what_is_in_it(minio, bucket, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_a_pull_keeps_to_its_digest(minio, bucket, tmp_path, local):  # noqa: F811
+def test_a_pull_keeps_to_its_digest(minio, bucket, tmp_path, local):
     (tmp_path / "here").mkdir()
     (tmp_path / "here/model.onnx").write_bytes(IRIS)
     uri = tmp_path / "here" if local else f"s3://{bucket({'m/model.onnx': IRIS})}/m"

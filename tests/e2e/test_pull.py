@@ -6,7 +6,7 @@ import pytest
 
 import faults
 import servers
-from test_s3 import BIG, IRIS, LAYOUTS, bucket, minio  # noqa: F401 (fixtures)
+from test_s3 import BIG, IRIS, LAYOUTS
 
 
 def pull(env, *args):
@@ -20,13 +20,13 @@ def files(folder):
 
 
 @pytest.mark.parametrize(("objects", "path", "expected"), LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts(minio, bucket, tmp_path, objects, path, expected):  # noqa: F811
+def test_layouts(minio, bucket, tmp_path, objects, path, expected):
     done = pull(minio.env, f"s3://{bucket(objects)}/{path}", tmp_path / "models")
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "models") == expected
 
 
-def test_several_sources_and_patterns(minio, bucket, tmp_path):  # noqa: F811
+def test_several_sources_and_patterns(minio, bucket, tmp_path):
     name = bucket({"a/x.json": b"{}", "a/deep/y.json": b"{}", "a/z.bin": b"z", "b/m.json": b"m", "b/secret.json": b"s"})
     env = minio.env | {"STORAGE_ALLOW_PATTERNS": '["*.json"]', "STORAGE_IGNORE_PATTERNS": "secret*"}
     done = pull(env, f"s3://{name}/a", tmp_path / "one", f"s3://{name}/b", tmp_path / "two")
@@ -35,13 +35,13 @@ def test_several_sources_and_patterns(minio, bucket, tmp_path):  # noqa: F811
     assert set(files(tmp_path / "two")) == {"m.json"}
 
 
-def test_again_over_what_is_there(minio, bucket, tmp_path):  # noqa: F811
+def test_again_over_what_is_there(minio, bucket, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"an older and longer model" * 1000)
     assert pull(minio.env, f"s3://{bucket({'m/model.onnx': IRIS})}/m", tmp_path).returncode == 0
     assert (tmp_path / "model.onnx").read_bytes() == IRIS
 
 
-def test_what_was_on_its_way_before_is_left_out(minio, bucket, tmp_path):  # noqa: F811
+def test_what_was_on_its_way_before_is_left_out(minio, bucket, tmp_path):
     """Killed half-way, and then the model is another one."""
     name, s3 = bucket({"m/model.onnx": IRIS, "m/v1.bin": BIG}), minio.client()
     with faults.proxy(minio.port) as proxy:
@@ -58,7 +58,7 @@ def test_what_was_on_its_way_before_is_left_out(minio, bucket, tmp_path):  # noq
     assert files(tmp_path) == {"model.onnx": IRIS, "v2.bin": b"new"}
 
 
-def test_a_storage_spec(minio, bucket, tmp_path):  # noqa: F811
+def test_a_storage_spec(minio, bucket, tmp_path):
     spec = f'{{"type": "s3", "access_key_id": "{minio.ACCESS_KEY}", "secret_access_key": "wrong", "region": "eu"}}'
     change = f'{{"secret_access_key": "{minio.SECRET_KEY}", "endpoint_url": "{minio.endpoint}", "region": "us-east-1"}}'
     env = {"STORAGE_CONFIG": spec, "STORAGE_OVERRIDE_CONFIG": change}
@@ -76,7 +76,7 @@ def test_a_local_directory_is_linked(tmp_path):
     assert sorted(path.name for path in (tmp_path / "models0").iterdir()) == ["deep", "model.onnx"]
 
 
-def test_what_is_wrong_is_said_in_the_last_line(minio, bucket, tmp_path):  # noqa: F811
+def test_what_is_wrong_is_said_in_the_last_line(minio, bucket, tmp_path):
     for env, args, message in [
         (minio.env, ["s3://b/m"], "expected sources and directories by turns"),
         (minio.env, ["gs://b/m", tmp_path], 'scheme "gs" is not supported'),

@@ -12,7 +12,6 @@ import faults
 import servers
 from metrics import Metrics
 from servers import ROOT, eventually
-from test_s3 import bucket, fill, minio  # noqa: F401 (fixtures)
 
 CASES = ROOT / "tests/tabular/cases"
 MODELS = [(CASES / f"linear_{name}/model.joblib").read_bytes() for name in ["Ridge_one_target", "LinearRegression_one_target"]]
@@ -120,7 +119,7 @@ def test_a_newer_version_is_told_to_clients(tmp_path, answers):
 
 
 @pytest.fixture
-def store(minio, bucket, tmp_path):  # noqa: F811
+def store(minio, bucket, tmp_path):
     """Gives a server of the model in a bucket, and what puts another one there."""
     name = bucket({"m/model.joblib": MODELS[0]})
 
@@ -171,7 +170,7 @@ def test_changes_are_seen_by_looking(store, answers):
         assert reloads(server, "swapped") == 3
 
 
-def test_a_store_that_fails_once_is_asked_again(minio, store, answers, tmp_path):  # noqa: F811
+def test_a_store_that_fails_once_is_asked_again(minio, store, answers, tmp_path):
     put, start = store
     with faults.proxy(minio.port) as proxy:
         env = {"AWS_ENDPOINT_URL": proxy.url, "S3_MAX_ATTEMPTS": 1}
@@ -189,7 +188,7 @@ def test_a_store_that_fails_once_is_asked_again(minio, store, answers, tmp_path)
 
 def test_a_store_that_is_away_costs_a_warning(tmp_path, answers):
     with servers.minio() as store:
-        fill(store.client(), "models", {"m/model.joblib": MODELS[0]})
+        servers.fill(store.client(), "models", {"m/model.joblib": MODELS[0]})
         args = ["--model_name=m", "--storage_uri=s3://models/m", f"--cache_dir={tmp_path}", "--storage_poll_seconds=0.1"]
         with servers.stoker(*args, env=store.env) as server:
             store.kill()
@@ -237,7 +236,7 @@ def test_many_ask_at_once(store, answers):
         assert reloads(server, "swapped") == 1
 
 
-def test_the_cache_keeps_to_its_bound(minio, bucket, tmp_path):  # noqa: F811
+def test_the_cache_keeps_to_its_bound(minio, bucket, tmp_path):
     name, large = bucket({"m/model.joblib": MODELS[0], "m/weights": os.urandom(3 << 20)}), 4 << 20
     flags = ["--model_name=m", f"--storage_uri=s3://{name}/m", f"--cache_dir={tmp_path}", f"--cache_max_bytes={large}"]
     with servers.stoker(*flags, env=minio.env) as server:

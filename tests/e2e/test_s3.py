@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import subprocess
 
 import pytest
 
@@ -13,30 +12,6 @@ from servers import failure
 
 IRIS = (MODELS / "iris/model.onnx").read_bytes()
 FLOWER = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
-
-
-@pytest.fixture(scope="module")
-def minio():
-    with servers.minio() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(minio):
-    """Gives a new bucket with these objects."""
-
-    def make(objects):
-        name = f"bucket-{random.getrandbits(64):016x}"
-        fill(minio.client(), name, objects)
-        return name
-
-    return make
-
-
-def fill(s3, bucket, objects):
-    s3.create_bucket(Bucket=bucket)
-    for key, content in objects.items():
-        s3.put_object(Bucket=bucket, Key=key, Body=content)
 
 
 @pytest.fixture
@@ -212,32 +187,6 @@ def test_a_file_where_the_cache_should_be_is_told(minio, bucket, tmp_path):
 
 def reason(env, uri):
     return failure("--model_name=m", f"--storage_uri={uri}", env=env)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A folder as MinIO wants it, with a certificate for 127.0.0.1, and the CA that nobody else knows."""
-    folder = tmp_path_factory.mktemp("certs")
-
-    def openssl(*args):
-        command = ["openssl", *map(str, args)]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=servers.PATIENCE)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=stoker test CA", "-days", 2)
-    openssl("req", *key, "-keyout", "private.key", "-out", "request", "-subj", "/CN=minio")
-    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions", "-days", 2]
-    openssl("x509", "-req", "-in", "request", "-out", "public.crt", *signing)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def https(certificates):
-    """MinIO over HTTPS, with a model in s3://models/m."""
-    with servers.minio(certs=certificates) as server:
-        fill(server.client(verify=str(certificates / "ca.pem")), "models", {"m/model.onnx": IRIS})
-        yield server
 
 
 def test_https_with_a_ca_of_ones_own(https, certificates, pull):

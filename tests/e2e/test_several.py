@@ -6,10 +6,10 @@ import servers
 from hub import hub
 from servers import failure
 from test_pull import files, pull
-from test_s3 import BIG, IRIS, assert_serves_iris, bucket, cached_files, minio  # noqa: F401 (fixtures)
+from test_s3 import BIG, IRIS, assert_serves_iris, cached_files
 
 
-def test_each_below_its_mount_path(minio, bucket, tmp_path):  # noqa: F811
+def test_each_below_its_mount_path(minio, bucket, tmp_path):
     (tmp_path / "pvc/deep").mkdir(parents=True)
     (tmp_path / "pvc/deep/tokenizer.json").write_bytes(b"{}")
     store = bucket({"m/model.onnx": IRIS, "m/weights.bin": BIG, "other/a": b"a"})
@@ -35,13 +35,13 @@ def test_each_below_its_mount_path(minio, bucket, tmp_path):  # noqa: F811
     assert cached_files(tmp_path / "cache") == expected
 
 
-def test_files_of_one_name(minio, bucket, tmp_path):  # noqa: F811
+def test_files_of_one_name(minio, bucket, tmp_path):
     uris = [{"uri": f"s3://{bucket({'m/model.onnx': IRIS})}/m"} for _ in range(2)]
     args = ["--model_name=iris", f"--storage_uris={json.dumps(uris)}", f"--cache_dir={tmp_path}"]
     assert '"model.onnx" comes from two of the sources' in failure(*args, env=minio.env)
 
 
-def test_an_archive_is_for_pull(minio, bucket, tmp_path):  # noqa: F811
+def test_an_archive_is_for_pull(minio, bucket, tmp_path):
     name = bucket({"m/model.onnx": IRIS, "more/m.tar.gz": b""})
     uris = [{"uri": f"s3://{name}/m"}, {"uri": f"s3://{name}/more", "mountPath": "/mnt/models/more"}]
     args = ["--model_name=iris", f"--storage_uris={json.dumps(uris)}", f"--cache_dir={tmp_path}"]

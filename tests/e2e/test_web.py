@@ -11,7 +11,7 @@ import pytest
 
 import servers
 from test_pull import files, pull
-from test_s3 import BIG, IRIS, assert_serves_iris, certificates  # noqa: F401 (a fixture)
+from test_s3 import BIG, IRIS, assert_serves_iris
 from webserver import Reply, ranged, web
 
 STRONG = {"ETag": '"a"'}
@@ -191,7 +191,7 @@ def test_each_cause_of_failure_has_its_message(tmp_path):
         assert len(server.asked) - begun == 1 + 3
 
 
-def test_https(tmp_path, certificates):  # noqa: F811
+def test_https(tmp_path, certificates):
     env = {"AWS_CA_BUNDLE": certificates / "ca.pem"}
 
     def answer(request):
