@@ -7,8 +7,9 @@ use crate::config::{PinConfig, PinFormat};
 use crate::error::{Error, Result};
 use crate::source::cache::Wanted;
 use crate::source::digest::{self, ModelDigest, Summed};
+use crate::source::progress::Progress;
 use crate::source::uri::SourceUri;
-use crate::source::{Env, Listed, Opened, RemoteFile, Source, exact, open};
+use crate::source::{Env, Listed, Opened, RemoteFile, Source, exact, open, total_bytes};
 
 /// Annotations of an InferenceService. KServe gives them to the pod, and our runtimes' `STOKER_STORAGE_DIGEST` is the
 /// first.
@@ -37,7 +38,8 @@ pub fn pin(config: &PinConfig, env: Env<'_>) -> Result<String> {
         }
         Opened::Elsewhere(source) => {
             let listed = Listed::of(&version, source)?;
-            let fetched = config.cache.fetch(&Wanted::of(&listed, None))?;
+            let progress = Progress::begin(total_bytes(&listed.manifest));
+            let fetched = config.cache.fetch(&Wanted::of(&listed, None, &progress))?;
             let source = &*listed.source;
             let objects = listed.manifest.iter().map(|file| object(source, file)).collect::<Result<_>>()?;
             let files = digest::sum(&fetched.directory)?;

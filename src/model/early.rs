@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::loader::open_model;
 use crate::backend::{self, Model};
 use crate::config::BackendOptions;
-use crate::device::{DeviceId, host};
+use crate::device::DeviceId;
 use crate::error::Result;
 use crate::formats::tree::Tree;
 use crate::formats::{self, ModelFiles};
@@ -51,12 +52,10 @@ impl Early {
 /// `None` when the model can only be loaded of files that are there; its backend is then ready for it.
 fn load(tree: &Tree, options: &BackendOptions, device: DeviceId) -> Result<Option<Loaded>> {
     let files = formats::recognise(tree)?;
-    let backend = backend::for_files(&files, options)?;
     if !files.can_be_read() {
-        return Ok(None);
+        return backend::for_files(&files, options).map(|_| None);
     }
     let files = formats::open_tree(tree)?;
-    let model = backend.load(&files, &device)?;
-    host::give_back_memory();
-    Ok(Some((files, model, backend.platform())))
+    let (model, platform) = open_model(&files, options, device)?;
+    Ok(Some((files, model, platform)))
 }

@@ -10,7 +10,7 @@ use crate::content::Contents;
 use crate::error::{Error, Result};
 use crate::formats::tree::{Coming, Tree};
 use crate::formats::{self, FileEntry};
-use crate::source::cache::{Begun, Early, Fetched, InUse, Wanted};
+use crate::source::cache::{Begun, Cache, Early, Fetched, InUse, Wanted};
 use crate::source::digest::{self, ModelDigest};
 use crate::source::progress::Progress;
 use crate::source::transfer::Transfer;
@@ -101,7 +101,7 @@ pub async fn fetch(
     if let Some((digest, cache)) = pinned
         && let Some(found) = blocking(move || Ok(cache.find(&digest))).await?
     {
-        metrics.loads.observe_fetch(uri.scheme(), true, 0);
+        metrics.loads.observe_fetch(true);
         return Ok(told(uri, found, None, started));
     }
     let Look { found, resolved, listed: took, .. } = match look_before {
@@ -120,23 +120,22 @@ pub async fn fetch(
     let place = listed.source.place().filter(|_| matches!(uri, SourceUri::Local(_)));
     let uri = place.as_ref().unwrap_or(uri);
     let begin = move |Begun { manifest, directory, contents }| begin(coming(&manifest, directory, contents));
-    let Some(cache) = config.cache.clone() else {
-        let asked = uri.clone();
-        let (steps, local) = blocking(move || direct(&listed, &asked, digest.as_ref(), &begin)).await?;
-        steps.tell(phases);
-        metrics.loads.observe_fetch(uri.scheme(), false, steps.bytes);
-        return Ok(local);
-    };
-    let (fetched, fingerprint) = blocking(move || {
-        let early = Early { wants: formats::is_read_early, begin: &begin };
-        let wanted = Wanted { early: Some(&early), ..Wanted::of(&listed, digest.as_ref()) };
-        cache.fetch(&wanted).map(|fetched| (fetched, listed.fingerprint()))
+    let watch = metrics.loads.download(uri.scheme(), &config.name);
+    let progress = Progress::watched(total_bytes(&listed.manifest), watch);
+    let (cache, of) = (config.cache.clone(), uri.clone());
+    let (brought, progress) = blocking(move || {
+        let bringing = Bringing { listed: &listed, digest: digest.as_ref(), progress: &progress, begin: &begin };
+        let brought = match &cache {
+            Some(cache) => bringing.to_disk(cache, &of, started),
+            None => bringing.to_memory(&of),
+        };
+        Ok((brought?, progress))
     })
     .await?;
-    let steps = Steps { first_byte: fetched.first_byte, verified: fetched.verified, bytes: fetched.came };
-    steps.tell(phases);
-    metrics.loads.observe_fetch(uri.scheme(), fetched.cached, fetched.came);
-    Ok(told(uri, fetched, Some(fingerprint), started))
+    progress.first_byte().iter().for_each(|took| phases.took("first_byte", *took));
+    brought.verified.iter().for_each(|took| phases.took("verify", *took));
+    metrics.loads.observe_fetch(brought.cached);
+    Ok(brought.local)
 }
 
 /// Files on their way.
@@ -149,50 +148,54 @@ fn coming(manifest: &[RemoteFile], directory: Option<PathBuf>, contents: Content
     }
 }
 
-/// What is told of a download.
-struct Steps {
-    first_byte: Option<Duration>,
+/// A model on its way here.
+struct Bringing<'a> {
+    listed: &'a Listed,
+    digest: Option<&'a ModelDigest>,
+    progress: &'a Progress,
+    begin: &'a (dyn Fn(Begun) + Sync),
+}
+
+struct Brought {
+    local: Local,
+    cached: bool,
+    /// How long it took to know that its digest is the one that is pinned, when one is.
     verified: Option<Duration>,
-    bytes: u64,
 }
 
-impl Steps {
-    fn tell(&self, phases: &mut Phases) {
-        let steps = [("first_byte", self.first_byte), ("verify", self.verified)];
-        steps.iter().for_each(|(phase, took)| took.iter().for_each(|took| phases.took(phase, *took)));
+impl Bringing<'_> {
+    fn to_disk(&self, cache: &Cache, uri: &SourceUri, started: Instant) -> Result<Brought> {
+        let early = Early { wants: formats::is_read_early, begin: self.begin };
+        let wanted = Wanted { early: Some(&early), ..Wanted::of(self.listed, self.digest, self.progress) };
+        let fetched = cache.fetch(&wanted)?;
+        let (cached, verified) = (fetched.cached, fetched.verified);
+        Ok(Brought { local: told(uri, fetched, Some(self.listed.fingerprint()), started), cached, verified })
     }
-}
 
-/// Brings files straight into memory.
-fn direct(
-    listed: &Listed,
-    uri: &SourceUri,
-    digest: Option<&ModelDigest>,
-    begin: &dyn Fn(Begun),
-) -> Result<(Steps, Local)> {
-    let Listed { source, name, manifest } = listed;
-    let begun = Instant::now();
-    if archive::single(manifest).is_some() {
-        return Err(Error::load(format!("{name}: an archive is unpacked on the disk: give a --cache_dir")));
-    }
-    let bytes = total_bytes(manifest);
-    let progress = Progress::begin(bytes);
-    let counted = progress.of(&**source);
-    let transfer = Transfer::to_memory(&counted, manifest, &formats::is_read_early)?;
-    begin(Begun { manifest: manifest.clone(), directory: None, contents: transfer.contents() });
-    let moved = progress.tell(name, || transfer.run())?;
-    let verified = digest.map(|digest| {
+    /// Straight into memory.
+    fn to_memory(&self, uri: &SourceUri) -> Result<Brought> {
+        let Listed { source, name, manifest } = self.listed;
         let begun = Instant::now();
-        let found = ModelDigest::of(&digest::sum_contents(&moved.contents));
-        digest.check_is(found).map(|()| begun.elapsed()).map_err(|error| error.context(name))
-    });
-    let verified = verified.transpose()?;
-    let (files, seconds) = (manifest.len(), begun.elapsed().as_secs_f64());
-    tracing::info!(uri = %uri, files, bytes, seconds, "model fetched into memory");
-    let tree = Tree::Memory(Arc::new(moved.contents));
-    let fingerprint = Some(listed.fingerprint());
-    let local = Local { tree, in_use: None, fingerprint, is_as_begun: moved.is_as_begun };
-    Ok((Steps { first_byte: progress.first_byte(), verified, bytes }, local))
+        if archive::single(manifest).is_some() {
+            return Err(Error::load(format!("{name}: an archive is unpacked on the disk: give a --cache_dir")));
+        }
+        let counted = self.progress.of(&**source);
+        let transfer = Transfer::to_memory(&counted, manifest, &formats::is_read_early)?;
+        (self.begin)(Begun { manifest: manifest.clone(), directory: None, contents: transfer.contents() });
+        let moved = self.progress.tell(name, || transfer.run())?;
+        let verified = self.digest.map(|digest| {
+            let begun = Instant::now();
+            let found = ModelDigest::of(&digest::sum_contents(&moved.contents));
+            digest.check_is(found).map(|()| begun.elapsed()).map_err(|error| error.context(name))
+        });
+        let verified = verified.transpose()?;
+        let (files, bytes, seconds) = (manifest.len(), total_bytes(manifest), begun.elapsed().as_secs_f64());
+        tracing::info!(uri = %uri, files, bytes, seconds, "model fetched into memory");
+        let tree = Tree::Memory(Arc::new(moved.contents));
+        let fingerprint = Some(self.listed.fingerprint());
+        let local = Local { tree, in_use: None, fingerprint, is_as_begun: moved.is_as_begun };
+        Ok(Brought { local, cached: false, verified })
+    }
 }
 
 /// Files that are here from the start.

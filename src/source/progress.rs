@@ -17,12 +17,21 @@ pub struct Progress {
     total: u64,
     bytes: AtomicU64,
     first: OnceLock<Duration>,
+    watch: Option<Watch>,
 }
+
+/// Told how many bytes have just come, and how many are left at most: some may be here from before.
+pub type Watch = Box<dyn Fn(u64, u64) + Send + Sync>;
 
 impl Progress {
     /// Of a download that begins now, of so many bytes.
     pub fn begin(total: u64) -> Progress {
-        Progress { begun: Instant::now(), total, bytes: AtomicU64::new(0), first: OnceLock::new() }
+        Progress { begun: Instant::now(), total, bytes: AtomicU64::new(0), first: OnceLock::new(), watch: None }
+    }
+
+    /// As [`begin`](Self::begin), while somebody watches.
+    pub fn watched(total: u64, watch: Watch) -> Progress {
+        Progress { watch: Some(watch), ..Progress::begin(total) }
     }
 
     /// The same source, whose bytes are counted.
@@ -32,7 +41,11 @@ impl Progress {
 
     fn add(&self, bytes: usize) {
         self.first.get_or_init(|| self.begun.elapsed());
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let bytes = bytes as u64;
+        let came = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(watch) = &self.watch {
+            watch(bytes, self.total.saturating_sub(came));
+        }
     }
 
     pub fn bytes(&self) -> u64 {

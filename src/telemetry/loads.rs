@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -14,6 +15,20 @@ struct SchemeLabels {
 struct ReloadLabels {
     model: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+}
+
+/// Nothing is left once it goes, however it ended.
+struct Left(Gauge);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.set(0);
+    }
 }
 
 /// How a reload ended.
@@ -41,6 +56,7 @@ impl Reloaded {
 /// Metrics of loads.
 pub struct Loads {
     source_bytes: Family<SchemeLabels, Counter>,
+    bytes_left: Family<ModelLabels, Gauge>,
     cache_hits: Counter,
     cache_misses: Counter,
     reloads: Family<ReloadLabels, Counter>,
@@ -50,21 +66,34 @@ impl Loads {
     pub fn register(registry: &mut Registry) -> Loads {
         let loads = Loads {
             source_bytes: Family::default(),
+            bytes_left: Family::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             reloads: Family::default(),
         };
         registry.register("stoker_source_bytes", "Bytes read from model sources", loads.source_bytes.clone());
+        let left = "Bytes that may still have to come of a model on its way";
+        registry.register("stoker_source_bytes_left", left, loads.bytes_left.clone());
         registry.register("stoker_cache_hits", "Models that were in the cache", loads.cache_hits.clone());
         registry.register("stoker_cache_misses", "Models that had to be brought", loads.cache_misses.clone());
         registry.register("stoker_model_reloads", "Reloads by how they ended", loads.reloads.clone());
         loads
     }
 
-    /// Counts a model that was fetched: whether the cache had it, and the bytes that came from a source of this scheme.
-    pub fn observe_fetch(&self, scheme: &'static str, cached: bool, bytes: u64) {
+    /// Counts a model that was fetched, by whether the cache had it.
+    pub fn observe_fetch(&self, cached: bool) {
         if cached { &self.cache_hits } else { &self.cache_misses }.inc();
-        self.source_bytes.get_or_create(&SchemeLabels { scheme }).inc_by(bytes);
+    }
+
+    /// What watches a model come from a source of this scheme, until it is dropped: it is given the bytes that have come
+    /// and those that are left.
+    pub fn download(&self, scheme: &'static str, model: &str) -> Box<dyn Fn(u64, u64) + Send + Sync> {
+        let bytes = self.source_bytes.get_or_create(&SchemeLabels { scheme }).clone();
+        let left = Left(self.bytes_left.get_or_create(&ModelLabels { model: model.to_owned() }).clone());
+        Box::new(move |came, are_left| {
+            bytes.inc_by(came);
+            left.0.set(are_left.try_into().unwrap_or(i64::MAX));
+        })
     }
 
     pub fn observe_reload(&self, model: &str, outcome: Reloaded) {

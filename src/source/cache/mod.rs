@@ -47,12 +47,8 @@ pub struct Fetched {
     pub bytes: u64,
     /// Whether it was all there from before.
     pub cached: bool,
-    /// How long it took to have the first byte, when any was needed.
-    pub first_byte: Option<Duration>,
     /// How long it took to know that its digest is the one that is pinned, when one is.
     pub verified: Option<Duration>,
-    /// Bytes that came from the source.
-    pub came: u64,
     /// Whether what was given to whoever begins [`Early`] turned out to be so.
     pub is_as_begun: bool,
     /// Keeps it from going.
@@ -69,12 +65,15 @@ pub struct Wanted<'a> {
     /// What the files' digest has to be.
     pub pinned: Option<&'a ModelDigest>,
     pub early: Option<&'a Early<'a>>,
+    /// Of all that there is.
+    pub progress: &'a Progress,
 }
 
 impl<'a> Wanted<'a> {
     /// All that there is, when it is complete.
-    pub fn of(listed: &'a Listed, pinned: Option<&'a ModelDigest>) -> Wanted<'a> {
-        Wanted { source: &*listed.source, name: &listed.name, manifest: &listed.manifest, pinned, early: None }
+    pub fn of(listed: &'a Listed, pinned: Option<&'a ModelDigest>, progress: &'a Progress) -> Wanted<'a> {
+        let Listed { source, name, manifest } = listed;
+        Wanted { source: &**source, name, manifest, pinned, early: None, progress }
     }
 }
 
@@ -117,9 +116,7 @@ impl Cache {
             files: index.files.len(),
             bytes: index.files.iter().map(|file| file.bytes).sum(),
             cached: true,
-            first_byte: None,
             verified: None,
-            came: 0,
             is_as_begun: true,
             in_use,
         })
@@ -136,20 +133,17 @@ impl Cache {
     /// When the source fails, when the directory cannot be written, or when the files have another digest
     /// than the one that is pinned.
     pub fn fetch(&self, wanted: &Wanted<'_>) -> Result<Fetched> {
-        let Wanted { source, name, manifest, pinned, .. } = *wanted;
+        let Wanted { source, name, manifest, pinned, progress, .. } = *wanted;
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
         let target = self.directory.join(identity(name, manifest));
         let bytes = total_bytes(manifest);
-        let progress = Progress::begin(bytes);
         let fetched = |in_use, verified, cached, is_as_begun| {
             Ok(Fetched {
                 directory: target.join(FILES),
                 files: manifest.len(),
                 bytes,
                 cached,
-                first_byte: progress.first_byte(),
                 verified,
-                came: progress.bytes(),
                 is_as_begun,
                 in_use,
             })
@@ -174,7 +168,7 @@ impl Cache {
     }
 
     fn bring(&self, wanted: &Wanted<'_>, target: &Path) -> Result<Brought> {
-        let Wanted { source, name, manifest, pinned, early } = *wanted;
+        let Wanted { source, name, manifest, pinned, early, .. } = *wanted;
         let failed = |error: io::Error| Error::load(format!("cache directory {}: {error}", self.directory.display()));
         let partial = target.with_extension(PARTIAL);
         let files = partial.join(FILES);

@@ -18,7 +18,8 @@ fn cache() -> (TempDir, Cache) {
 
 pub fn fetch(cache: &Cache, source: &Memory, name: &str) -> Result<Fetched> {
     let manifest = source.manifest()?;
-    cache.fetch(&Wanted { source, name, manifest: &manifest, pinned: None, early: None })
+    let progress = Progress::begin(total_bytes(&manifest));
+    cache.fetch(&Wanted { source, name, manifest: &manifest, pinned: None, early: None, progress: &progress })
 }
 
 /// What it comes in: of so little, a megabyte each.
