@@ -3,8 +3,8 @@
 //!
 //! It differs in four things, on purpose: `s3://bucket/model` is not `s3://bucket/model2`, empty objects are files,
 //! nothing is written outside of the directory whatever objects are called, and archives have no links
-//! ([`archive`](crate::source::archive) says what else). And in two that are missing: credentials are those of the
-//! environment and of secrets, not of profiles, web identities or container agents; and no HTTP proxy is asked.
+//! ([`archive`](crate::source::archive) says what else). And in what is missing: credentials that a person, a program or the
+//! machine's metadata would have to be asked for (SSO, `credential_process`, IMDS), and proxies other than `http://`.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;

@@ -58,7 +58,7 @@ pub enum Opened {
 /// When a setting is missing or wrong, or a name means nothing.
 pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
     Ok(match uri {
-        SourceUri::Local(path) => open_local(path)?,
+        SourceUri::Local(path) => open_local(path, env)?,
         SourceUri::S3 { bucket, prefix } => {
             Opened::Elsewhere(Box::new(s3::S3::new(&s3::settings::from_env(env)?, bucket, prefix)?))
         }
@@ -72,12 +72,12 @@ pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
 }
 
 /// What a path of this machine holds is served in place, unless it only says where the files are, or is an archive.
-fn open_local(path: &Path) -> Result<Opened> {
+fn open_local(path: &Path, env: Env<'_>) -> Result<Opened> {
     let disk = || -> Box<dyn Source> { Box::new(Disk(path.to_owned())) };
     if archive::is_alone(path) {
         return Ok(Opened::Elsewhere(disk()));
     }
-    let mut handed = HandedOver::find_below(path)?;
+    let mut handed = HandedOver::find_below(path, env)?;
     let is_all =
         |handed: &(String, HandedOver)| handed.0.is_empty() && disk().manifest().is_ok_and(|own| own.is_empty());
     match handed.len() {

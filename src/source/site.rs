@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::checksum::Checksum;
-use super::http::{self, Client, Failure, Patience, Request, Response, Secrets, Trust, Url};
+use super::http::{self, Client, Failure, Patience, Proxies, Request, Response, Secrets, Trust, Url};
 use super::part::Part;
 use super::reading::ask;
 use super::{Env, RangeReader, RemoteFile, Trouble};
@@ -67,7 +67,7 @@ impl Site {
         // A server without TLS may lead to one with it.
         let trust = http::named_bundle(set).map_or(Trust::System, named);
         Ok(Site {
-            client: Client::new(http::tls_config(&trust)?, PATIENCE),
+            client: Client::new(http::tls_config(&trust)?, PATIENCE, Proxies::from_env(env)?),
             name,
             secrets,
             meaning,
@@ -90,7 +90,7 @@ impl Site {
         // Sizes are those of files, not of what a server may make of them on the way.
         let mut all = vec![("accept-encoding", "identity".to_owned())];
         all.extend_from_slice(headers);
-        let request = Request { method, url, headers: &all };
+        let request = Request { method, url, headers: &all, body: "" };
         self.client.follow(&request, &self.secrets).map_err(|failure| self.failed(step, &failure))
     }
 

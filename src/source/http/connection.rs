@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::proxy::Proxy;
 use super::{Failure, Origin, Patience};
 
 /// Heads of S3 and of model hubs are a tenth of this.
@@ -50,23 +51,46 @@ impl Head {
 impl Connection {
     pub fn open(
         origin: &Origin,
+        proxy: Option<&Proxy>,
         tls: &Arc<ClientConfig>,
         patience: Patience,
         stopped: Arc<AtomicBool>,
     ) -> Result<Connection, Failure> {
-        let tcp = connect(origin, patience.connect)?;
+        let tcp = match proxy {
+            None => connect(origin, patience.connect)?,
+            Some(proxy) => connect(&proxy.origin, patience.connect).map_err(|failure| proxy.unreachable(&failure))?,
+        };
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(GLANCE))?;
         tcp.set_write_timeout(Some(patience.silence))?;
-        let stream = if origin.https {
-            let wrong = |_| Failure::Protocol(format!("\"{}\" is no name that a certificate could have", origin.name));
-            let name = ServerName::try_from(origin.name.clone()).map_err(wrong)?;
-            let session = ClientConnection::new(tls.clone(), name).map_err(Failure::Tls)?;
-            Stream::Tls(Box::new(StreamOwned::new(session, tcp)))
-        } else {
-            Stream::Plain(tcp)
+        let silence = patience.silence;
+        let mut connection = Connection { stream: Stream::Plain(tcp), ahead: Vec::new(), used: 0, silence, stopped };
+        if !origin.https {
+            return Ok(connection);
+        }
+        proxy.map_or(Ok(()), |proxy| connection.tunnel(origin, proxy))?;
+        connection.encrypt(origin, tls)
+    }
+
+    /// Lets the proxy connect this with the server.
+    fn tunnel(&mut self, origin: &Origin, proxy: &Proxy) -> Result<(), Failure> {
+        let (server, header) = (origin.authority(), proxy.header());
+        self.write(format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n{header}\r\n").as_bytes())?;
+        match self.read_head()?.status {
+            200..300 if self.is_clean() => Ok(()),
+            status => Err(proxy.refused(status)),
+        }
+    }
+
+    fn encrypt(self, origin: &Origin, tls: &Arc<ClientConfig>) -> Result<Connection, Failure> {
+        let wrong = |_| Failure::Protocol(format!("\"{}\" is no name that a certificate could have", origin.name));
+        let name = ServerName::try_from(origin.name.clone()).map_err(wrong)?;
+        let session = ClientConnection::new(tls.clone(), name).map_err(Failure::Tls)?;
+        let stream = match self.stream {
+            Stream::Plain(tcp) => Stream::Tls(Box::new(StreamOwned::new(session, tcp))),
+            tls @ Stream::Tls(_) => tls,
         };
-        Ok(Connection { stream, ahead: Vec::new(), used: 0, silence: patience.silence, stopped })
+        Ok(Connection { stream, ..self })
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {

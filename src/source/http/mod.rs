@@ -6,6 +6,7 @@
 
 mod body;
 mod connection;
+mod proxy;
 mod redirect;
 mod tls;
 mod url;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 pub use body::Body;
 use connection::Connection;
+pub use proxy::Proxies;
+use proxy::Proxy;
 pub use redirect::Secrets;
 pub use tls::{Trust, config as tls_config, named_bundle};
 pub use url::{Origin, Url, encode_part, encode_path, encode_query};
@@ -34,16 +37,18 @@ pub struct Patience {
 pub struct Client {
     tls: Arc<rustls::ClientConfig>,
     patience: Patience,
+    proxies: Proxies,
     idle: Mutex<HashMap<Origin, Vec<Connection>>>,
     stopped: Arc<AtomicBool>,
 }
 
 pub struct Request<'a> {
-    /// `GET` or `HEAD`: what may be sent twice.
+    /// What is sent twice when a connection that was kept turns out to be closed: it should do no harm.
     pub method: &'static str,
     pub url: &'a Url,
-    /// Beside `Host`.
+    /// Beside `Host` and `Content-Length`.
     pub headers: &'a [(&'a str, String)],
+    pub body: &'a str,
 }
 
 pub struct Response<'c> {
@@ -69,6 +74,11 @@ pub enum Failure {
     Io(io::Error),
     /// What came is no HTTP.
     Protocol(String),
+    /// The proxy on the way, and what it did.
+    Proxy {
+        reason: String,
+        may_pass: bool,
+    },
     /// [`Client::stop`] was called.
     Stopped,
 }
@@ -78,6 +88,7 @@ impl Failure {
     pub fn may_pass(&self) -> bool {
         match self {
             Failure::Connect(_) | Failure::Silence | Failure::Closed | Failure::Io(_) => true,
+            Failure::Proxy { may_pass, .. } => *may_pass,
             // Resolvers lose packets, too, but a wrong name is by far more likely.
             Failure::Name(_) | Failure::Tls(_) | Failure::Protocol(_) | Failure::Stopped => false,
         }
@@ -99,6 +110,7 @@ impl std::fmt::Display for Failure {
             Failure::Closed => f.write_str("the server closed the connection before it had answered"),
             Failure::Io(error) => write!(f, "the connection failed: {error}"),
             Failure::Protocol(what) => f.write_str(what),
+            Failure::Proxy { reason, .. } => write!(f, "the proxy {reason}"),
             Failure::Stopped => f.write_str("it was given up"),
         }
     }
@@ -120,8 +132,8 @@ impl From<io::Error> for Failure {
 }
 
 impl Client {
-    pub fn new(tls: Arc<rustls::ClientConfig>, patience: Patience) -> Client {
-        Client { tls, patience, idle: Mutex::default(), stopped: Arc::default() }
+    pub fn new(tls: Arc<rustls::ClientConfig>, patience: Patience, proxies: Proxies) -> Client {
+        Client { tls, patience, proxies, idle: Mutex::default(), stopped: Arc::default() }
     }
 
     /// Lets every request in flight, and all later ones, fail soon: with [`Failure::Stopped`].
@@ -135,21 +147,32 @@ impl Client {
     /// When no answer came; an answer of any status is one.
     pub fn send(&self, request: &Request<'_>) -> Result<Response<'_>, Failure> {
         let origin = request.url.origin();
+        let proxy = self.proxies.to(origin);
         let kept = self.idle.lock().expect("no thread panics with it").get_mut(origin).and_then(Vec::pop);
         if let Some(connection) = kept {
-            match self.exchange(connection, request) {
+            match self.exchange(connection, request, proxy) {
                 // The server was tired of waiting for us, which it may be at any moment.
                 Err(Failure::Closed) => {}
                 answered => return answered,
             }
         }
-        let connection = Connection::open(origin, &self.tls, self.patience, self.stopped.clone())?;
-        self.exchange(connection, request)
+        let connection = Connection::open(origin, proxy, &self.tls, self.patience, self.stopped.clone())?;
+        self.exchange(connection, request, proxy)
     }
 
-    fn exchange(&self, mut connection: Connection, request: &Request<'_>) -> Result<Response<'_>, Failure> {
-        connection.write(head(request).as_bytes())?;
+    fn exchange(
+        &self,
+        mut connection: Connection,
+        request: &Request<'_>,
+        proxy: Option<&Proxy>,
+    ) -> Result<Response<'_>, Failure> {
+        // Over TLS, the proxy only hands on what it cannot read.
+        let proxy = proxy.filter(|_| !request.url.origin().https);
+        connection.write((head(request, proxy) + request.body).as_bytes())?;
         let head = connection.read_head()?;
+        if let Some(proxy) = proxy.filter(|_| head.status == 407) {
+            return Err(proxy.refused(head.status));
+        }
         let framing = body::framing(request.method, &head)?;
         let body = Body::new(self, request.url.origin().clone(), connection, framing, head.keeps_alive);
         Ok(Response { url: request.url.clone(), status: head.status, headers: head.headers, body })
@@ -166,14 +189,19 @@ impl Client {
     }
 }
 
-fn head(request: &Request<'_>) -> String {
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.url.target(), request.url.host());
-    for (name, value) in request.headers {
+fn head(request: &Request<'_>, proxy: Option<&Proxy>) -> String {
+    let Request { method, url, headers, body } = *request;
+    let server = proxy.map(|_| format!("http://{}", url.host())).unwrap_or_default();
+    let mut head = format!("{method} {server}{} HTTP/1.1\r\nHost: {}\r\n", url.target(), url.host());
+    for (name, value) in headers {
         // Whoever puts a line break into a value would write headers of their own.
         let value = value.replace(['\r', '\n'], " ");
         head += &format!("{name}: {value}\r\n");
     }
-    head + "\r\n"
+    if !body.is_empty() {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    head + proxy.map(Proxy::header).as_deref().unwrap_or_default() + "\r\n"
 }
 
 impl Response<'_> {

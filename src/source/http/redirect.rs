@@ -36,7 +36,7 @@ impl Client {
             if trusted {
                 headers.extend(secrets.headers.iter().map(|(name, value)| (name.as_str(), value.clone())));
             }
-            let mut response = self.send(&Request { method: request.method, url: &url, headers: &headers })?;
+            let mut response = self.send(&Request { url: &url, headers: &headers, ..*request })?;
             let Some(next) = next(&url, response.status, response.header("location"))? else { return Ok(response) };
             // Read to its end, the connection serves again; when that fails, another one does.
             let _ = response.body.read_all(MAX_PAGE_BYTES);

@@ -32,11 +32,12 @@ fn server(scripts: Scripts) -> Url {
 
 fn client() -> Client {
     let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_millis(500) };
-    Client::new(tls_config(&Trust::Nobody).unwrap(), patience)
+    Client::new(tls_config(&Trust::Nobody).unwrap(), patience, Proxies::default())
 }
 
 fn get(client: &Client, url: &Url) -> Result<(u16, Vec<u8>), Failure> {
-    let mut response = client.send(&Request { method: "GET", url, headers: &[("X-A", "b\r\nc: d".to_owned())] })?;
+    let mut response =
+        client.send(&Request { method: "GET", url, headers: &[("X-A", "b\r\nc: d".to_owned())], body: "" })?;
     let body = response.body.read_all(1 << 20)?;
     Ok((response.status, body))
 }
@@ -91,7 +92,7 @@ fn each_failure_is_told_from_the_others() {
 fn who_waits_can_be_stopped() {
     let url = server(&[&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", ""]]);
     let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_mins(1) };
-    let client = Arc::new(Client::new(tls_config(&Trust::Nobody).unwrap(), patience));
+    let client = Arc::new(Client::new(tls_config(&Trust::Nobody).unwrap(), patience, Proxies::default()));
     let waiting = thread::spawn({
         let client = client.clone();
         move || get(&client, &url)

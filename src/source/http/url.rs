@@ -1,6 +1,7 @@
 //! Addresses: `http://host:port/path?query`, path and query encoded.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -13,6 +14,24 @@ pub struct Origin {
     /// A name in lower case or an address, without the brackets of IPv6.
     pub name: String,
     pub port: u16,
+}
+
+impl Origin {
+    /// When it is an address instead of a name.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.name.parse().ok()
+    }
+
+    /// Whether it is this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.name == "localhost" || self.address().is_some_and(|address| address.is_loopback())
+    }
+
+    /// `name:port`, where the port always stands.
+    pub fn authority(&self) -> String {
+        let Origin { name, port, .. } = self;
+        if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +56,17 @@ impl Url {
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(wrong)?;
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host).to_owned();
+        let port = match host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']')) {
+            None | Some("") => {
+                if https {
+                    443
+                } else {
+                    80
+                }
+            }
+            Some(port) => port.parse().map_err(|_| wrong())?,
+        };
         let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         Ok(Url { origin: Origin { https, name, port }, host, target })
     }
@@ -181,6 +209,7 @@ mod tests {
         let cases = [
             ("http://cdn/f?y#z", "http://cdn", "/f?y"),
             ("//cdn/f", "https://cdn", "/f"),
+            ("http://[::1]/f", "http://[::1]", "/f"),
             ("/f?y", "https://hub:8443", "/f?y"),
             ("f", "https://hub:8443", "/a/f"),
             ("../../../f/./g/..", "https://hub:8443", "/f/"),
@@ -193,7 +222,9 @@ mod tests {
             let scheme = if to.origin().https { "https" } else { "http" };
             assert_eq!((format!("{scheme}://{}", to.host()).as_str(), to.target()), (server, target), "{reference}");
         }
-        for wrong in ["ftp://cdn/f", "https://", "/a b", "file:/etc/passwd", "/\u{1}"] {
+        for wrong in
+            ["ftp://cdn/f", "https://", "https://cdn:99999/f", "http://cdn:x/f", "/a b", "file:/etc/passwd", "/\u{1}"]
+        {
             assert!(from.join(wrong).is_err(), "{wrong}");
         }
     }

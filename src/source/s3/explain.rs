@@ -113,7 +113,9 @@ fn unanswered(failure: &Failure) -> String {
         Failure::Protocol(what) => {
             format!("{what}: does the endpoint lead to the S3 API, with the right scheme?")
         }
-        Failure::Tls(_) | Failure::Closed | Failure::Io(_) | Failure::Stopped => failure.to_string(),
+        Failure::Tls(_) | Failure::Closed | Failure::Io(_) | Failure::Proxy { .. } | Failure::Stopped => {
+            failure.to_string()
+        }
     }
 }
 

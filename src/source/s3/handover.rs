@@ -9,16 +9,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::credentials::Keys;
 use super::explain::Operation;
 use super::{S3, checksum_mode, sign, stored};
 use crate::error::{Error, Result};
 use crate::source::checksum::Checksum;
 use crate::source::digest::{self, ModelDigest};
-use crate::source::http::{self, Client, Patience, Request, Trust, Url};
+use crate::source::http::{self, Client, Patience, Proxies, Request, Trust, Url};
 use crate::source::part::Part;
 use crate::source::transfer::PART_BYTES;
 use crate::source::uri::{self, SourceUri, is_inside};
-use crate::source::{RangeReader, RemoteFile, Source, Trouble};
+use crate::source::{Env, RangeReader, RemoteFile, Source, Trouble};
 
 /// What the file is called.
 pub const NAME: &str = "stoker-handover.json";
@@ -74,7 +75,10 @@ impl S3 {
     /// When the CA bundle cannot be read, or the store does not say the checksum of an object that comes in parts.
     pub fn hand_over(&self, files: &[RemoteFile], seconds: u64, digest: Option<ModelDigest>) -> Result<Handover> {
         let now = SystemTime::now();
-        let signed_until = now + Duration::from_secs(seconds);
+        let keys = self.signer.keys();
+        let asked_until = now + Duration::from_secs(seconds);
+        // What lent keys have signed ends with them.
+        let signed_until = self.signer.until().map_or(asked_until, |until| until.min(asked_until));
         let expires = signed_until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let hand = |file: &RemoteFile| -> Result<Handed> {
             let sum = if file.bytes > PART_BYTES { self.checksum(file)? } else { None };
@@ -83,7 +87,7 @@ impl S3 {
                 key: file.key.clone(),
                 bytes: file.bytes,
                 etag: file.tag.clone(),
-                target: self.signed_target(&file.key, seconds, now),
+                target: self.signed_target(&file.key, keys.as_deref(), seconds, now),
                 checksum: sum.map(|sum| (sum.to_string(), sum.part_bytes)),
             })
         };
@@ -95,15 +99,15 @@ impl S3 {
             connect_seconds: self.settings.connect_timeout.as_secs(),
             read_seconds: self.settings.read_timeout.as_secs(),
             attempts: self.settings.max_attempts,
-            expires: self.settings.credentials.as_ref().map(|_| expires),
+            expires: keys.as_ref().map(|_| expires),
             digest: digest.map(|digest| digest.to_string()),
             files: files.iter().map(hand).collect::<Result<_>>()?,
         })
     }
 
-    fn signed_target(&self, key: &str, seconds: u64, now: SystemTime) -> String {
+    fn signed_target(&self, key: &str, keys: Option<&Keys>, seconds: u64, now: SystemTime) -> String {
         let path = self.path_of(key);
-        let Some(keys) = &self.settings.credentials else { return path };
+        let Some(keys) = keys else { return path };
         let headers = [checksum_mode()];
         let request =
             sign::Signable { method: "GET", host: self.base.host(), path: &path, query: "", headers: &headers };
@@ -158,7 +162,7 @@ impl HandedOver {
     ///
     /// # Errors
     /// When there is such a file that makes no sense.
-    pub fn find_below(directory: &Path) -> Result<Vec<(String, HandedOver)>> {
+    pub fn find_below(directory: &Path, env: Env<'_>) -> Result<Vec<(String, HandedOver)>> {
         // What cannot be listed is told by whoever serves it.
         let names = digest::names(directory).map(|(_, names)| names).unwrap_or_default();
         let folder = |name: &String| match name.strip_suffix(NAME)? {
@@ -168,13 +172,13 @@ impl HandedOver {
         let read = |folder: String| {
             let path = directory.join(&folder).join(NAME);
             let text = std::fs::read(&path).map_err(|error| Error::load(error.to_string()));
-            let handed = text.and_then(|text| HandedOver::read(&text));
+            let handed = text.and_then(|text| HandedOver::read(&text, env));
             handed.map(|handed| (folder, handed)).map_err(|error| error.context(path.display()))
         };
         names.iter().filter_map(folder).map(read).collect()
     }
 
-    fn read(text: &[u8]) -> Result<HandedOver> {
+    fn read(text: &[u8], env: Env<'_>) -> Result<HandedOver> {
         let handover: Handover = serde_json::from_slice(text).map_err(|error| Error::load(error.to_string()))?;
         if let Some(file) = handover.files.iter().find(|file| !is_inside(&file.path)) {
             return Err(Error::load(format!("\"{}\" is no path below the model directory", file.path)));
@@ -191,7 +195,7 @@ impl HandedOver {
             connect: Duration::from_secs(handover.connect_seconds),
             silence: Duration::from_secs(handover.read_seconds),
         };
-        let client = Client::new(http::tls_config(&trust)?, patience);
+        let client = Client::new(http::tls_config(&trust)?, patience, Proxies::from_env(env)?);
         let (base, bucket) = (Url::parse(&handover.base)?, bucket.clone());
         let digest = handover.digest.as_deref().map(ModelDigest::parse).transpose()?;
         let places = handover.files.iter().enumerate().map(|(place, file)| (file.key.clone(), place)).collect();
@@ -232,7 +236,7 @@ impl Source for HandedOver {
             headers.push(("range", format!("bytes={}-{}", range.start, range.end - 1)));
         }
         let url = self.base.with_target(handed.target.clone());
-        let request = Request { method: "GET", url: &url, headers: &headers };
+        let request = Request { method: "GET", url: &url, headers: &headers, body: "" };
         let mut response = self.client.send(&request).map_err(|failure| operation("read").failed(&failure))?;
         if self.expired(response.status) {
             let text = "its signed address has expired: start the pod anew, whose init container signs again";

@@ -2,8 +2,11 @@
 //!
 //! Why not AWS's SDK: it cannot read into a buffer of ours, and brings 80 crates; signing is as many lines.
 
+mod credentials;
 mod explain;
 pub mod handover;
+mod lender;
+mod profile;
 pub mod settings;
 mod sign;
 mod stored;
@@ -13,9 +16,10 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use self::explain::{LOOK_UP, Operation};
+use self::lender::Signer;
 use self::settings::Settings;
 use super::checksum::Checksum;
-use super::http::{self, Client, Patience, Request, Response, Trust, Url};
+use super::http::{self, Client, Request, Response, Trust, Url};
 use super::part::Part;
 use super::reading::ask;
 use super::uri::{SourceUri, relative_path};
@@ -32,6 +36,7 @@ const MOST_EMPTY_PAGES: usize = 20;
 pub struct S3 {
     client: Client,
     settings: Settings,
+    signer: Signer,
     /// Where the bucket is: with its name in the host, or as the path's first part.
     base: Url,
     trust: Trust,
@@ -42,10 +47,10 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Makes a client; nothing is sent yet.
+    /// Makes a client. The store is not asked yet; who lends keys is.
     ///
     /// # Errors
-    /// When the CA bundle cannot be read, or the bucket's name is none.
+    /// When the CA bundle cannot be read, the bucket's name is none, or nobody lends keys.
     pub fn new(settings: &Settings, bucket: &str, prefix: &str) -> Result<S3> {
         let region = &settings.region;
         let endpoint = settings.endpoint.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
@@ -53,15 +58,10 @@ impl S3 {
             (false, Some((scheme, rest))) => Url::parse(&format!("{scheme}://{bucket}.{rest}"))?,
             _ => Url::parse(&endpoint)?,
         };
-        let trust = match &settings.ca_bundle {
-            _ if !base.origin().https => Trust::Nobody,
-            _ if !settings.verify_tls => Trust::Anyone,
-            Some((variable, path)) => Trust::Bundle { variable, path: path.clone() },
-            None => Trust::System,
-        };
-        let patience = Patience { connect: settings.connect_timeout, silence: settings.read_timeout };
+        let trust = settings.trust(&base);
         Ok(S3 {
-            client: Client::new(http::tls_config(&trust)?, patience),
+            client: Client::new(http::tls_config(&trust)?, settings.patience(), settings.proxies.clone()),
+            signer: Signer::new(settings)?,
             settings: settings.clone(),
             base,
             trust,
@@ -93,14 +93,14 @@ impl S3 {
     ) -> Result<Response<'_>, http::Failure> {
         let (path, query) = (self.path_of(key), http::encode_query(parameters));
         let mut headers = headers.to_vec();
-        if let Some(keys) = &self.settings.credentials {
+        if let Some(keys) = self.signer.keys() {
             let signable =
                 sign::Signable { method, host: self.base.host(), path: &path, query: &query, headers: &headers };
-            let added = sign::sign(&signable, &self.settings.region, keys, SystemTime::now());
+            let added = sign::sign(&signable, &self.settings.region, &keys, SystemTime::now());
             headers.extend(added);
         }
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
-        self.client.send(&Request { method, url: &self.base.with_target(target), headers: &headers })
+        self.client.send(&Request { method, url: &self.base.with_target(target), headers: &headers, body: "" })
     }
 
     fn page(&self, listed: &str, next: Option<&str>) -> Result<xml::Page, Trouble> {

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::credentials::{self, Credentials};
+use super::profile::Profile;
 use crate::error::{Error, Result};
 use crate::source::Env;
-use crate::source::http::named_bundle;
+use crate::source::http::{Patience, Proxies, Trust, Url, named_bundle};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -20,8 +22,8 @@ pub struct Settings {
     pub verify_tls: bool,
     /// The roots of trust instead of the system's, PEM, and the variable that named them.
     pub ca_bundle: Option<(&'static str, PathBuf)>,
-    /// `None` asks without a signature.
-    pub credentials: Option<Keys>,
+    pub credentials: Credentials,
+    pub proxies: Proxies,
     pub connect_timeout: Duration,
     pub read_timeout: Duration,
     pub max_attempts: u32,
@@ -29,29 +31,37 @@ pub struct Settings {
     pub verify_etag: bool,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-pub struct Keys {
-    pub access_key_id: String,
-    pub secret_access_key: String,
-    pub session_token: Option<String>,
-}
+impl Settings {
+    /// Whose certificates are trusted on the way to a server.
+    pub fn trust(&self, server: &Url) -> Trust {
+        match &self.ca_bundle {
+            _ if !server.origin().https => Trust::Nobody,
+            _ if !self.verify_tls => Trust::Anyone,
+            Some((variable, path)) => Trust::Bundle { variable, path: path.clone() },
+            None => Trust::System,
+        }
+    }
 
-impl std::fmt::Debug for Keys {
-    /// Never prints the secret: settings end up in logs.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    pub fn patience(&self) -> Patience {
+        Patience { connect: self.connect_timeout, silence: self.read_timeout }
     }
 }
 
 /// Reads the settings from an environment.
 ///
 /// # Errors
-/// When a number or the endpoint does not parse, or credentials are missing without `awsAnonymousCredential`; all
-/// problems are reported at once.
+/// When a number, the endpoint, a proxy or a profile does not parse, or credentials are missing without
+/// `awsAnonymousCredential`; most problems are reported at once.
 pub fn from_env(env: Env<'_>) -> Result<Settings> {
     let mut problems = Vec::new();
     let spec = storage_spec(env)?;
-    let get = |name: &str| spec.get(name).cloned().or_else(|| env(name)).filter(|value| !value.is_empty());
+    let profile = Profile::from_env(env)?;
+    let get = |name: &str| {
+        let of_profile =
+            || PROFILE_FIELDS.iter().find(|(_, own)| *own == name).and_then(|(field, _)| profile.get(field));
+        let found = spec.get(name).cloned().or_else(|| env(name)).filter(|value| !value.is_empty());
+        found.or_else(of_profile)
+    };
     let truthy = |value: &str| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off");
     let flag = |name: &str, default: bool| get(name).map_or(default, |value| truthy(&value));
     let mut number = |name: &str, default: u32| match get(name).map(|value| (value.parse::<u32>(), value)) {
@@ -85,27 +95,20 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
             problems.push(format!("the S3 endpoint \"{endpoint}\" is no http:// or https:// address"));
         }
     }
+    let region = get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned());
     let credentials = if flag("awsAnonymousCredential", false) {
-        None
+        Credentials::Anonymous
     } else {
-        match (get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY")) {
-            (Some(access_key_id), Some(secret_access_key)) => {
-                Some(Keys { access_key_id, secret_access_key, session_token: get("AWS_SESSION_TOKEN") })
-            }
-            _ => {
-                problems.push(
-                    "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-                     or awsAnonymousCredential=true for a public bucket"
-                        .to_owned(),
-                );
-                None
-            }
-        }
+        // AWS's store is no token service.
+        let of_store = endpoint.as_deref().filter(|endpoint| !endpoint.contains(".amazonaws.com"));
+        credentials::find(&get, &profile, of_store, &region).unwrap_or_else(|missing| {
+            problems.push(missing);
+            Credentials::Anonymous
+        })
     };
     if !problems.is_empty() {
         return Err(Error::load(problems.join("; ")));
     }
-    let region = get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned());
     // AWS's address of before there were regions only knows the buckets of one.
     let endpoint = endpoint.filter(|endpoint| endpoint.trim_end_matches('/') != "https://s3.amazonaws.com");
     let accelerated = flag("S3_USE_ACCELERATE", false);
@@ -123,12 +126,17 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
         verify_tls: flag("S3_VERIFY_SSL", true),
         ca_bundle: named_bundle(get),
         credentials,
+        proxies: Proxies::from_env(env)?,
         connect_timeout,
         read_timeout,
         max_attempts,
         verify_etag: flag("S3_VERIFY_ETAG", true),
     })
 }
+
+/// What a profile of AWS's files says of the store, by the variables that come before it.
+const PROFILE_FIELDS: [(&str, &str); 3] =
+    [("region", "AWS_DEFAULT_REGION"), ("endpoint_url", "AWS_ENDPOINT_URL"), ("ca_bundle", "AWS_CA_BUNDLE")];
 
 /// What KServe's storage spec says (a secret's entry as JSON, and parameters of the `InferenceService` that replace some
 /// of it), by the variables that stand for the same.
@@ -199,7 +207,7 @@ mod tests {
         let all = [("STORAGE_CONFIG", config), ("STORAGE_OVERRIDE_CONFIG", change), ("AWS_ENDPOINT_URL", "http://z")];
         let spec = settings(&all).unwrap();
         assert_eq!((spec.endpoint.as_deref(), spec.region.as_str()), (Some("http://a:1"), "us"));
-        assert_eq!((spec.verify_tls, spec.credentials), (false, None));
+        assert_eq!((spec.verify_tls, spec.credentials), (false, Credentials::Anonymous));
         // Of another kind of store.
         let other = settings(&[("STORAGE_CONFIG", r#"{"type": "hdfs", "region": "eu"}"#)]).unwrap();
         assert_eq!(other.region, "us-east-1");
@@ -235,7 +243,7 @@ mod tests {
     #[test]
     fn anonymous_access_needs_no_keys_and_secrets_are_not_printed() {
         let anonymous = settings(&[("AWS_ACCESS_KEY_ID", ""), ("awsAnonymousCredential", "true")]).unwrap();
-        assert_eq!(anonymous.credentials, None);
+        assert_eq!(anonymous.credentials, Credentials::Anonymous);
         let printed = format!("{:?}", settings(&[("AWS_SECRET_ACCESS_KEY", "hush")]).unwrap());
         assert!(!printed.contains("hush"), "{printed}");
     }

@@ -1,7 +1,9 @@
-//! S3's answers in XML: lists of objects, and errors.
+//! Answers in XML: lists of objects, keys that are lent, and errors.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
+
+use super::credentials::Keys;
 
 /// One page of `ListObjectsV2`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,13 +57,32 @@ pub fn error(text: &str) -> Said {
     let mut said = Said::default();
     let _ = walk(text, |path, value| {
         match (path, value) {
-            (["Error", "Code"], Some(value)) => value.clone_into(&mut said.code),
-            (["Error", "Message"], Some(value)) => value.clone_into(&mut said.message),
+            ([.., "Error", "Code"], Some(value)) => value.clone_into(&mut said.code),
+            ([.., "Error", "Message"], Some(value)) => value.clone_into(&mut said.message),
             _ => {}
         }
         Some(())
     });
     said
+}
+
+/// The keys that a token service lends and until when, unless this is something else.
+pub fn lent(text: &str) -> Option<(Keys, Option<String>)> {
+    let [mut id, mut secret, mut token, mut until] = [const { None }; 4];
+    walk(text, |path, value| {
+        if let ([_, _, "Credentials", field], Some(value)) = (path, value) {
+            let field = match *field {
+                "AccessKeyId" => &mut id,
+                "SecretAccessKey" => &mut secret,
+                "SessionToken" => &mut token,
+                "Expiration" => &mut until,
+                _ => return Some(()),
+            };
+            *field = Some(value.to_owned());
+        }
+        Some(())
+    })?;
+    Some((Keys { access_key_id: id?, secret_access_key: secret?, session_token: token }, until))
 }
 
 /// Calls for each element as it opens, and for each that holds text alone as it closes, with that.
@@ -131,10 +152,28 @@ mod tests {
         assert_eq!(error("plain text"), Said::default());
     }
 
+    #[test]
+    fn keys_are_read() {
+        let text = r#"<?xml version="1.0" encoding="UTF-8"?>
+            <AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+            <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>a</AccessKeyId><SecretAccessKey>s</SecretAccessKey>
+            <Expiration>2026-11-21T17:00:00Z</Expiration><SessionToken>t</SessionToken></Credentials>
+            <SubjectFromWebIdentityToken>x</SubjectFromWebIdentityToken></AssumeRoleWithWebIdentityResult>
+            <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></AssumeRoleWithWebIdentityResponse>"#;
+        let (keys, until) = lent(text).unwrap();
+        assert_eq!((keys.access_key_id.as_str(), keys.secret_access_key.as_str()), ("a", "s"));
+        assert_eq!((keys.session_token.as_deref(), until.as_deref()), (Some("t"), Some("2026-11-21T17:00:00Z")));
+        let text =
+            "<ErrorResponse><Error><Type/><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>";
+        assert!(lent(text).is_none());
+        assert_eq!(error(text).code, "AccessDenied");
+    }
+
     proptest::proptest! {
         #[test]
         fn any_text_is_read_or_refused(text: String) {
             let _ = page(&format!("<ListBucketResult>{text}"));
+            let _ = lent(&format!("<A><B><Credentials>{text}"));
         }
     }
 }
