@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from kserve import InferInput, InferRequest
 
+import faults
 from kserve_clients import rpc
 from metrics import OPENMETRICS, Metrics
 from models import MODELS
@@ -122,3 +123,15 @@ def test_a_caller_that_goes_away_is_counted(serving):
     connection.close()
     eventually(lambda: went_away() == before + 1, "a cancelled request")
     eventually(lambda: Metrics.of(slow)["stoker_inflight_requests"] == 0, "an idle server")
+
+
+@pytest.mark.parametrize("cache", ["disk", "none"])
+def test_a_model_on_its_way_is_seen_to_come(minio, bucket, tmp_path, cache):
+    half = 512 << 10
+    uri = f"s3://{bucket({'m/model.onnx': bytes(2 * half)})}/m"
+    args = ["--model_name=m", f"--storage_uri={uri}", f"--cache_dir={tmp_path if cache == 'disk' else cache}"]
+    with faults.proxy(minio.port) as proxy:
+        proxy.script("read", faults.stall(half))
+        with stoker(*args, env=minio.env | {"AWS_ENDPOINT_URL": proxy.url}, ready=False) as server:
+            eventually(lambda: Metrics.of(server).count("stoker_source_bytes_total", scheme="s3") == half, "half of it")
+            assert Metrics.of(server)["stoker_source_bytes_left", {"model": "m"}] == half
