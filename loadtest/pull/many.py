@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper
-from store import client, free_port, minio, workshop
+from store import client, free_port, free_ports, minio, workshop
 
 BUCKET = "bench"
 
@@ -75,8 +75,7 @@ def upload(s3, name, rows, work):
 
 
 @contextmanager
-def server(options, env, *args):
-    port = free_port()
+def server(options, env, port, *args):
     command = [options.stoker, "serve", "--model_name=m", f"--http_port={port}", "--max_batch_size=1", *args]
     begun = time.monotonic()
     process = subprocess.Popen([str(arg) for arg in command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -107,7 +106,7 @@ def came(url):
 def together(options, env, work):
     args = [f"--storage_uri=s3://{BUCKET}/small", f"--cache_dir={work / 'cache'}"]
     with ExitStack() as stack:
-        servers = [stack.enter_context(server(options, env, *args)) for _ in range(options.processes)]
+        servers = [stack.enter_context(server(options, env, port, *args)) for port in free_ports(options.processes)]
         seconds = [ready(*each) for each in servers]
         bytes_came = [came(url) for url, _ in servers]
     model = sum(path.stat().st_size for path in (work / "cache").glob("*/files/*"))
@@ -119,13 +118,13 @@ def together(options, env, work):
 
 def again(options, env, work):
     args = [f"--storage_uri=s3://{BUCKET}/large", f"--cache_dir={work / 'cache'}"]
-    with server(options, env, *args) as (url, begun):
+    with server(options, env, free_port(), *args) as (url, begun):
         cold, bytes_cold = ready(url, begun), came(url)
     (files,) = (work / "cache").glob("*/files")
     warm, bare, bytes_warm = [], [], 0
     for number in range(options.rounds):
         for kind in ["warm", "bare"] if number % 2 else ["bare", "warm"]:
-            with server(options, env, *(args if kind == "warm" else [f"--model_dir={files}"])) as (url, begun):
+            with server(options, env, free_port(), *(args if kind == "warm" else [f"--model_dir={files}"])) as (url, begun):
                 (warm if kind == "warm" else bare).append(ready(url, begun))
                 bytes_warm += came(url) if kind == "warm" else 0
     ratio = statistics.median(warm) / statistics.median(bare)
