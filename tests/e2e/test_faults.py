@@ -6,6 +6,7 @@ import subprocess
 import tarfile
 import time
 from base64 import b64encode
+from contextlib import ExitStack
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -430,6 +431,20 @@ def test_no_server_starts_with_a_part_of_a_model(bucket, proxy, env, tmp_path, f
     assert message in failure(*args, env=env)
     assert published(tmp_path) == []
     assert_serves_in_the_end(proxy, env, args, tmp_path)
+
+
+def test_those_who_wait_for_a_stalled_store_do_not_wait_one_after_another(bucket, proxy, env, tmp_path):
+    """Each would have to wait as long as the first one, after it."""
+    proxy.script("read", stall(100), **WEIGHTS_ONLY)
+    env = env | {"S3_READ_TIMEOUT": 11, "S3_MAX_ATTEMPTS": 1}
+    args = ["--model_name=iris", f"--storage_uri=s3://{bucket(OBJECTS)}/m", f"--cache_dir={tmp_path}"]
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(servers.stoker(*args, env=env, ready=False)) for _ in range(4)]
+        assert [server.wait() for server in waiting] == [1] * 4
+        assert time.monotonic() - begun < 20
+        told = [server for server in waiting if "told by the process that was bringing the model" in server.log()]
+        assert len(told) == 3 and all("no answer in time (S3_READ_TIMEOUT)" in server.log() for server in waiting)
 
 
 def test_no_server_starts_with_a_flipped_bit(bucket, proxy, env, tmp_path):

@@ -6,7 +6,7 @@
 //! KEY/boot           the boot id under which it was last known to be whole
 //! KEY/digest         its digest, once somebody has asked for it
 //! KEY.partial/       a model on its way here: files, and the journal of what is there of them
-//! KEY.lock           locked by whoever brings it; others wait
+//! KEY.lock           locked by whoever brings it; others wait, and read in it why that failed
 //! ```
 //!
 //! A model appears under its name by a rename when it is complete. Nothing waits for the disk: after a machine's restart
@@ -17,7 +17,7 @@ mod index;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -153,7 +153,14 @@ impl Cache {
             return fetched(in_use, verify(&target, name, pinned)?, true, true);
         }
         std::fs::create_dir_all(&self.directory).map_err(failed)?;
-        let bringing = Bringing::begin(target.with_extension(LOCK)).map_err(failed)?;
+        let bringing = match Bringing::begin(target.with_extension(LOCK), PATIENCE).map_err(failed)? {
+            Turn::Ours(bringing) => bringing,
+            Turn::Failed(reason) => {
+                return Err(Error::load(format!(
+                    "{reason} (told by the process that was bringing the model for others)"
+                )));
+            }
+        };
         if let Some(in_use) = reuse(&target) {
             return fetched(in_use, verify(&target, name, pinned)?, true, true);
         }
@@ -161,7 +168,8 @@ impl Cache {
         evict::make_room(self, bytes, &target);
         let counted = progress.of(source);
         let wanted = Wanted { source: &counted, ..*wanted };
-        let Brought { in_use, verified, is_as_begun } = progress.tell(name, || self.bring(&wanted, &target))?;
+        let brought = progress.tell(name, || self.bring(&wanted, &target));
+        let Brought { in_use, verified, is_as_begun } = brought.inspect_err(|error| bringing.fails(error))?;
         drop(bringing);
         evict::make_room(self, 0, &target);
         fetched(in_use, verified, false, is_as_begun)
@@ -313,26 +321,47 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
+/// Who has waited so long for a model does not begin anew when that fails: of many who wait for a store that is stalled,
+/// the last would come to know it after as many times what the first had to wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The lock of whoever brings a model; it goes with the file.
 struct Bringing {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+enum Turn {
+    Ours(Bringing),
+    /// The one before could not bring it, for this reason.
+    Failed(String),
 }
 
 impl Bringing {
-    /// Waits for its turn.
-    fn begin(path: PathBuf) -> io::Result<Bringing> {
+    /// Waits for its turn, or beyond its patience for the failure of the one before.
+    fn begin(path: PathBuf, patience: Duration) -> io::Result<Turn> {
+        let begun = Instant::now();
         loop {
-            let lock = File::options().write(true).create(true).truncate(false).open(&path)?;
+            let mut lock = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
             if lock.try_lock().is_err() {
                 tracing::info!(lock = %path.display(), "another process is bringing this model, waiting for it");
                 lock.lock()?;
             }
-            // The one before has removed the file.
             if is_at(&lock, &path) {
-                return Ok(Bringing { path, _lock: lock });
+                return Ok(Turn::Ours(Bringing { path, lock }));
+            }
+            // The one before has removed the file.
+            let mut reason = String::new();
+            lock.read_to_string(&mut reason)?;
+            if !reason.is_empty() && begun.elapsed() > patience {
+                return Ok(Turn::Failed(reason));
             }
         }
+    }
+
+    /// Tells those who wait.
+    fn fails(&self, error: &Error) {
+        let _ = (&self.lock).write_all(error.message().as_bytes()); // else they try themselves
     }
 }
 

@@ -246,7 +246,7 @@ fn what_killed_processes_left_behind_goes() {
     for old in ["old.partial", "held.partial"] {
         File::open(cache.directory.join(old)).unwrap().set_modified(long_ago).unwrap();
     }
-    let held = Bringing::begin(cache.directory.join("held.lock")).unwrap();
+    let held = Bringing::begin(cache.directory.join("held.lock"), Duration::ZERO).unwrap();
     fetch(&cache, &Memory::new([("model", Bytes::from_static(b"x"))]), "a").unwrap();
     let mut left: Vec<_> = cache.directory.read_dir().unwrap().flatten().map(|entry| entry.file_name()).collect();
     left.retain(|name| name.to_string_lossy().contains('.'));
@@ -260,4 +260,27 @@ fn an_empty_source_is_an_error() {
     let uri = crate::source::uri::parse("s3://bucket/none").unwrap();
     let error = Listed::of(&uri, Box::new(Memory::default())).err().unwrap();
     assert_eq!(error.message(), "s3://bucket/none: there is no object below it");
+}
+
+#[test]
+fn who_has_waited_long_is_told_why_it_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key.lock");
+    let ours = |patience| match Bringing::begin(path.clone(), patience).unwrap() {
+        Turn::Ours(bringing) => Ok(bringing),
+        Turn::Failed(reason) => Err(reason),
+    };
+    for (patience, is_told) in [(Duration::ZERO, true), (Duration::from_mins(1), false)] {
+        let before = ours(patience).unwrap();
+        let told = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| ours(patience).err());
+            std::thread::sleep(Duration::from_millis(50));
+            before.fails(&Error::load("the store is away"));
+            drop(before);
+            waiting.join().unwrap()
+        });
+        assert_eq!(told, is_told.then(|| "the store is away".to_owned()));
+        // Whoever comes later has a turn, and so have those who wait when nothing was said.
+        drop(ours(Duration::ZERO).unwrap());
+    }
 }
