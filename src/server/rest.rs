@@ -115,7 +115,6 @@ fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<R
 async fn index(server: &Server, context: &Context, request: Request<Incoming>) -> Result<Response<ResponseBody>> {
     #[derive(Default, Deserialize)]
     struct Asked {
-        #[serde(default)]
         ready: bool,
     }
     let Asked { ready } = question(server, context, request).await?;
@@ -134,11 +133,10 @@ async fn load(
 ) -> Result<Response<ResponseBody>> {
     #[derive(Default, Deserialize)]
     struct Asked {
-        #[serde(default)]
-        parameters: serde_json::Map<String, serde_json::Value>,
+        parameters: Option<serde_json::Map<String, serde_json::Value>>,
     }
     let Asked { parameters } = question(server, context, request).await?;
-    if !parameters.is_empty() {
+    if parameters.is_some_and(|parameters| !parameters.is_empty()) {
         return Err(repository::refuse_parameters());
     }
     repository::load(server, context, &model.name).await?;

@@ -35,7 +35,7 @@ def said_by(answer):
 
 
 def load(server):
-    return server.post("/v2/repository/models/m/load", {})
+    return server.post("/v2/repository/models/m/load", {"parameters": None})
 
 
 def reloads(server, outcome):
