@@ -18,7 +18,7 @@ use crate::source::progress::Progress;
 use crate::source::s3::handover::MOST_SECONDS;
 use crate::source::transfer::{transfer, write_error};
 use crate::source::uri::SourceUri;
-use crate::source::{Env, Opened, RemoteFile, Source, archive, identity, open, s3, total_bytes};
+use crate::source::{Env, Listed, Opened, archive, identity, open, s3, total_bytes};
 
 /// Brings each source to its directory, one after the other.
 ///
@@ -33,12 +33,18 @@ pub fn pull(config: &PullConfig, env: Env<'_>) -> Result<()> {
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| Error::load(format!("{}: cannot be made: {error}", directory.display())))?;
         let (files, bytes) = match open(uri, env)? {
-            Opened::Elsewhere(source) if *handed_over => hand_over(&*source, uri, directory, &wanted, digest, env)?,
             Opened::Here(path) => {
                 digest.map_or(Ok(()), |digest| digest.check(&path)).map_err(|error| error.context(uri))?;
                 (link(&path, directory, &wanted)?, 0)
             }
-            Opened::Elsewhere(source) => copy(&*source, uri, directory, &wanted, max_unpacked, digest)?,
+            Opened::Elsewhere(source) => {
+                let listed = Listed::of(uri, source)?;
+                if *handed_over {
+                    hand_over(&listed, uri, directory, digest, env)?
+                } else {
+                    copy(&listed, uri, directory, max_unpacked, digest)?
+                }
+            }
         };
         let seconds = begun.elapsed().as_secs_f64();
         let done = if *handed_over { "model handed over" } else { "model pulled" };
@@ -89,34 +95,32 @@ const FRESH: &str = ".stoker-pull";
 /// Copies what is wanted, in place of files of the same names, once everything is there; how many files and bytes that
 /// were.
 fn copy(
-    source: &dyn Source,
+    Listed { source, manifest, .. }: &Listed,
     uri: &SourceUri,
     directory: &Path,
-    wanted: &Patterns,
     max_unpacked: u64,
     digest: Option<ModelDigest>,
 ) -> Result<(usize, u64)> {
-    let manifest = manifest(source, uri, wanted)?;
     let fresh = directory.join(FRESH);
-    let own = fresh.join(identity(&uri.to_string(), &manifest));
+    let own = fresh.join(identity(&uri.to_string(), manifest));
     let files = own.join("files");
     if let Some(file) = manifest.iter().find(|file| Path::new(&file.path).starts_with(FRESH)) {
         return Err(Error::load(format!("{uri}: \"{}\" has the name of a folder that is needed here", file.path)));
     }
     let failed = |error: std::io::Error| write_error(directory, &error);
     std::fs::create_dir_all(&files).and_then(|()| keep_only(&fresh, &own)).map_err(failed)?;
-    let progress = Progress::begin(total_bytes(&manifest));
-    let source = progress.of(source);
-    progress.tell(&uri.to_string(), || match archive::single(&manifest) {
+    let progress = Progress::begin(total_bytes(manifest));
+    let source = progress.of(&**source);
+    progress.tell(&uri.to_string(), || match archive::single(manifest) {
         Some(file) => archive::unpack(&source, file, &files, max_unpacked).map(drop),
-        None => transfer(&source, &manifest, &files, &own.join("parts")).map(drop),
+        None => transfer(&source, manifest, &files, &own.join("parts")).map(drop),
     })?;
     if let Err(error) = digest.map_or(Ok(()), |digest| digest.check(&files)) {
         std::fs::remove_dir_all(&fresh).map_err(failed)?;
         return Err(error.context(uri));
     }
     merge(&files, directory).and_then(|()| std::fs::remove_dir_all(&fresh)).map_err(failed)?;
-    Ok((manifest.len(), total_bytes(&manifest)))
+    Ok((manifest.len(), total_bytes(manifest)))
 }
 
 /// Removes what else is in a folder.
@@ -132,34 +136,20 @@ fn keep_only(folder: &Path, kept: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What there is, of what is wanted.
-fn manifest(source: &dyn Source, uri: &SourceUri, wanted: &Patterns) -> Result<Vec<RemoteFile>> {
-    let mut manifest = source.manifest()?;
-    if !matches!(manifest.as_slice(), [only] if uri.is_key(&only.key)) {
-        manifest.retain(|file| wanted.want(&file.path));
-    }
-    if manifest.is_empty() {
-        return Err(Error::load(format!("{uri}: there is no object below it that is wanted")));
-    }
-    Ok(manifest)
-}
-
 /// Leaves the addresses of what is wanted, for a server that reads it by itself.
 fn hand_over(
-    source: &dyn Source,
+    Listed { source, manifest, .. }: &Listed,
     uri: &SourceUri,
     directory: &Path,
-    wanted: &Patterns,
     digest: Option<ModelDigest>,
     env: Env<'_>,
 ) -> Result<(usize, u64)> {
     let Some(SourceUri::S3 { bucket, prefix }) = source.place() else {
         return Err(Error::load(format!("{uri}: only what lies in S3 can be handed over: leave stoker+ out")));
     };
-    let manifest = manifest(source, uri, wanted)?;
     let s3 = s3::S3::new(&s3::settings::from_env(env)?, &bucket, &prefix)?;
-    s3.hand_over(&manifest, handed_over_seconds(env)?, digest)?.write(directory)?;
-    Ok((manifest.len(), total_bytes(&manifest)))
+    s3.hand_over(manifest, handed_over_seconds(env)?, digest)?.write(directory)?;
+    Ok((manifest.len(), total_bytes(manifest)))
 }
 
 fn handed_over_seconds(env: Env<'_>) -> Result<u64> {

@@ -11,6 +11,7 @@ pub mod checksum;
 mod crowd;
 pub mod digest;
 mod disk;
+mod filtered;
 pub mod http;
 mod hub;
 mod journal;
@@ -37,6 +38,8 @@ use sha2::{Digest, Sha256};
 use self::checksum::Checksum;
 use self::digest::ModelDigest;
 use self::disk::Disk;
+use self::filtered::Filtered;
+use self::patterns::Patterns;
 use self::s3::handover::HandedOver;
 use self::uri::{Mounted, SourceUri};
 use crate::error::{Error, Result};
@@ -51,12 +54,25 @@ pub enum Opened {
     Elsewhere(Box<dyn Source>),
 }
 
-/// Finds what reads a URI, with its settings from the environment. Names that may come to mean something else are
-/// looked up, once.
+/// Finds what reads those files of a URI that are wanted, with its settings from the environment. Names that may come to
+/// mean something else are looked up, once. Of what is on this machine all is wanted.
 ///
 /// # Errors
 /// When a setting is missing or wrong, or a name means nothing.
 pub fn open(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
+    let wanted = Patterns::from_env(env)?;
+    Ok(match (uri, find(uri, env)?) {
+        // Each of them is asked for what is wanted of it.
+        (SourceUri::Several(_), found) => found,
+        (_, Opened::Elsewhere(source)) if !wanted.is_all() => {
+            Opened::Elsewhere(Box::new(Filtered { source, uri: uri.clone(), wanted }))
+        }
+        (_, found) => found,
+    })
+}
+
+/// As [`open`], of all files.
+fn find(uri: &SourceUri, env: Env<'_>) -> Result<Opened> {
     Ok(match uri {
         SourceUri::Local(path) => open_local(path, env)?,
         SourceUri::S3 { bucket, prefix } => {

@@ -26,6 +26,10 @@ impl Patterns {
         Ok(Patterns { allow: set("STORAGE_ALLOW_PATTERNS")?, ignore: set("STORAGE_IGNORE_PATTERNS")? })
     }
 
+    pub fn is_all(&self) -> bool {
+        self.allow.is_empty() && self.ignore.is_empty()
+    }
+
     /// Whether a file is wanted, by its path below the model directory.
     pub fn want(&self, path: &str) -> bool {
         (self.allow.is_empty() || self.allow.is_match(path)) && !self.ignore.is_match(path)

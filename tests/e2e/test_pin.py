@@ -195,3 +195,15 @@ def test_a_pull_keeps_to_its_digest(minio, bucket, tmp_path, local):
     assert "1 digests for 2 sources" in two.stderr.splitlines()[-1]
     both = {"STOKER_STORAGE_DIGEST": f"{digest},{digest}"}
     assert pull(minio.env | both, uri, tmp_path / "a", uri, tmp_path / "b").returncode == 0
+
+
+def test_what_is_wanted_is_what_is_pinned(minio, bucket, tmp_path):
+    uri = f"s3://{bucket({'m/model.onnx': IRIS, 'm/model.bin': BIG, 'm/README.md': b'#'})}/m"
+    env = minio.env | {"STORAGE_ALLOW_PATTERNS": "model.*", "STORAGE_IGNORE_PATTERNS": "*.bin"}
+    pinned = pin(env, uri, tmp_path / "pins")
+    assert [each["path"] for each in pinned["files"]] == ["model.onnx"]
+    assert pull(env | {"STOKER_STORAGE_DIGEST": pinned["digest"]}, uri, tmp_path / "tree").returncode == 0
+    assert by_coreutils(tmp_path / "tree") == pinned["digest"]
+    with serve(env, uri, pinned["digest"], tmp_path / "cache") as server:
+        assert_serves_iris(server)
+    assert "is pinned" in refusal(minio.env, uri, pinned["digest"], tmp_path / "all")

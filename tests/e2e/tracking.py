@@ -20,8 +20,9 @@ class Mlflow(Process):
         self.url = f"http://127.0.0.1:{self.port}"
         database = f"sqlite:///{folder}/mlflow.db"
         options = ["--backend-store-uri", database, "--host", "127.0.0.1", "--port", str(self.port), *options]
-        path = f"{PYTHON.parent}:/usr/bin:/bin"
-        super().__init__([PYTHON, "-m", "mlflow", "server", "--workers", "1", *options], {"PATH": path, "HOME": folder, **s3_env})
+        # Its jobs are for nobody here, and leave files in /dev/shm.
+        own = {"PATH": f"{PYTHON.parent}:/usr/bin:/bin", "HOME": folder, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        super().__init__([PYTHON, "-m", "mlflow", "server", "--workers", "1", *options], own | s3_env)
 
     def is_ready(self):
         assert not self.ended(), "MLflow ended before it was ready"

@@ -32,7 +32,7 @@ pub fn open(name: &MlflowName, env: Env<'_>) -> Result<Opened> {
         SourceUri::Local(path) if !path.exists() => {
             Err(unreadable(Error::load("there is no such path on this machine: mount it, or log to s3://")))
         }
-        found @ (SourceUri::Local(_) | SourceUri::S3 { .. }) => super::open(&found, env).map_err(unreadable),
+        found @ (SourceUri::Local(_) | SourceUri::S3 { .. }) => super::find(&found, env).map_err(unreadable),
         _ => Err(unreadable(Error::load("expected s3://, mlflow-artifacts:/ or a path"))),
     }
 }
