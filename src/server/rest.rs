@@ -115,6 +115,7 @@ fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<R
 async fn index(server: &Server, context: &Context, request: Request<Incoming>) -> Result<Response<ResponseBody>> {
     #[derive(Default, Deserialize)]
     struct Asked {
+        #[serde(default)]
         ready: bool,
     }
     let Asked { ready } = question(server, context, request).await?;
