@@ -120,8 +120,8 @@ pub async fn fetch(
     let place = listed.source.place().filter(|_| matches!(uri, SourceUri::Local(_)));
     let uri = place.as_ref().unwrap_or(uri);
     let begin = move |Begun { manifest, directory, contents }| begin(coming(&manifest, directory, contents));
-    let watch = metrics.loads.download(uri.scheme(), &config.name);
-    let progress = Progress::watched(total_bytes(&listed.manifest), watch);
+    let bytes = total_bytes(&listed.manifest);
+    let progress = Progress::watched(bytes, metrics.loads.download(uri.scheme(), &config.name, bytes));
     let (cache, of) = (config.cache.clone(), uri.clone());
     let (brought, progress) = blocking(move || {
         let bringing = Bringing { listed: &listed, digest: digest.as_ref(), progress: &progress, begin: &begin };

@@ -67,7 +67,7 @@ impl Site {
         // A server without TLS may lead to one with it.
         let trust = http::named_bundle(set).map_or(Trust::System, named);
         Ok(Site {
-            client: Client::new(http::tls_config(&trust)?, PATIENCE, Proxies::from_env(env)?),
+            client: Client::new(http::tls_config(&trust)?, PATIENCE, Proxies::from_env(env)),
             name,
             secrets,
             meaning,

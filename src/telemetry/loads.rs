@@ -25,6 +25,12 @@ struct ModelLabels {
 /// Nothing is left once it goes, however it ended.
 struct Left(Gauge);
 
+impl Left {
+    fn set(&self, bytes: u64) {
+        self.0.set(bytes.try_into().unwrap_or(i64::MAX));
+    }
+}
+
 impl Drop for Left {
     fn drop(&mut self) {
         self.0.set(0);
@@ -85,14 +91,15 @@ impl Loads {
         if cached { &self.cache_hits } else { &self.cache_misses }.inc();
     }
 
-    /// What watches a model come from a source of this scheme, until it is dropped: it is given the bytes that have come
-    /// and those that are left.
-    pub fn download(&self, scheme: &'static str, model: &str) -> Box<dyn Fn(u64, u64) + Send + Sync> {
+    /// What watches a model of so many bytes come from a source of this scheme, until it is dropped: it is given the bytes
+    /// that have come and those that are left.
+    pub fn download(&self, scheme: &'static str, model: &str, total: u64) -> Box<dyn Fn(u64, u64) + Send + Sync> {
         let bytes = self.source_bytes.get_or_create(&SchemeLabels { scheme }).clone();
         let left = Left(self.bytes_left.get_or_create(&ModelLabels { model: model.to_owned() }).clone());
+        left.set(total);
         Box::new(move |came, are_left| {
             bytes.inc_by(came);
-            left.0.set(are_left.try_into().unwrap_or(i64::MAX));
+            left.set(are_left);
         })
     }
 

@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+import faults
 import servers
 from test_initializer import MODELS, both
 from test_pull import pull
@@ -163,4 +164,40 @@ def test_a_profile(store, tmp_path):
     assert theirs == ours and len(ours) == 2
     assert "the access key is unknown" in reason(env, tmp_path)
     assert 'there is no profile "none"' in reason(env | {"AWS_PROFILE": "none"}, tmp_path)
-    assert 'profile "sso" has no keys but sso_session' in reason(env | {"AWS_PROFILE": "sso"}, tmp_path)
+    assert 'the AWS profile "sso" has sso_session, which is not read' in reason(env | {"AWS_PROFILE": "sso"}, tmp_path)
+
+
+def test_a_home_that_is_somebody_elses(store, tmp_path):
+    """As in a pod whose user has none."""
+    for name, home in {"a": "/dev/null", "b": "/nowhere"}.items():
+        theirs, ours = both(tmp_path / name, store.env | {"HOME": home}, "s3://models/m", MODELS)
+        assert theirs == ours and len(ours) == 2
+
+
+def test_no_address_gives_its_password_away(tmp_path):
+    for variable, uri in {"MLFLOW_TRACKING_URI": "models:/m/1", "HF_ENDPOINT": "hf://a/b"}.items():
+        for wrong in ["http://user:hush#pw@mlflow", "user:hush@mlflow", "http://user:hush/pw@mlflow:x"]:
+            done = pull({variable: wrong}, uri, tmp_path)
+            assert (done.returncode, "hush" in done.stderr) == (1, False), done.stderr
+
+
+def test_a_lender_that_is_silent_later_holds_nobody_up(store, tmp_path):
+    """The keys from before are good for a while."""
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+    lent = {"AccessKeyId": store.ACCESS_KEY, "SecretAccessKey": store.SECRET_KEY, "Token": "", "Expiration": until}
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        if len(asked) > 1:
+            time.sleep(servers.PATIENCE / 2)
+        return Reply(headers={"Content-Type": "application/json"}, body=json.dumps(lent).encode())
+
+    servers.fill(store.client(), "many", {f"m/{number}": bytes(1000) for number in range(600)})
+    with web(answer) as server, faults.proxy(store.port) as proxy:
+        proxy.script("read", faults.slow(2000))
+        env = {"AWS_ENDPOINT_URL": proxy.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.url, "S3_READ_TIMEOUT": 3}
+        begun = time.monotonic()
+        done = pull(env, "s3://many/m", tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert len(asked) > 1 and time.monotonic() - begun < 12

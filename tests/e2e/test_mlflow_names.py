@@ -90,7 +90,8 @@ def test_behind_a_gate(tracking, mlflow_env, tmp_path):
     with web(answer) as gate:
         at_gate = mlflow_env | {"MLFLOW_TRACKING_URI": f"{gate.url}/mlflow/"}
         user = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "love"}
-        for number, known in enumerate([user, {"MLFLOW_TRACKING_TOKEN": "token"}]):
+        in_address = {"MLFLOW_TRACKING_URI": f"{gate.url.replace('//', '//ada:l%6Fve@')}/mlflow/"}
+        for number, known in enumerate([user, {"MLFLOW_TRACKING_TOKEN": "token"}, in_address]):
             done = pull(at_gate | known, "models:/served@champion", tmp_path / str(number))
             assert done.returncode == 0, done.stderr
             assert "model.skops" in files(tmp_path / str(number))

@@ -18,6 +18,7 @@ pub(super) enum Framing {
 
 /// Sizes of chunks and trailers: nobody's are longer.
 const MAX_LINE_BYTES: usize = 8 << 10;
+const MAX_TRAILERS: usize = 128;
 
 pub(super) fn framing(method: &str, head: &Head) -> Result<Framing, Failure> {
     if method == "HEAD" || matches!(head.status, 204 | 304) {
@@ -119,7 +120,13 @@ impl<'c> Body<'c> {
             let size = chunk_size(&connection.read_line(MAX_LINE_BYTES)?)?;
             if size == 0 {
                 // Trailers, up to an empty line.
-                while connection.read_line(MAX_LINE_BYTES)?.len() > 2 {}
+                let mut trailers = 0;
+                while connection.read_line(MAX_LINE_BYTES)?.len() > 2 {
+                    trailers += 1;
+                    if trailers > MAX_TRAILERS {
+                        return Err(Failure::Protocol(format!("more than {MAX_TRAILERS} trailers behind a body")));
+                    }
+                }
                 self.framing = Framing::Done;
                 self.give_back_when_done();
                 return Ok(0);

@@ -15,6 +15,8 @@ use super::{Failure, Origin, Patience};
 /// Heads of S3 and of model hubs are a tenth of this.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 128;
+/// Of status 1xx, before an answer.
+const MAX_INTERIM: usize = 16;
 /// How often a thread that waits looks whether it should stop.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -58,7 +60,7 @@ impl Connection {
     ) -> Result<Connection, Failure> {
         let tcp = match proxy {
             None => connect(origin, patience.connect)?,
-            Some(proxy) => connect(&proxy.origin, patience.connect).map_err(|failure| proxy.unreachable(&failure))?,
+            Some(proxy) => connect(&proxy.origin, patience.connect).map_err(|failure| proxy.failed(&failure))?,
         };
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(GLANCE))?;
@@ -75,11 +77,16 @@ impl Connection {
     /// Lets the proxy connect this with the server.
     fn tunnel(&mut self, origin: &Origin, proxy: &Proxy) -> Result<(), Failure> {
         let (server, header) = (origin.authority(), proxy.header());
-        self.write(format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n{header}\r\n").as_bytes())?;
-        match self.read_head()?.status {
+        let said = self.ask_for_tunnel(&server, &header);
+        match said.map_err(|failure| proxy.failed(&failure))? {
             200..300 if self.is_clean() => Ok(()),
             status => Err(proxy.refused(status)),
         }
+    }
+
+    fn ask_for_tunnel(&mut self, server: &str, header: &str) -> Result<u16, Failure> {
+        self.write(format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n{header}\r\n").as_bytes())?;
+        Ok(self.read_head()?.status)
     }
 
     fn encrypt(self, origin: &Origin, tls: &Arc<ClientConfig>) -> Result<Connection, Failure> {
@@ -133,6 +140,9 @@ impl Connection {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
         let since = Instant::now();
         loop {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(Failure::Stopped);
+            }
             let read = match &mut self.stream {
                 Stream::Plain(stream) => stream.read(buffer),
                 Stream::Tls(stream) => stream.read(buffer),
@@ -174,11 +184,16 @@ impl Connection {
 
     /// The head of an answer, after those of status 1xx.
     pub fn read_head(&mut self) -> Result<Head, Failure> {
+        let mut interim = 0;
         loop {
             if let Some((head, bytes)) = parse(&self.ahead[self.used..])? {
                 self.used += bytes;
                 if !(100..200).contains(&head.status) {
                     return Ok(head);
+                }
+                interim += 1;
+                if interim > MAX_INTERIM {
+                    return Err(Failure::Protocol(format!("more than {MAX_INTERIM} answers that are none yet (1xx)")));
                 }
                 continue;
             }

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 pub use body::Body;
 use connection::Connection;
-pub use proxy::Proxies;
 use proxy::Proxy;
+pub use proxy::{Proxies, basic};
 pub use redirect::Secrets;
 pub use tls::{Trust, config as tls_config, named_bundle};
 pub use url::{Origin, Url, encode_part, encode_path, encode_query};
@@ -147,7 +147,7 @@ impl Client {
     /// When no answer came; an answer of any status is one.
     pub fn send(&self, request: &Request<'_>) -> Result<Response<'_>, Failure> {
         let origin = request.url.origin();
-        let proxy = self.proxies.to(origin);
+        let proxy = self.proxies.to(origin)?;
         let kept = self.idle.lock().expect("no thread panics with it").get_mut(origin).and_then(Vec::pop);
         if let Some(connection) = kept {
             match self.exchange(connection, request, proxy) {
@@ -168,11 +168,13 @@ impl Client {
     ) -> Result<Response<'_>, Failure> {
         // Over TLS, the proxy only hands on what it cannot read.
         let proxy = proxy.filter(|_| !request.url.origin().https);
-        connection.write((head(request, proxy) + request.body).as_bytes())?;
-        let head = connection.read_head()?;
-        if let Some(proxy) = proxy.filter(|_| head.status == 407) {
-            return Err(proxy.refused(head.status));
-        }
+        let written = connection.write((head(request, proxy) + request.body).as_bytes());
+        let head = match (written.and_then(|()| connection.read_head()), proxy) {
+            (Ok(head), Some(proxy)) if matches!(head.status, 407 | 502 | 504) => return Err(proxy.refused(head.status)),
+            // A connection that was closed is not the proxy's fault before another one was tried.
+            (Err(failure), Some(proxy)) if !matches!(failure, Failure::Closed) => return Err(proxy.failed(&failure)),
+            (head, _) => head?,
+        };
         let framing = body::framing(request.method, &head)?;
         let body = Body::new(self, request.url.origin().clone(), connection, framing, head.keeps_alive);
         Ok(Response { url: request.url.clone(), status: head.status, headers: head.headers, body })

@@ -8,16 +8,15 @@ use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 
 use super::{Failure, Origin, Url};
-use crate::error::{Error, Result};
 use crate::source::Env;
 
 /// Which proxy leads to whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// To servers without TLS.
-    http: Option<Proxy>,
+    /// To servers without TLS. What makes no sense only matters to whoever needs it.
+    http: Option<Result<Proxy, String>>,
     /// To those with it.
-    https: Option<Proxy>,
+    https: Option<Result<Proxy, String>>,
     direct: Vec<Direct>,
 }
 
@@ -54,57 +53,53 @@ enum Direct {
 }
 
 impl Proxies {
-    /// # Errors
-    /// When a proxy's address makes no sense, or it is of another kind than `http://`.
-    pub fn from_env(env: Env<'_>) -> Result<Proxies> {
-        let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+    pub fn from_env(env: Env<'_>) -> Proxies {
         let named = |name: &str| {
             let large = name.to_ascii_uppercase();
-            set(name).map(|value| (name.to_owned(), value)).or_else(|| Some((large.clone(), set(&large)?)))
+            env(name).map(|value| (name.to_owned(), value)).or_else(|| Some((large.clone(), env(&large)?)))
         };
         let proxy = |name: &str| {
-            let found = named(name).or_else(|| named("all_proxy"));
-            found.map(|(variable, value)| Proxy::parse(variable, value.trim())).transpose()
+            let (variable, value) = named(name).or_else(|| named("all_proxy"))?;
+            // An empty one in small letters undoes the one in capitals.
+            (!value.trim().is_empty()).then(|| Proxy::parse(variable, value.trim()))
         };
-        let (http, https) = (proxy("http_proxy")?, proxy("https_proxy")?);
         let direct = named("no_proxy").map(|(_, list)| list.split(',').filter_map(Direct::parse).collect());
-        Ok(Proxies { http, https, direct: direct.unwrap_or_default() })
+        Proxies { http: proxy("http_proxy"), https: proxy("https_proxy"), direct: direct.unwrap_or_default() }
     }
 
     /// The one on the way to a server, if any. This machine is never asked for by a detour.
-    pub(super) fn to(&self, origin: &Origin) -> Option<&Proxy> {
-        let proxy = if origin.https { &self.https } else { &self.http }.as_ref()?;
-        let is_direct = origin.is_loopback() || self.direct.iter().any(|direct| direct.is_meant(origin));
-        (!is_direct).then_some(proxy)
+    ///
+    /// # Errors
+    /// When its address makes no sense, or it is of another kind than `http://`.
+    pub(super) fn to(&self, origin: &Origin) -> Result<Option<&Proxy>, Failure> {
+        let proxy = if origin.https { &self.https } else { &self.http };
+        let Some(proxy) = proxy else { return Ok(None) };
+        if origin.is_loopback() || self.direct.iter().any(|direct| direct.is_meant(origin)) {
+            return Ok(None);
+        }
+        let failed = |reason: &String| Failure::Proxy { reason: reason.clone(), may_pass: false };
+        proxy.as_ref().map(Some).map_err(failed)
     }
 }
 
 impl Proxy {
-    fn parse(variable: String, text: &str) -> Result<Proxy> {
-        // Not the text, which may hold a password.
-        let wrong = || Error::load(format!("{variable}: no http:// address of a proxy"));
-        let address = match text.split_once("://") {
+    /// # Errors
+    /// As text.
+    fn parse(variable: String, text: &str) -> Result<Proxy, String> {
+        let address = match text.split_once("//") {
             None => text,
-            Some(("http", address)) => address,
-            Some((scheme, _)) => {
-                return Err(Error::load(format!("{variable}: a proxy of kind {scheme}:// is not known, only http://")));
-            }
+            Some(("http:" | "", address)) => address,
+            Some((scheme, _)) => return Err(format!("of {variable}: kind {scheme}// is not known, only http://")),
         };
-        let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
-        let (user, host) = match authority.rsplit_once('@') {
+        let (user, host) = match address.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
-            None => (None, authority),
+            None => (None, address),
         };
-        let origin = Url::parse(&format!("http://{host}")).map_err(|_| wrong())?.origin().clone();
-        let authorization = user.map(|user| {
-            let decoded: Vec<u8> = match user.split_once(':') {
-                Some((name, password)) => {
-                    percent_decode_str(name).chain(b":".iter().copied()).chain(percent_decode_str(password)).collect()
-                }
-                None => percent_decode_str(user).chain(b":".iter().copied()).collect(),
-            };
-            format!("Basic {}", BASE64_STANDARD.encode(decoded))
-        });
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+        // Not the text, which may hold a password.
+        let wrong = |_| format!("of {variable} has no http:// address");
+        let origin = Url::parse(&format!("http://{host}")).map_err(wrong)?.origin().clone();
+        let authorization = user.map(basic);
         Ok(Proxy { origin, authorization, variable })
     }
 }
@@ -115,8 +110,8 @@ impl Proxy {
         self.authorization.as_ref().map(|value| format!("Proxy-Authorization: {value}\r\n")).unwrap_or_default()
     }
 
-    /// There is no way to it.
-    pub(super) fn unreachable(&self, failure: &Failure) -> Failure {
+    /// There is no way to it, or it does not answer.
+    pub(super) fn failed(&self, failure: &Failure) -> Failure {
         Failure::Proxy { reason: format!("{self}: {failure}"), may_pass: failure.may_pass() }
     }
 
@@ -131,6 +126,14 @@ impl Proxy {
         let reason = format!("{self} answers with status {status}{meaning}; what needs no proxy belongs into no_proxy");
         Failure::Proxy { reason, may_pass: matches!(status, 429 | 502..=504) }
     }
+}
+
+/// The value of a header that says `user:password`, as it is written in front of an address.
+pub fn basic(user: &str) -> String {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let (name, password) = (percent_decode_str(name), percent_decode_str(password));
+    let decoded: Vec<u8> = name.chain(b":".iter().copied()).chain(password).collect();
+    format!("Basic {}", BASE64_STANDARD.encode(decoded))
 }
 
 impl Direct {
@@ -187,22 +190,22 @@ fn first_bits(address: IpAddr, bits: u32) -> (bool, u128) {
 mod tests {
     use super::*;
 
-    fn proxies(vars: &[(&str, &str)]) -> Result<Proxies> {
+    fn proxies(vars: &[(&str, &str)]) -> Proxies {
         Proxies::from_env(&|name| vars.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned()))
     }
 
     fn on_the_way(vars: &[(&str, &str)], url: &str) -> Option<String> {
-        let proxies = proxies(vars).unwrap();
-        proxies.to(Url::parse(url).unwrap().origin()).map(ToString::to_string)
+        proxies(vars).to(Url::parse(url).unwrap().origin()).unwrap().map(ToString::to_string)
     }
 
     #[test]
     fn each_scheme_has_its_variable() {
-        let both = [("http_proxy", "http://plain:3128"), ("HTTPS_PROXY", "tls:8080/"), ("https_proxy", "")];
+        let both = [("http_proxy", "//plain:3128"), ("HTTPS_PROXY", "tls:8080/")];
         assert_eq!(on_the_way(&both, "http://hub/").as_deref(), Some("plain:3128 (http_proxy)"));
         assert_eq!(on_the_way(&both, "https://hub/").as_deref(), Some("tls:8080 (HTTPS_PROXY)"));
         assert_eq!(on_the_way(&[("ALL_PROXY", "p")], "https://hub/").as_deref(), Some("p:80 (ALL_PROXY)"));
         assert_eq!(on_the_way(&both[..1], "https://hub/"), None);
+        assert_eq!(on_the_way(&[("HTTP_PROXY", "p"), ("http_proxy", "")], "http://hub/"), None);
     }
 
     #[test]
@@ -239,12 +242,15 @@ mod tests {
 
     #[test]
     fn who_asks_is_told_and_not_printed() {
-        let proxy = proxies(&[("http_proxy", "http://a%40b:p%3Aw@p:1")]).unwrap().http.unwrap();
-        assert_eq!(proxy.authorization.as_deref(), Some("Basic YUBiOnA6dw=="));
-        assert!(!format!("{proxy:?}").contains("p%3Aw") && !format!("{proxy:?}").contains("YUBi"));
+        let proxy = proxies(&[("http_proxy", "http://a%40b:p%3A#w@p:1")]).http.unwrap().unwrap();
+        assert_eq!(proxy.authorization.as_deref(), Some("Basic YUBiOnA6I3c="));
+        assert!(!format!("{proxy:?}").contains("p%3A") && !format!("{proxy:?}").contains("YUBi"));
+        let (plain, tls) = (Url::parse("http://hub/").unwrap(), Url::parse("https://hub/").unwrap());
         for wrong in ["socks5://u:hush@p", "https://u:hush@p", "http://u:hush@", "http://p:99999"] {
-            let message = proxies(&[("http_proxy", wrong)]).unwrap_err().to_string();
-            assert!(message.contains("http_proxy: ") && !message.contains("hush"), "{message}");
+            let proxies = proxies(&[("http_proxy", wrong)]);
+            let message = proxies.to(plain.origin()).unwrap_err().to_string();
+            assert!(message.contains("http_proxy") && !message.contains("hush"), "{message}");
+            assert_eq!(proxies.to(tls.origin()).unwrap(), None);
         }
     }
 }

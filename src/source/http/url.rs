@@ -47,7 +47,9 @@ impl Url {
     /// # Errors
     /// When it is no `http://` or `https://` address with a host.
     pub fn parse(text: &str) -> Result<Url> {
-        let wrong = || Error::load(format!("\"{text}\" is no http:// or https:// address"));
+        // What may hold a password is not quoted.
+        let quoted = if text.contains(['@', '?']) { "it".to_owned() } else { format!("\"{text}\"") };
+        let wrong = || Error::load(format!("{quoted} is no http:// or https:// address"));
         let uri: ::http::Uri = text.parse().map_err(|_| wrong())?;
         let https = match uri.scheme_str() {
             Some("http") => false,

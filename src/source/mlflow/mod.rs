@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use self::artifacts::Artifacts;
-use super::http::{Secrets, Url, encode_part};
+use super::http::{Secrets, Url, basic, encode_part};
 use super::site::{Refusal, Site};
 use super::uri::{self, MlflowName, SourceUri};
 use super::{Env, Opened};
@@ -70,9 +70,11 @@ impl Tracking {
     fn new(name: &MlflowName, env: Env<'_>) -> Result<Tracking> {
         let set = |name: &str| env(name).filter(|value| !value.is_empty());
         let missing = || Error::load(format!("{name}: set MLFLOW_TRACKING_URI to the address of the tracking server"));
-        let server = set("MLFLOW_TRACKING_URI").ok_or_else(missing)?;
-        let server = Url::parse(&server).map_err(|error| error.context("MLFLOW_TRACKING_URI"))?;
-        let authorization = authorization(&set).map(|value| ("authorization".to_owned(), value));
+        let text = set("MLFLOW_TRACKING_URI").ok_or_else(missing)?;
+        let server = Url::parse(&text).map_err(|error| error.context("MLFLOW_TRACKING_URI"))?;
+        let user = text.split_once("//").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
+        let of_address = || user.map(|(user, _)| basic(user));
+        let authorization = authorization(&set).or_else(of_address).map(|value| ("authorization".to_owned(), value));
         let secrets = Secrets { origin: server.origin().clone(), headers: authorization.into_iter().collect() };
         let site = Site::new(format!("{name} at {server}"), secrets, meaning, env)?;
         Ok(Tracking { site, server })

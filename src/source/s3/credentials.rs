@@ -76,22 +76,44 @@ pub fn find(
     let keys = |id: Option<String>, secret: Option<String>, session_token: Option<String>| {
         Some(Credentials::Known(Keys { access_key_id: id?, secret_access_key: secret?, session_token }))
     };
+    if get("AWS_ACCESS_KEY_ID").is_some() && get("AWS_SECRET_ACCESS_KEY").is_none() {
+        return Err("AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not: set both or none".to_owned());
+    }
     let of_environment = keys(get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY"), get("AWS_SESSION_TOKEN"));
+    if let Some(known) = of_environment {
+        return Ok(known);
+    }
     let of_profile = || {
         let [id, secret, token] =
             ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"].map(|field| profile.get(field));
         keys(id, secret, token)
     };
-    let web_identity = || {
+    let web_identity = || -> Result<_, String> {
         let either = |variable: &str, field: &str| get(variable).or_else(|| profile.get(field));
         let endpoint = get("AWS_ENDPOINT_URL_STS").or_else(|| endpoint.map(str::to_owned));
-        Some(Credentials::Lent(Lender::WebIdentity {
-            token_file: either("AWS_WEB_IDENTITY_TOKEN_FILE", "web_identity_token_file")?.into(),
-            role: either("AWS_ROLE_ARN", "role_arn")?,
+        let china = if region.starts_with("cn-") { ".cn" } else { "" };
+        let Some(token_file) = either("AWS_WEB_IDENTITY_TOKEN_FILE", "web_identity_token_file") else {
+            return Ok(None);
+        };
+        Ok(Some(Credentials::Lent(Lender::WebIdentity {
+            token_file: token_file.into(),
+            role: either("AWS_ROLE_ARN", "role_arn")
+                .ok_or("AWS_WEB_IDENTITY_TOKEN_FILE is set, AWS_ROLE_ARN is not")?,
             session: either("AWS_ROLE_SESSION_NAME", "role_session_name").unwrap_or_else(|| "stoker".to_owned()),
-            endpoint: endpoint.unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com")),
-        }))
+            endpoint: endpoint.unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com{china}")),
+        })))
     };
+    if let Some(lent) = web_identity()? {
+        return Ok(lent);
+    }
+    // What the profile asks for goes before the keys that it has, which may be those of somebody else.
+    let unread = ["role_arn", "credential_process", "credential_source", "sso_session", "sso_start_url"];
+    if let Some(field) = unread.iter().find(|field| profile.get(field).is_some()) {
+        let name = profile.name();
+        return Err(format!(
+            "the AWS profile \"{name}\" has {field}, which is not read: give keys, or another profile"
+        ));
+    }
     let agent = || {
         let relative = get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{AGENT}{path}"));
         let url = relative.or_else(|| get("AWS_CONTAINER_CREDENTIALS_FULL_URI"))?;
@@ -100,17 +122,10 @@ pub fn find(
         let authorization = file.or_else(text).unwrap_or(Authorization::Nothing);
         Some(Credentials::Lent(Lender::Agent { url, authorization }))
     };
-    let found = of_environment.or_else(web_identity).or_else(of_profile).or_else(agent);
-    found.ok_or_else(|| {
-        let unread = ["credential_process", "source_profile", "credential_source", "sso_session", "sso_start_url"];
-        match unread.iter().find(|field| profile.get(field).is_some()) {
-            Some(field) => {
-                format!("the AWS profile \"{}\" has no keys but {field}, which is not read: give keys", profile.name())
-            }
-            None => "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
-                     awsAnonymousCredential=true for a public bucket"
-                .to_owned(),
-        }
+    of_profile().or_else(agent).ok_or_else(|| {
+        "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or awsAnonymousCredential=true for a \
+         public bucket"
+            .to_owned()
     })
 }
 
@@ -133,7 +148,9 @@ mod tests {
         assert!(matches!(found(&all, None), Ok(Credentials::Known(_))));
         assert!(matches!(found(&all[1..], None), Ok(Credentials::Lent(Lender::WebIdentity { .. }))));
         assert!(matches!(found(&all[3..], None), Ok(Credentials::Lent(Lender::Agent { .. }))));
-        assert!(found(&all[..1], None).unwrap_err().contains("AWS_SECRET_ACCESS_KEY"));
+        assert!(found(&all[..1], None).unwrap_err().contains("set both or none"));
+        assert!(found(&TOKEN[..1], None).unwrap_err().contains("AWS_ROLE_ARN is not"));
+        assert!(found(&[], None).unwrap_err().contains("AWS_SECRET_ACCESS_KEY"));
     }
 
     #[test]

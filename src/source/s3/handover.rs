@@ -195,7 +195,7 @@ impl HandedOver {
             connect: Duration::from_secs(handover.connect_seconds),
             silence: Duration::from_secs(handover.read_seconds),
         };
-        let client = Client::new(http::tls_config(&trust)?, patience, Proxies::from_env(env)?);
+        let client = Client::new(http::tls_config(&trust)?, patience, Proxies::from_env(env));
         let (base, bucket) = (Url::parse(&handover.base)?, bucket.clone());
         let digest = handover.digest.as_deref().map(ModelDigest::parse).transpose()?;
         let places = handover.files.iter().enumerate().map(|(place, file)| (file.key.clone(), place)).collect();

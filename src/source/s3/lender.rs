@@ -44,7 +44,9 @@ impl Signer {
         match &settings.credentials {
             Credentials::Anonymous => {}
             Credentials::Known(keys) => known = Some(Arc::new(keys.clone())),
-            Credentials::Lent(lender) => lent = Some((lender.clone(), Mutex::new(borrow(lender, settings)?))),
+            Credentials::Lent(lender) => {
+                lent = Some((lender.clone(), Mutex::new(borrow(lender, settings, settings.max_attempts)?)));
+            }
         }
         Ok(Signer { settings: settings.clone(), lent, known })
     }
@@ -54,18 +56,19 @@ impl Signer {
         /// Until somebody asks again when there was no answer.
         const PAUSE: Duration = Duration::from_secs(10);
         let Some((lender, lent)) = &self.lent else { return self.known.clone() };
-        let mut lent = lent.lock().expect("no thread panics with it");
-        let now = SystemTime::now();
-        if lent.renew.is_some_and(|renew| renew <= now) {
-            match borrow(lender, &self.settings) {
-                Ok(anew) => *lent = anew,
+        let locked = || lent.lock().expect("no thread panics with it");
+        let is_due = locked().renew.take_if(|renew| *renew <= SystemTime::now()).is_some();
+        // By this thread alone: the others sign with the keys from before meanwhile.
+        if is_due {
+            match borrow(lender, &self.settings, 1) {
+                Ok(anew) => *locked() = anew,
                 Err(error) => {
                     tracing::warn!(%error, "the keys from before are used on");
-                    lent.renew = Some(now + PAUSE);
+                    locked().renew = Some(SystemTime::now() + PAUSE);
                 }
             }
         }
-        Some(lent.keys.clone())
+        Some(locked().keys.clone())
     }
 
     /// Until when what they sign is valid.
@@ -75,10 +78,10 @@ impl Signer {
 }
 
 /// Asks for keys.
-fn borrow(lender: &Lender, settings: &Settings) -> Result<Lent> {
-    let answer = match lender {
+fn borrow(lender: &Lender, settings: &Settings, attempts: u32) -> Result<Lent> {
+    let (Answer { mut keys, until }, what) = match lender {
         Lender::WebIdentity { token_file, role, session, endpoint } => {
-            let endpoint = Url::parse(endpoint)?;
+            let endpoint = Url::parse(endpoint).map_err(|error| error.context("the token service's address"))?;
             let token = read(token_file, "AWS_WEB_IDENTITY_TOKEN_FILE")?;
             let form = encode_query(&[
                 ("Action", "AssumeRoleWithWebIdentity"),
@@ -95,10 +98,10 @@ fn borrow(lender: &Lender, settings: &Settings) -> Result<Lent> {
                 settings.proxies.clone(),
             );
             let what = format!("credentials for {role} from {endpoint}");
-            ask(settings.max_attempts, || answer(&client, &request, &what, of_token_service))?
+            (ask(attempts, || answer(&client, &request, &what, of_token_service))?, what)
         }
         Lender::Agent { url, authorization } => {
-            let url = Url::parse(url)?;
+            let url = Url::parse(url).map_err(|error| error.context("AWS_CONTAINER_CREDENTIALS_FULL_URI"))?;
             check_agent(&url)?;
             let text = match authorization {
                 Authorization::Nothing => None,
@@ -111,14 +114,15 @@ fn borrow(lender: &Lender, settings: &Settings) -> Result<Lent> {
             let tls = http::tls_config(&settings.trust(&url))?;
             let client = Client::new(tls, settings.patience(), Proxies::default());
             let what = format!("credentials from the agent at {url}");
-            ask(settings.max_attempts, || answer(&client, &request, &what, of_agent))?
+            (ask(attempts, || answer(&client, &request, &what, of_agent))?, what)
         }
     };
-    let Answer { mut keys, until } = answer;
     keys.session_token = keys.session_token.filter(|token| !token.is_empty());
     let until = until.as_deref().map(|until| {
-        let wrong = || Error::load(format!("credentials that are lent until \"{}\"", Excerpt(until)));
-        humantime::parse_rfc3339(until).map_err(|_| wrong())
+        let wrong = |end| Error::load(format!("{what} are lent until \"{}\", which {end}", Excerpt(until)));
+        let utc = until.strip_suffix("+00:00").or(until.strip_suffix("+0000")).unwrap_or(until);
+        let end = humantime::parse_rfc3339_weak(utc).map_err(|_| wrong("is no time"))?;
+        if end <= SystemTime::now() { Err(wrong("is over: are the clocks right?")) } else { Ok(end) }
     });
     let (until, now) = (until.transpose()?, SystemTime::now());
     // After most of the time, so that there is some left in which to ask more than once.
@@ -189,7 +193,9 @@ fn of_agent(text: &str) -> Result<Answer, String> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Said {
+        #[serde(alias = "Code")]
         code: String,
+        #[serde(alias = "Message")]
         message: String,
     }
     match serde_json::from_str::<Lent>(text) {

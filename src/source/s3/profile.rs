@@ -21,13 +21,21 @@ impl Profile {
     /// When a file cannot be read, or none has the profile that is named.
     pub fn from_env(env: Env<'_>) -> Result<Profile> {
         let set = |name: &str| env(name).filter(|value| !value.is_empty());
-        let named = set("AWS_PROFILE").or_else(|| set("AWS_DEFAULT_PROFILE"));
+        let named = set("AWS_DEFAULT_PROFILE").or_else(|| set("AWS_PROFILE"));
         let file = |variable: &str, usual: &str| {
-            let own = set("HOME").map(|home| PathBuf::from(home).join(".aws").join(usual));
-            let Some(path) = set(variable).map(PathBuf::from).or(own) else { return Ok(String::new()) };
+            let home = set("HOME").map(PathBuf::from);
+            let Some(path) = set(variable) else {
+                // Nobody asked for these: what cannot be read, as by another user than the home's, is not there.
+                let own = home.map(|home| home.join(".aws").join(usual));
+                return Ok(own.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default());
+            };
+            let path = match (path.strip_prefix("~/"), home) {
+                (Some(below), Some(home)) => home.join(below),
+                _ => PathBuf::from(path),
+            };
             match std::fs::read_to_string(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-                read => read.map_err(|error| Error::load(format!("{}: {error}", path.display()))),
+                read => read.map_err(|error| Error::load(format!("{variable} {}: {error}", path.display()))),
             }
         };
         let credentials = file("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
@@ -48,8 +56,13 @@ impl Profile {
         if own.is_none() && others.is_none() {
             return None;
         }
-        let mut fields = others.unwrap_or_default();
-        fields.extend(own.unwrap_or_default());
+        let (mut fields, own) = (others.unwrap_or_default(), own.unwrap_or_default());
+        if own.contains_key("aws_access_key_id") {
+            // They belong to other keys.
+            fields.remove("aws_secret_access_key");
+            fields.remove("aws_session_token");
+        }
+        fields.extend(own);
         Some(Profile { name: name.to_owned(), fields })
     }
 
@@ -92,7 +105,7 @@ mod tests {
     const CREDENTIALS: &str = "\
         # keys\n[default]\naws_access_key_id = a\naws_secret_access_key=s/=+\n\n[team]\nAWS_ACCESS_KEY_ID=b\n";
     const CONFIG: &str = "\
-        [default]\nregion = eu\naws_access_key_id = older\n[profile team]\ns3 =\n  region = nested\n; region = x\n\
+        [default]\nregion = eu\naws_access_key_id = older\naws_session_token = older\n[profile team]\ns3 =\n  region = nested\n; region = x\n\
         region=us\n[ profile  \"two\" ]\nregion = two\n";
 
     #[test]
@@ -102,6 +115,7 @@ mod tests {
         assert_eq!(default.get("region").as_deref(), Some("eu"));
         assert_eq!(default.get("aws_access_key_id").as_deref(), Some("a"));
         assert_eq!(default.get("aws_secret_access_key").as_deref(), Some("s/=+"));
+        assert_eq!(default.get("aws_session_token"), None);
         let team = read("team").unwrap();
         let found = (team.get("region"), team.get("aws_access_key_id"), team.get("s3"));
         assert_eq!(found, (Some("us".to_owned()), Some("b".to_owned()), None));
@@ -118,11 +132,14 @@ mod tests {
         };
         assert_eq!(read(&[]).unwrap(), Profile::default());
         assert_eq!(read(&[("HOME", &home)]).unwrap(), Profile::default());
+        assert_eq!(read(&[("HOME", "/dev/null")]).unwrap(), Profile::default());
         assert!(read(&[("HOME", &home), ("AWS_PROFILE", "x")]).unwrap_err().message().contains("no profile \"x\""));
         std::fs::create_dir(folder.path().join(".aws")).unwrap();
         std::fs::write(folder.path().join(".aws/config"), CONFIG).unwrap();
         let named = [("HOME", home.as_str()), ("AWS_DEFAULT_PROFILE", "two")];
         assert_eq!(read(&named).unwrap().get("region").as_deref(), Some("two"));
+        let from_home = [named[0], ("AWS_PROFILE", "two"), ("AWS_CONFIG_FILE", "~/.aws/config")];
+        assert_eq!(read(&from_home).unwrap().get("region").as_deref(), Some("two"));
         let wrong = read(&[("AWS_CONFIG_FILE", &home)]).unwrap_err();
         assert!(wrong.message().contains(&home), "{wrong}");
     }

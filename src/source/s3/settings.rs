@@ -50,17 +50,17 @@ impl Settings {
 /// Reads the settings from an environment.
 ///
 /// # Errors
-/// When a number, the endpoint, a proxy or a profile does not parse, or credentials are missing without
+/// When a number, the endpoint or a profile does not parse, or credentials are missing without
 /// `awsAnonymousCredential`; most problems are reported at once.
 pub fn from_env(env: Env<'_>) -> Result<Settings> {
     let mut problems = Vec::new();
     let spec = storage_spec(env)?;
     let profile = Profile::from_env(env)?;
+    let get_own = |name: &str| spec.get(name).cloned().or_else(|| env(name)).filter(|value| !value.is_empty());
     let get = |name: &str| {
         let of_profile =
             || PROFILE_FIELDS.iter().find(|(_, own)| *own == name).and_then(|(field, _)| profile.get(field));
-        let found = spec.get(name).cloned().or_else(|| env(name)).filter(|value| !value.is_empty());
-        found.or_else(of_profile)
+        get_own(name).or_else(of_profile)
     };
     let truthy = |value: &str| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off");
     let flag = |name: &str, default: bool| get(name).map_or(default, |value| truthy(&value));
@@ -84,8 +84,11 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
             false => format!("http://{endpoint}"),
         })
     });
+    let endpoint = endpoint.or_else(|| get("AWS_ENDPOINT_URL_S3"));
     // It would be quoted in messages.
-    if endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@')) {
+    if endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('?')) {
+        problems.push("no query in the S3 endpoint: buckets and keys are added to it".to_owned());
+    } else if endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@')) {
         problems.push(
             "no credentials in the S3 endpoint: give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
         );
@@ -95,7 +98,9 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
             problems.push(format!("the S3 endpoint \"{endpoint}\" is no http:// or https:// address"));
         }
     }
-    let region = get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned());
+    // boto3 knows AWS_DEFAULT_REGION alone, others AWS_REGION.
+    let own_region = get_own("AWS_DEFAULT_REGION").or_else(|| get_own("AWS_REGION"));
+    let region = own_region.or_else(|| profile.get("region")).unwrap_or_else(|| "us-east-1".to_owned());
     let credentials = if flag("awsAnonymousCredential", false) {
         Credentials::Anonymous
     } else {
@@ -126,7 +131,7 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
         verify_tls: flag("S3_VERIFY_SSL", true),
         ca_bundle: named_bundle(get),
         credentials,
-        proxies: Proxies::from_env(env)?,
+        proxies: Proxies::from_env(env),
         connect_timeout,
         read_timeout,
         max_attempts,
@@ -135,8 +140,7 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
 }
 
 /// What a profile of AWS's files says of the store, by the variables that come before it.
-const PROFILE_FIELDS: [(&str, &str); 3] =
-    [("region", "AWS_DEFAULT_REGION"), ("endpoint_url", "AWS_ENDPOINT_URL"), ("ca_bundle", "AWS_CA_BUNDLE")];
+const PROFILE_FIELDS: [(&str, &str); 2] = [("endpoint_url", "AWS_ENDPOINT_URL_S3"), ("ca_bundle", "AWS_CA_BUNDLE")];
 
 /// What KServe's storage spec says (a secret's entry as JSON, and parameters of the `InferenceService` that replace some
 /// of it), by the variables that stand for the same.
@@ -209,6 +213,9 @@ mod tests {
         assert_eq!((spec.endpoint.as_deref(), spec.region.as_str()), (Some("http://a:1"), "us"));
         assert_eq!((spec.verify_tls, spec.credentials), (false, Credentials::Anonymous));
         // Of another kind of store.
+        let regions = [("AWS_REGION", "z"), ("AWS_DEFAULT_REGION", "eu")];
+        assert_eq!(settings(&regions).unwrap().region, "eu");
+        assert_eq!(settings(&regions[..1]).unwrap().region, "z");
         let other = settings(&[("STORAGE_CONFIG", r#"{"type": "hdfs", "region": "eu"}"#)]).unwrap();
         assert_eq!(other.region, "us-east-1");
         let wrong = settings(&[("STORAGE_CONFIG", "{\"secret_access_key\": hush}")]).unwrap_err();
