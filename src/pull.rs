@@ -6,6 +6,7 @@
 //! ([`archive`](crate::source::archive) says what else). And in what is missing: credentials that a person, a program or the
 //! machine's metadata would have to be asked for (SSO, `credential_process`, IMDS), and proxies other than `http://`.
 
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Instant;
@@ -108,6 +109,7 @@ fn copy(
         return Err(Error::load(format!("{uri}: \"{}\" has the name of a folder that is needed here", file.path)));
     }
     let failed = |error: std::io::Error| write_error(directory, &error);
+    let _alone = alone(directory).map_err(failed)?;
     std::fs::create_dir_all(&files).and_then(|()| keep_only(&fresh, &own)).map_err(failed)?;
     let progress = Progress::begin(total_bytes(manifest));
     let source = progress.of(&**source);
@@ -121,6 +123,17 @@ fn copy(
     }
     merge(&files, directory).and_then(|()| std::fs::remove_dir_all(&fresh)).map_err(failed)?;
     Ok((manifest.len(), total_bytes(manifest)))
+}
+
+/// Waits until no other process pulls to the directory, and keeps others from it until what is given goes. Some file
+/// systems do not lock directories, as NFS: nobody waits there.
+fn alone(directory: &Path) -> std::io::Result<File> {
+    let lock = File::open(directory)?;
+    if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+        tracing::info!(directory = %directory.display(), "another process is pulling to this directory, waiting for it");
+        lock.lock()?;
+    }
+    Ok(lock)
 }
 
 /// Removes what else is in a folder.

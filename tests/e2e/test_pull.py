@@ -1,6 +1,7 @@
 """`stoker pull` as KServe's storage initializer: the same arguments and variables, the files that it would leave."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -39,6 +40,14 @@ def test_again_over_what_is_there(minio, bucket, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"an older and longer model" * 1000)
     assert pull(minio.env, f"s3://{bucket({'m/model.onnx': IRIS})}/m", tmp_path).returncode == 0
     assert (tmp_path / "model.onnx").read_bytes() == IRIS
+
+
+def test_several_at_once_into_one_directory(minio, bucket, tmp_path):
+    uri = f"s3://{bucket({f'm/{number}': BIG[: 1 << 20] for number in range(20)})}/m"
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: pull(minio.env, uri, tmp_path), range(4)))
+    assert [each.returncode for each in done] == [0] * 4, [each.stderr for each in done]
+    assert files(tmp_path) == {str(number): BIG[: 1 << 20] for number in range(20)}
 
 
 def test_what_was_on_its_way_before_is_left_out(minio, bucket, tmp_path):
