@@ -203,6 +203,7 @@ impl Site {
         if let Some(said) = message.lines().next() {
             text += &format!(": {}", Excerpt(said));
         }
+        text += &response.through;
         self.trouble(step, &text, retry)
     }
 

@@ -57,6 +57,8 @@ def test_what_goes_wrong_is_said(minio, tmp_path):
     with proxy({"minio.example": minio.port}, "ada:love") as between:
         said = reason(http_proxy=between.address)
         assert f"the proxy {between.address} (http_proxy) answers with status 407" in said and "user:password@" in said
+        said = reason(http_proxy=f"http://ada:love@{between.address}", AWS_SECRET_ACCESS_KEY="wrong")
+        assert f"the secret access key is wrong (AWS_SECRET_ACCESS_KEY) (through the proxy {between.address} (http_proxy))" in said
         said = reason(http_proxy=f"http://ada:love@{between.address}", AWS_ENDPOINT_URL="https://minio.example")
         assert "cannot be resolved" in said  # https has a proxy of its own
         said = reason(ALL_PROXY=f"http://ada:love@{between.address}", AWS_ENDPOINT_URL="https://other.example")

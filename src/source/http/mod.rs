@@ -55,6 +55,8 @@ pub struct Response<'c> {
     /// Where it came from, in the end.
     pub url: Url,
     pub status: u16,
+    /// The proxy that it came through, which may have answered itself, for messages: empty where there is none.
+    pub through: String,
     headers: Vec<(String, String)>,
     pub body: Body<'c>,
 }
@@ -177,7 +179,8 @@ impl Client {
         };
         let framing = body::framing(request.method, &head)?;
         let body = Body::new(self, request.url.origin().clone(), connection, framing, head.keeps_alive);
-        Ok(Response { url: request.url.clone(), status: head.status, headers: head.headers, body })
+        let through = proxy.map(|proxy| format!(" (through the proxy {proxy})")).unwrap_or_default();
+        Ok(Response { url: request.url.clone(), status: head.status, through, headers: head.headers, body })
     }
 
     fn keep(&self, origin: Origin, connection: Connection) {

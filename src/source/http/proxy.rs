@@ -53,6 +53,7 @@ enum Direct {
 }
 
 impl Proxies {
+    /// As the environment names them.
     pub fn from_env(env: Env<'_>) -> Proxies {
         let named = |name: &str| {
             let large = name.to_ascii_uppercase();
@@ -102,9 +103,7 @@ impl Proxy {
         let authorization = user.map(basic);
         Ok(Proxy { origin, authorization, variable })
     }
-}
 
-impl Proxy {
     /// A line of a request's head that says who asks, where that has to be said.
     pub(super) fn header(&self) -> String {
         self.authorization.as_ref().map(|value| format!("Proxy-Authorization: {value}\r\n")).unwrap_or_default()

@@ -35,7 +35,8 @@ impl Operation<'_> {
         let body = response.body.read_all(MAX_ERROR_BYTES).unwrap_or_default();
         let said = xml::error(&String::from_utf8_lossy(&body));
         let retry = retry.or((said.code == "RequestTimeout").then_some(Duration::ZERO));
-        self.trouble(&self.service(&said.code, &said.message, status, region.as_deref()), retry)
+        let meaning = self.service(&said.code, &said.message, status, region.as_deref());
+        self.trouble(&format!("{meaning}{}", response.through), retry)
     }
 
     /// The answer is not of the object as it was listed.
