@@ -6,6 +6,8 @@ import socketserver
 import threading
 from contextlib import contextmanager, suppress
 
+from webserver import serving
+
 
 class Proxy(socketserver.ThreadingTCPServer):
     daemon_threads = True
@@ -72,11 +74,5 @@ def pump(source, sink):
 @contextmanager
 def proxy(names, user=None):
     """A proxy that leads from these names, with their ports, to ports of this machine, for the length of a `with`."""
-    with Proxy(names, user) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Proxy(names, user)) as server:
+        yield server

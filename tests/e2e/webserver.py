@@ -90,7 +90,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def web(answer, certificates=None):
     """A server for the length of a `with`."""
-    with Server(answer, certificates) as server:
+    with serving(Server(answer, certificates)) as server:
+        yield server
+
+
+@contextmanager
+def serving(server):
+    """Runs a server of Python's library for the length of a `with`."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -212,10 +212,10 @@ mod tests {
         let spec = settings(&all).unwrap();
         assert_eq!((spec.endpoint.as_deref(), spec.region.as_str()), (Some("http://a:1"), "us"));
         assert_eq!((spec.verify_tls, spec.credentials), (false, Credentials::Anonymous));
-        // Of another kind of store.
         let regions = [("AWS_REGION", "z"), ("AWS_DEFAULT_REGION", "eu")];
         assert_eq!(settings(&regions).unwrap().region, "eu");
         assert_eq!(settings(&regions[..1]).unwrap().region, "z");
+        // Of another kind of store.
         let other = settings(&[("STORAGE_CONFIG", r#"{"type": "hdfs", "region": "eu"}"#)]).unwrap();
         assert_eq!(other.region, "us-east-1");
         let wrong = settings(&[("STORAGE_CONFIG", "{\"secret_access_key\": hush}")]).unwrap_err();
