@@ -8,6 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::checksum::Checksum;
+use super::digest::ModelDigest;
 use super::uri::SourceUri;
 use super::{RangeReader, RemoteFile, Source, Trouble};
 use crate::error::Result;
@@ -113,6 +114,10 @@ impl Source for Counted<'_> {
 
     fn place(&self) -> Option<SourceUri> {
         self.source.place()
+    }
+
+    fn pinned(&self) -> Option<ModelDigest> {
+        self.source.pinned()
     }
 
     fn attempts(&self) -> u32 {

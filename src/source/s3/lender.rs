@@ -3,7 +3,7 @@
 //! provider".
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -19,10 +19,13 @@ use crate::tensor::Excerpt;
 
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
+/// What has been lent to this process, so that whoever looks at a source now and then does not ask each time.
+static LENT: Mutex<Vec<(Lender, Arc<Mutex<Lent>>)>> = Mutex::new(Vec::new());
+
 /// Who signs requests. Shared by threads.
 pub struct Signer {
     settings: Settings,
-    lent: Option<(Lender, Mutex<Lent>)>,
+    lent: Option<(Lender, Arc<Mutex<Lent>>)>,
     known: Option<Arc<Keys>>,
 }
 
@@ -35,7 +38,7 @@ struct Lent {
 }
 
 impl Signer {
-    /// Asks for keys when they are lent.
+    /// Asks for keys when they are lent, unless this process has some.
     ///
     /// # Errors
     /// When there are none to be had.
@@ -45,7 +48,7 @@ impl Signer {
             Credentials::Anonymous => {}
             Credentials::Known(keys) => known = Some(Arc::new(keys.clone())),
             Credentials::Lent(lender) => {
-                lent = Some((lender.clone(), Mutex::new(borrow(lender, settings, settings.max_attempts)?)));
+                lent = Some((lender.clone(), lent_to_process(lender, settings)?));
             }
         }
         Ok(Signer { settings: settings.clone(), lent, known })
@@ -56,7 +59,7 @@ impl Signer {
         /// Until somebody asks again when there was no answer.
         const PAUSE: Duration = Duration::from_secs(10);
         let Some((lender, lent)) = &self.lent else { return self.known.clone() };
-        let locked = || lent.lock().expect("no thread panics with it");
+        let locked = || lock(lent);
         let is_due = locked().renew.take_if(|renew| *renew <= SystemTime::now()).is_some();
         // By this thread alone: the others sign with the keys from before meanwhile.
         if is_due {
@@ -73,8 +76,26 @@ impl Signer {
 
     /// Until when what they sign is valid.
     pub fn until(&self) -> Option<SystemTime> {
-        self.lent.as_ref().and_then(|(_, lent)| lent.lock().expect("no thread panics with it").until)
+        self.lent.as_ref().and_then(|(_, lent)| lock(lent).until)
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("no thread panics with it")
+}
+
+/// The keys from before while they last, or new ones. Those that are lent for good are not kept: nothing would say that
+/// there are others.
+fn lent_to_process(lender: &Lender, settings: &Settings) -> Result<Arc<Mutex<Lent>>> {
+    let lasts = |lent: &Mutex<Lent>| lock(lent).until.is_some_and(|until| until > SystemTime::now());
+    if let Some((_, lent)) = lock(&LENT).iter().find(|(whose, lent)| whose == lender && lasts(lent)) {
+        return Ok(lent.clone());
+    }
+    let lent = Arc::new(Mutex::new(borrow(lender, settings, settings.max_attempts)?));
+    let mut kept = lock(&LENT);
+    kept.retain(|(whose, lent)| whose != lender && lasts(lent));
+    kept.push((lender.clone(), lent.clone()));
+    Ok(lent)
 }
 
 /// Asks for keys.
@@ -247,6 +268,15 @@ mod tests {
         thread::sleep(Duration::from_millis(1700)); // less than a fifth is left
         assert_eq!((key(), key()), ("key 1".to_owned(), "key 1".to_owned()));
         assert!(signer.until().unwrap() > SystemTime::now() + Duration::from_mins(50));
+    }
+
+    #[test]
+    fn who_looks_again_does_not_ask_again() {
+        let settings = agent(&[2, 3600]);
+        let key = || Signer::new(&settings).unwrap().keys().unwrap().access_key_id.clone();
+        assert_eq!((key(), key()), ("key 0".to_owned(), "key 0".to_owned()));
+        thread::sleep(Duration::from_millis(2100));
+        assert_eq!((key(), key()), ("key 1".to_owned(), "key 1".to_owned()));
     }
 
     #[test]
