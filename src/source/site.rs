@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::tensor::Excerpt;
 
 /// As S3's are by default.
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(15), silence: Duration::from_secs(30) };
+const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(15), silence: Duration::from_secs(30), whole: Duration::MAX };
 /// How often to ask for the same before giving up.
 pub const ATTEMPTS: u32 = 3;
 /// Lists of a thousand files take a tenth.

@@ -65,4 +65,4 @@ def test_what_goes_wrong_is_said(minio, tmp_path):
         assert "(ALL_PROXY) answers with status 502: it finds no way there" in said and "love" not in said
     said = reason(http_proxy="http://127.0.0.1:1")
     assert "the proxy 127.0.0.1:1 (http_proxy): the server cannot be reached" in said
-    assert "the proxy of http_proxy: kind socks5:// is not known" in reason(http_proxy="socks5://127.0.0.1:1")
+    assert "the proxy of http_proxy is an address of kind socks5://, expected http://" in reason(http_proxy="socks5://127.0.0.1:1")

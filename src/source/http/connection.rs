@@ -31,7 +31,8 @@ pub(super) struct Connection {
     ahead: Vec<u8>,
     /// How much of that is used.
     used: usize,
-    silence: Duration,
+    patience: Patience,
+    opened: Instant,
     stopped: Arc<AtomicBool>,
 }
 
@@ -65,8 +66,8 @@ impl Connection {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(GLANCE))?;
         tcp.set_write_timeout(Some(patience.silence))?;
-        let silence = patience.silence;
-        let mut connection = Connection { stream: Stream::Plain(tcp), ahead: Vec::new(), used: 0, silence, stopped };
+        let (stream, opened) = (Stream::Plain(tcp), Instant::now());
+        let mut connection = Connection { stream, ahead: Vec::new(), used: 0, patience, opened, stopped };
         if !origin.https {
             return Ok(connection);
         }
@@ -143,6 +144,9 @@ impl Connection {
             if self.stopped.load(Ordering::Relaxed) {
                 return Err(Failure::Stopped);
             }
+            if self.opened.elapsed() >= self.patience.whole {
+                return Err(Failure::Silence);
+            }
             let read = match &mut self.stream {
                 Stream::Plain(stream) => stream.read(buffer),
                 Stream::Tls(stream) => stream.read(buffer),
@@ -160,7 +164,7 @@ impl Connection {
             return Err(Failure::Stopped);
         }
         let waits = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-        let goes_on = error.kind() == io::ErrorKind::Interrupted || (waits && since.elapsed() < self.silence);
+        let goes_on = error.kind() == io::ErrorKind::Interrupted || (waits && since.elapsed() < self.patience.silence);
         if goes_on { Ok(()) } else { Err(error.into()) }
     }
 

@@ -31,6 +31,8 @@ pub struct Patience {
     pub connect: Duration,
     /// Without a byte, in either direction.
     pub silence: Duration,
+    /// From when a connection is opened to its last byte.
+    pub whole: Duration,
 }
 
 /// Makes requests, and keeps connections for the next ones. Shared by threads.

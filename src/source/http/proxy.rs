@@ -90,7 +90,13 @@ impl Proxy {
         let address = match text.split_once("//") {
             None => text,
             Some(("http:" | "", address)) => address,
-            Some((scheme, _)) => return Err(format!("of {variable}: kind {scheme}// is not known, only http://")),
+            // What is no kind may be a password.
+            Some((scheme, _)) => {
+                let kind =
+                    scheme.strip_suffix(':').filter(|kind| kind.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+                let kind = kind.map(|kind| format!(" of kind {kind}://")).unwrap_or_default();
+                return Err(format!("of {variable} is an address{kind}, expected http://"));
+            }
         };
         let (user, host) = match address.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
@@ -117,6 +123,7 @@ impl Proxy {
     /// Its own answer, instead of the server's.
     pub(super) fn refused(&self, status: u16) -> Failure {
         let meaning = match status {
+            407 if self.authorization.is_some() => ": the user or the password is wrong",
             407 => ": who asks has to be said, as http://user:password@proxy",
             403 => ": it does not lead there",
             502..=504 => ": it finds no way there",

@@ -31,7 +31,8 @@ fn server(scripts: Scripts) -> Url {
 }
 
 fn client() -> Client {
-    let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_millis(500) };
+    let patience =
+        Patience { connect: Duration::from_secs(5), silence: Duration::from_millis(500), whole: Duration::MAX };
     Client::new(tls_config(&Trust::Nobody).unwrap(), patience, Proxies::default())
 }
 
@@ -91,7 +92,7 @@ fn each_failure_is_told_from_the_others() {
 #[test]
 fn who_waits_can_be_stopped() {
     let url = server(&[&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", ""]]);
-    let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_mins(1) };
+    let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_mins(1), whole: Duration::MAX };
     let client = Arc::new(Client::new(tls_config(&Trust::Nobody).unwrap(), patience, Proxies::default()));
     let waiting = thread::spawn({
         let client = client.clone();

@@ -27,11 +27,13 @@ pub enum Trust {
 
 /// The roots that the environment names instead of the system's: one's own, or the cluster's that KServe mounts.
 pub fn named_bundle(get: impl Fn(&str) -> Option<String>) -> Option<(&'static str, PathBuf)> {
-    get("AWS_CA_BUNDLE").map(|path| ("AWS_CA_BUNDLE", PathBuf::from(path))).or_else(|| {
+    let named = |variable: &'static str| get(variable).map(|path| (variable, PathBuf::from(path)));
+    let mounted = || {
         get("CA_BUNDLE_CONFIGMAP_NAME")?;
-        let mounted = get("CA_BUNDLE_VOLUME_MOUNT_POINT")?;
-        Some(("CA_BUNDLE_VOLUME_MOUNT_POINT", PathBuf::from(mounted).join("cabundle.crt")))
-    })
+        let (variable, folder) = named("CA_BUNDLE_VOLUME_MOUNT_POINT")?;
+        Some((variable, folder.join("cabundle.crt")))
+    };
+    named("AWS_CA_BUNDLE").or_else(mounted).or_else(|| named("REQUESTS_CA_BUNDLE"))
 }
 
 /// # Errors

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lender::Signer;
 use super::xml;
 use crate::error::Error;
 use crate::source::Trouble;
@@ -13,10 +14,14 @@ pub struct Operation<'a> {
     pub bucket: &'a str,
     pub key: &'a str,
     pub endpoint: &'a str,
+    pub signer: Option<&'a Signer>,
 }
 
 /// The step that sends HEAD.
 pub const LOOK_UP: &str = "look up";
+
+/// What stores answer to keys that they do not know, or know no longer.
+const OF_KEYS: [&str; 4] = ["InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "InvalidTokenId"];
 
 /// Errors are this long; a page that is no error may be longer.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -36,7 +41,12 @@ impl Operation<'_> {
         let said = xml::error(&String::from_utf8_lossy(&body));
         let retry = retry.or((said.code == "RequestTimeout").then_some(Duration::ZERO));
         let meaning = self.service(&said.code, &said.message, status, region.as_deref());
-        self.trouble(&format!("{meaning}{}", response.through), retry)
+        // Keys that are lent may have been replaced by others.
+        let is_of_keys = OF_KEYS.contains(&said.code.as_str());
+        let retry = retry.or((is_of_keys && self.signer.is_some_and(Signer::refused)).then_some(Duration::ZERO));
+        let lender = self.signer.and_then(Signer::lender).filter(|_| matches!(status, 400 | 401 | 403));
+        let lender = lender.map(|lender| format!(" ({lender})")).unwrap_or_default();
+        self.trouble(&format!("{meaning}{lender}{}", response.through), retry)
     }
 
     /// The answer is not of the object as it was listed.
@@ -49,25 +59,29 @@ impl Operation<'_> {
         self.trouble("page after page has no object: is this S3's API?", None)
     }
 
-    /// The answer makes no sense.
-    pub fn not_s3(&self, status: u16) -> Trouble {
-        self.trouble(&not_s3(status), None)
+    /// The answer makes no sense; `through` names the proxy that it may be of.
+    pub fn not_s3(&self, status: u16, through: &str) -> Trouble {
+        self.trouble(&format!("{}{through}", not_s3(status)), None)
     }
 
     fn trouble(&self, text: &str, retry: Option<Duration>) -> Trouble {
-        let Operation { step, bucket, key, endpoint } = self;
+        let Operation { step, bucket, key, endpoint, .. } = self;
         Trouble { error: Error::load(format!("cannot {step} s3://{bucket}/{key} at {endpoint}: {text}")), retry }
     }
 
     fn service(&self, code: &str, message: &str, status: u16, region: Option<&str>) -> String {
         let said = if message.is_empty() { "no reason given" } else { message };
         let Operation { bucket, .. } = self;
+        let is_lent = self.signer.is_some_and(|signer| signer.lender().is_some());
+        let variable = |name: &str| if is_lent { String::new() } else { format!(" ({name})") };
         match (code, status) {
             ("NoSuchBucket", _) => format!("bucket \"{bucket}\" does not exist"),
-            ("SignatureDoesNotMatch", _) => "the secret access key is wrong (AWS_SECRET_ACCESS_KEY)".to_owned(),
-            ("InvalidAccessKeyId", _) => "the access key is unknown (AWS_ACCESS_KEY_ID)".to_owned(),
+            ("SignatureDoesNotMatch", _) => {
+                format!("the secret access key is wrong{}", variable("AWS_SECRET_ACCESS_KEY"))
+            }
+            ("InvalidAccessKeyId", _) => format!("the access key is unknown{}", variable("AWS_ACCESS_KEY_ID")),
             ("ExpiredToken" | "InvalidToken" | "InvalidTokenId", _) => {
-                "the session token has expired or is wrong (AWS_SESSION_TOKEN)".to_owned()
+                format!("the session token has expired or is wrong{}", variable("AWS_SESSION_TOKEN"))
             }
             ("RequestTimeTooSkewed", _) => "the clocks of this machine and of the S3 server disagree".to_owned(),
             ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
@@ -125,7 +139,7 @@ mod tests {
     use super::*;
 
     fn operation() -> Operation<'static> {
-        Operation { step: "list", bucket: "b", key: "k/", endpoint: "http://minio:9000" }
+        Operation { step: "list", bucket: "b", key: "k/", endpoint: "http://minio:9000", signer: None }
     }
 
     #[test]

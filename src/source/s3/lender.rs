@@ -13,28 +13,56 @@ use super::settings::Settings;
 use super::xml;
 use crate::error::{Error, Result};
 use crate::source::Trouble;
-use crate::source::http::{self, Client, Failure, Proxies, Request, Response, Url, encode_query};
+use crate::source::http::{self, Client, Failure, Patience, Proxies, Request, Response, Url, encode_query};
 use crate::source::reading::ask;
 use crate::tensor::Excerpt;
 
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// What has been lent to this process, so that whoever looks at a source now and then does not ask each time.
-static LENT: Mutex<Vec<(Lender, Arc<Mutex<Lent>>)>> = Mutex::new(Vec::new());
+static LENT: Mutex<Vec<(Lender, Arc<Account>)>> = Mutex::new(Vec::new());
 
 /// Who signs requests. Shared by threads.
 pub struct Signer {
     settings: Settings,
-    lent: Option<(Lender, Arc<Mutex<Lent>>)>,
+    lent: Option<(Lender, Arc<Account>)>,
     known: Option<Arc<Keys>>,
 }
 
+/// What one lender has lent.
+struct Account {
+    lent: Mutex<Lent>,
+    /// Held by who asks for others.
+    asking: Mutex<()>,
+}
+
+#[derive(Clone)]
 struct Lent {
     keys: Arc<Keys>,
     /// Without one they are lent for good.
     until: Option<SystemTime>,
     /// When to ask again.
     renew: Option<SystemTime>,
+    /// When there was last an answer, or none.
+    asked: SystemTime,
+    /// The store does not take them.
+    is_refused: bool,
+    /// Why there are no others.
+    problem: Option<String>,
+}
+
+/// Nobody is asked more often than that.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Lent {
+    /// Whether nothing can be signed with them.
+    fn is_over(&self, now: SystemTime) -> bool {
+        self.is_refused || self.until.is_some_and(|until| until <= now)
+    }
+
+    fn may_ask(&self, now: SystemTime) -> bool {
+        now.duration_since(self.asked).is_ok_and(|since| since >= PAUSE)
+    }
 }
 
 impl Signer {
@@ -48,35 +76,63 @@ impl Signer {
             Credentials::Anonymous => {}
             Credentials::Known(keys) => known = Some(Arc::new(keys.clone())),
             Credentials::Lent(lender) => {
-                lent = Some((lender.clone(), lent_to_process(lender, settings)?));
+                lent = Some((lender.clone(), account(lender, settings)?));
             }
         }
         Ok(Signer { settings: settings.clone(), lent, known })
     }
 
-    /// The keys to sign with now; `None` for a public bucket.
+    /// The keys to sign with now; `None` for a public bucket. When they are due, one thread asks for others, and the rest
+    /// sign with those from before meanwhile; when they are over, all wait for it.
     pub fn keys(&self) -> Option<Arc<Keys>> {
-        /// Until somebody asks again when there was no answer.
-        const PAUSE: Duration = Duration::from_secs(10);
-        let Some((lender, lent)) = &self.lent else { return self.known.clone() };
-        let locked = || lock(lent);
-        let is_due = locked().renew.take_if(|renew| *renew <= SystemTime::now()).is_some();
-        // By this thread alone: the others sign with the keys from before meanwhile.
-        if is_due {
-            match borrow(lender, &self.settings, 1) {
-                Ok(anew) => *locked() = anew,
+        let Some((lender, account)) = &self.lent else { return self.known.clone() };
+        let (before, now) = (lock(&account.lent).clone(), SystemTime::now());
+        let asking = if before.is_over(now) {
+            Some(lock(&account.asking))
+        } else if before.renew.is_some_and(|renew| renew <= now) {
+            account.asking.try_lock().ok()
+        } else {
+            None
+        };
+        // Others may have come while this thread waited.
+        let is_same = lock(&account.lent).asked == before.asked;
+        if asking.is_some() && is_same && before.may_ask(now) {
+            let anew = borrow(lender, &self.settings, 1);
+            let mut lent = lock(&account.lent);
+            match anew {
+                Ok(anew) => *lent = anew,
                 Err(error) => {
-                    tracing::warn!(%error, "the keys from before are used on");
-                    locked().renew = Some(SystemTime::now() + PAUSE);
+                    tracing::warn!(%error, "no other keys can be had");
+                    lent.asked = SystemTime::now();
+                    lent.renew = lent.renew.map(|_| lent.asked + 10 * PAUSE);
+                    lent.problem = Some(error.message().to_owned());
                 }
             }
         }
-        Some(locked().keys.clone())
+        Some(lock(&account.lent).keys.clone())
+    }
+
+    /// The store does not know the keys that it was shown. Whether there may be others, when they are lent.
+    pub fn refused(&self) -> bool {
+        let Some((_, account)) = &self.lent else { return false };
+        let mut lent = lock(&account.lent);
+        // Those that were lent a moment ago may have come after the ones that the store did not know.
+        if lent.may_ask(SystemTime::now()) || lent.is_refused {
+            lent.is_refused = true;
+        }
+        true
     }
 
     /// Until when what they sign is valid.
     pub fn until(&self) -> Option<SystemTime> {
-        self.lent.as_ref().and_then(|(_, lent)| lock(lent).until)
+        self.lent.as_ref().and_then(|(_, account)| lock(&account.lent).until)
+    }
+
+    /// Who lent the keys, and why there are no others, for messages.
+    pub fn lender(&self) -> Option<String> {
+        let (lender, account) = self.lent.as_ref()?;
+        let problem = lock(&account.lent).problem.clone();
+        Some(problem.map_or_else(|| lender.to_string(), |problem| format!("{lender}; {problem}")))
     }
 }
 
@@ -86,16 +142,20 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The keys from before while they last, or new ones. Those that are lent for good are not kept: nothing would say that
 /// there are others.
-fn lent_to_process(lender: &Lender, settings: &Settings) -> Result<Arc<Mutex<Lent>>> {
-    let lasts = |lent: &Mutex<Lent>| lock(lent).until.is_some_and(|until| until > SystemTime::now());
-    if let Some((_, lent)) = lock(&LENT).iter().find(|(whose, lent)| whose == lender && lasts(lent)) {
-        return Ok(lent.clone());
+fn account(lender: &Lender, settings: &Settings) -> Result<Arc<Account>> {
+    let lasts = |account: &Account| {
+        let lent = lock(&account.lent);
+        lent.until.is_some() && !lent.is_over(SystemTime::now())
+    };
+    if let Some((_, account)) = lock(&LENT).iter().find(|(whose, account)| whose == lender && lasts(account)) {
+        return Ok(account.clone());
     }
-    let lent = Arc::new(Mutex::new(borrow(lender, settings, settings.max_attempts)?));
+    let lent = Mutex::new(borrow(lender, settings, settings.max_attempts)?);
+    let account = Arc::new(Account { lent, asking: Mutex::new(()) });
     let mut kept = lock(&LENT);
-    kept.retain(|(whose, lent)| whose != lender && lasts(lent));
-    kept.push((lender.clone(), lent.clone()));
-    Ok(lent)
+    kept.retain(|(whose, account)| whose != lender && lasts(account));
+    kept.push((lender.clone(), account.clone()));
+    Ok(account)
 }
 
 /// Asks for keys.
@@ -114,11 +174,11 @@ fn borrow(lender: &Lender, settings: &Settings, attempts: u32) -> Result<Lent> {
             let headers = [("content-type", "application/x-www-form-urlencoded".to_owned())];
             let request = Request { method: "POST", url: &endpoint, headers: &headers, body: &form };
             let client = Client::new(
-                http::tls_config(&settings.trust(&endpoint))?,
-                settings.patience(),
+                http::tls_config(&settings.trust_of_lender(&endpoint))?,
+                patience(settings),
                 settings.proxies.clone(),
             );
-            let what = format!("credentials for {role} from {endpoint}");
+            let what = lender.to_string();
             (ask(attempts, || answer(&client, &request, &what, of_token_service))?, what)
         }
         Lender::Agent { url, authorization } => {
@@ -132,23 +192,40 @@ fn borrow(lender: &Lender, settings: &Settings, attempts: u32) -> Result<Lent> {
             let headers: Vec<_> = text.map(|text| ("authorization", text)).into_iter().collect();
             let request = Request { method: "GET", url: &url, headers: &headers, body: "" };
             // No proxy leads to what is beside the pod.
-            let tls = http::tls_config(&settings.trust(&url))?;
-            let client = Client::new(tls, settings.patience(), Proxies::default());
-            let what = format!("credentials from the agent at {url}");
+            let tls = http::tls_config(&settings.trust_of_lender(&url))?;
+            let client = Client::new(tls, patience(settings), Proxies::default());
+            let what = lender.to_string();
             (ask(attempts, || answer(&client, &request, &what, of_agent))?, what)
         }
     };
     keys.session_token = keys.session_token.filter(|token| !token.is_empty());
     let until = until.as_deref().map(|until| {
         let wrong = |end| Error::load(format!("{what} are lent until \"{}\", which {end}", Excerpt(until)));
-        let utc = until.strip_suffix("+00:00").or(until.strip_suffix("+0000")).unwrap_or(until);
-        let end = humantime::parse_rfc3339_weak(utc).map_err(|_| wrong("is no time"))?;
+        let end = time(until).ok_or_else(|| wrong("is no time"))?;
         if end <= SystemTime::now() { Err(wrong("is over: are the clocks right?")) } else { Ok(end) }
     });
     let (until, now) = (until.transpose()?, SystemTime::now());
     // After most of the time, so that there is some left in which to ask more than once.
     let renew = until.map(|until| now + until.duration_since(now).unwrap_or_default() * 4 / 5);
-    Ok(Lent { keys: Arc::new(keys), until, renew })
+    Ok(Lent { keys: Arc::new(keys), until, renew, asked: now, is_refused: false, problem: None })
+}
+
+/// An answer is small: it has come within the time for silence, or it does not come.
+fn patience(settings: &Settings) -> Patience {
+    Patience { whole: settings.connect_timeout + settings.read_timeout, ..settings.patience() }
+}
+
+/// A time of RFC 3339, with any offset.
+fn time(text: &str) -> Option<SystemTime> {
+    let (local, offset) = match text.rfind(['+', '-']).filter(|at| text[..*at].contains('T')) {
+        Some(at) => text.split_at(at),
+        None => (text, "+0000"),
+    };
+    let digits = offset[1..].replace(':', "");
+    let (hours, minutes) = (digits.get(..2)?.parse::<u64>().ok()?, digits.get(2..)?.parse::<u64>().ok()?);
+    let offset_seconds = Duration::from_secs((hours * 60 + minutes) * 60);
+    let local = humantime::parse_rfc3339_weak(local).ok()?;
+    if offset.starts_with('+') { local.checked_sub(offset_seconds) } else { local.checked_add(offset_seconds) }
 }
 
 fn read(path: &Path, variable: &str) -> Result<String> {
@@ -177,32 +254,42 @@ fn answer(
     client: &Client,
     request: &Request<'_>,
     what: &str,
-    read: fn(&str) -> Result<Answer, String>,
+    read: fn(&str) -> Result<Answer, Said>,
 ) -> Result<Answer, Trouble> {
     let trouble = |text: &str, retry| Trouble { error: Error::load(format!("cannot have {what}: {text}")), retry };
     let failed = |failure: &Failure| trouble(&failure.to_string(), failure.may_pass().then_some(Duration::ZERO));
     let mut response: Response<'_> = client.send(request).map_err(|failure| failed(&failure))?;
     let body = response.body.read_all(MAX_ANSWER_BYTES).map_err(|failure| failed(&failure))?;
     let (status, body) = (response.status, String::from_utf8_lossy(&body));
-    read(&body).map_err(|said| {
-        let said = if said.is_empty() { String::new() } else { format!(": {}", Excerpt(&said)) };
-        trouble(&format!("status {status}{said}"), response.retry())
+    read(&body).map_err(|Said { text, may_pass }| {
+        let retry = response.retry().or(may_pass.then_some(Duration::ZERO));
+        trouble(&format!("status {status}: {}{}", Excerpt(&text), response.through), retry)
     })
 }
 
-fn of_token_service(text: &str) -> Result<Answer, String> {
+/// Why there are no keys.
+struct Said {
+    text: String,
+    may_pass: bool,
+}
+
+fn of_token_service(text: &str) -> Result<Answer, Said> {
+    /// What AWS answers with status 400 when the same may work a little later.
+    const PASSING: [&str; 5] =
+        ["Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError", "RequestTimeout"];
     let refused = || {
         let said = xml::error(text);
-        if said.code.is_empty() {
-            "the answer is no token service's".to_owned()
-        } else {
-            format!("{} {}", said.code, said.message)
-        }
+        let may_pass = PASSING.contains(&said.code.as_str());
+        let text = match said.code.as_str() {
+            "" => "the answer is no token service's".to_owned(),
+            code => format!("{code} {}", said.message),
+        };
+        Said { text, may_pass }
     };
     xml::lent(text).map(|(keys, until)| Answer { keys, until }).ok_or_else(refused)
 }
 
-fn of_agent(text: &str) -> Result<Answer, String> {
+fn of_agent(text: &str) -> Result<Answer, Said> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Lent {
@@ -213,7 +300,7 @@ fn of_agent(text: &str) -> Result<Answer, String> {
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Said {
+    struct Refusal {
         #[serde(alias = "Code")]
         code: String,
         #[serde(alias = "Message")]
@@ -224,8 +311,10 @@ fn of_agent(text: &str) -> Result<Answer, String> {
             Ok(Answer { keys: Keys { access_key_id, secret_access_key, session_token: token }, until: expiration })
         }
         Err(_) => {
-            let Said { code, message } = serde_json::from_str(text).unwrap_or_default();
-            Err(format!("{code} {message}").trim().to_owned())
+            let Refusal { code, message } = serde_json::from_str(text).unwrap_or_default();
+            let said = format!("{code} {message}").trim().to_owned();
+            let text = if said.is_empty() { "the answer has no keys".to_owned() } else { said };
+            Err(Said { text, may_pass: false })
         }
     }
 }
@@ -287,12 +376,38 @@ mod tests {
     }
 
     #[test]
+    fn times_have_an_offset() {
+        let at = |text| time(text).map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
+        assert_eq!(at("2023-11-14T22:13:20Z"), Some(1_700_000_000));
+        assert_eq!(at("2023-11-14T22:13:20+00:00"), Some(1_700_000_000));
+        assert_eq!(at("2023-11-15T00:13:20+0200"), Some(1_700_000_000));
+        assert_eq!(at("2023-11-14T17:13:20-05:00"), Some(1_700_000_000));
+        assert_eq!([at("soon"), at("2023-11-14"), at(""), at("T+")], [None; 4]);
+    }
+
+    #[test]
+    fn keys_that_the_store_does_not_take_are_asked_for_again() {
+        let signer = Signer::new(&agent(&[3600, 3600])).unwrap();
+        let key = || signer.keys().unwrap().access_key_id.clone();
+        assert!(signer.refused());
+        assert_eq!(key(), "key 0", "they have just been lent");
+        thread::sleep(PAUSE);
+        assert!(signer.refused());
+        assert_eq!(key(), "key 1");
+        thread::sleep(PAUSE);
+        assert!(signer.refused());
+        assert_eq!(key(), "key 1", "there are no others");
+        assert!(signer.lender().unwrap().contains("cannot have credentials from the agent"));
+    }
+
+    #[test]
     fn answers_that_make_no_sense_are_told() {
-        assert_eq!(of_agent("<html>").err().unwrap(), "");
-        assert_eq!(of_agent(r#"{"code": "AccessDenied"}"#).err().unwrap(), "AccessDenied");
-        assert!(of_token_service("<html>").err().unwrap().contains("no token service"));
-        let error = "<ErrorResponse><Error><Code>Expired</Code><Message>it has</Message></Error></ErrorResponse>";
-        assert_eq!(of_token_service(error).err().unwrap(), "Expired it has");
+        let said = |answer: Result<Answer, Said>| answer.err().map(|said| (said.text, said.may_pass)).unwrap();
+        assert_eq!(said(of_agent("<html>")), ("the answer has no keys".to_owned(), false));
+        assert_eq!(said(of_agent(r#"{"code": "AccessDenied"}"#)), ("AccessDenied".to_owned(), false));
+        assert_eq!(said(of_token_service("<html>")), ("the answer is no token service's".to_owned(), false));
+        let error = "<ErrorResponse><Error><Code>Throttling</Code><Message>slow</Message></Error></ErrorResponse>";
+        assert_eq!(said(of_token_service(error)), ("Throttling slow".to_owned(), true));
         let elsewhere = Url::parse("http://agent.example/").unwrap();
         assert!(check_agent(&elsewhere).unwrap_err().message().contains("neither https"));
     }

@@ -53,16 +53,18 @@ impl S3 {
     /// When the CA bundle cannot be read, the bucket's name is none, or nobody lends keys.
     pub fn new(settings: &Settings, bucket: &str, prefix: &str) -> Result<S3> {
         let region = &settings.region;
-        let endpoint = settings.endpoint.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-        let base = match (settings.path_style, endpoint.split_once("://")) {
+        let endpoint = settings.endpoint.as_ref().unwrap_or(&settings.aws);
+        // AWS's certificates are of names with one part more, in which a bucket's dots would be further parts.
+        let path_style = settings.path_style || (settings.endpoint.is_none() && bucket.contains('.'));
+        let base = match (path_style, endpoint.split_once("://")) {
             (false, Some((scheme, rest))) => Url::parse(&format!("{scheme}://{bucket}.{rest}"))?,
-            _ => Url::parse(&endpoint)?,
+            _ => Url::parse(endpoint)?,
         };
         let trust = settings.trust(&base);
         Ok(S3 {
             client: Client::new(http::tls_config(&trust)?, settings.patience(), settings.proxies.clone()),
             signer: Signer::new(settings)?,
-            settings: settings.clone(),
+            settings: Settings { path_style, ..settings.clone() },
             base,
             trust,
             bucket: bucket.to_owned(),
@@ -72,7 +74,7 @@ impl S3 {
     }
 
     fn operation<'a>(&'a self, step: &'static str, key: &'a str) -> Operation<'a> {
-        Operation { step, bucket: &self.bucket, key, endpoint: &self.endpoint }
+        Operation { step, bucket: &self.bucket, key, endpoint: &self.endpoint, signer: Some(&self.signer) }
     }
 
     /// Where an object is below the endpoint, encoded.
@@ -112,7 +114,7 @@ impl S3 {
             return Err(operation.refused(&mut response));
         }
         let body = response.body.read_all(MAX_ANSWER_BYTES).map_err(|failure| operation.failed(&failure))?;
-        xml::page(&String::from_utf8_lossy(&body)).ok_or_else(|| operation.not_s3(200))
+        xml::page(&String::from_utf8_lossy(&body)).ok_or_else(|| operation.not_s3(200, &response.through))
     }
 
     /// What the headers of an answer say of the whole object. Sums of parts cost a request for the size of these.

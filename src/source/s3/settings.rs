@@ -15,6 +15,8 @@ use crate::source::http::{Patience, Proxies, Trust, Url, named_bundle};
 pub struct Settings {
     /// With scheme; `None` is AWS itself.
     pub endpoint: Option<String>,
+    /// AWS's own.
+    pub aws: String,
     pub region: String,
     /// `endpoint/bucket/key` instead of `bucket.endpoint/key`.
     pub path_style: bool,
@@ -32,18 +34,22 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whose certificates are trusted on the way to a server.
-    pub fn trust(&self, server: &Url) -> Trust {
+    /// Whose certificates are trusted on the way to the store.
+    pub fn trust(&self, store: &Url) -> Trust {
+        if store.origin().https && !self.verify_tls { Trust::Anyone } else { self.trust_of_lender(store) }
+    }
+
+    /// As [`trust`](Self::trust), to whoever is told a token: never just anyone.
+    pub fn trust_of_lender(&self, lender: &Url) -> Trust {
         match &self.ca_bundle {
-            _ if !server.origin().https => Trust::Nobody,
-            _ if !self.verify_tls => Trust::Anyone,
+            _ if !lender.origin().https => Trust::Nobody,
             Some((variable, path)) => Trust::Bundle { variable, path: path.clone() },
             None => Trust::System,
         }
     }
 
     pub fn patience(&self) -> Patience {
-        Patience { connect: self.connect_timeout, silence: self.read_timeout }
+        Patience { connect: self.connect_timeout, silence: self.read_timeout, whole: Duration::MAX }
     }
 }
 
@@ -62,13 +68,15 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
             || PROFILE_FIELDS.iter().find(|(_, own)| *own == name).and_then(|(field, _)| profile.get(field));
         get_own(name).or_else(of_profile)
     };
-    let truthy = |value: &str| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off");
-    let flag = |name: &str, default: bool| get(name).map_or(default, |value| truthy(&value));
-    let mut number = |name: &str, default: u32| match get(name).map(|value| (value.parse::<u32>(), value)) {
+    // As KServe has it: some are on unless they are switched off, others off unless they are switched on.
+    let unless_off =
+        |name: &str| !get(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "0" | "false"));
+    let when_on = |name: &str| get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let mut number = |name: &str, default: u32| match get(name).map(|value| (value.trim().parse::<u32>(), value)) {
         None => default,
-        Some((Ok(number), _)) if number > 0 => number,
+        Some((Ok(number), _)) => number.max(1),
         Some((_, value)) => {
-            problems.push(format!("{name}: \"{value}\" is not a whole number above 0"));
+            problems.push(format!("{name}: \"{value}\" is not a whole number"));
             default
         }
     };
@@ -80,7 +88,7 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
     let endpoint = get("AWS_ENDPOINT_URL").or_else(|| {
         get("S3_ENDPOINT").map(|endpoint| match endpoint.contains("://") {
             true => endpoint,
-            false if flag("S3_USE_HTTPS", true) => format!("https://{endpoint}"),
+            false if unless_off("S3_USE_HTTPS") => format!("https://{endpoint}"),
             false => format!("http://{endpoint}"),
         })
     });
@@ -101,12 +109,10 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
     // boto3 knows AWS_DEFAULT_REGION alone, others AWS_REGION.
     let own_region = get_own("AWS_DEFAULT_REGION").or_else(|| get_own("AWS_REGION"));
     let region = own_region.or_else(|| profile.get("region")).unwrap_or_else(|| "us-east-1".to_owned());
-    let credentials = if flag("awsAnonymousCredential", false) {
+    let credentials = if when_on("awsAnonymousCredential") {
         Credentials::Anonymous
     } else {
-        // AWS's store is no token service.
-        let of_store = endpoint.as_deref().filter(|endpoint| !endpoint.contains(".amazonaws.com"));
-        credentials::find(&get, &profile, of_store, &region).unwrap_or_else(|missing| {
+        credentials::find(&get, &profile, &region).unwrap_or_else(|missing| {
             problems.push(missing);
             Credentials::Anonymous
         })
@@ -116,27 +122,35 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
     }
     // AWS's address of before there were regions only knows the buckets of one.
     let endpoint = endpoint.filter(|endpoint| endpoint.trim_end_matches('/') != "https://s3.amazonaws.com");
-    let accelerated = flag("S3_USE_ACCELERATE", false);
+    let accelerated = when_on("S3_USE_ACCELERATE");
     let endpoint = if accelerated {
         endpoint.or_else(|| Some("https://s3-accelerate.amazonaws.com".to_owned()))
     } else {
         endpoint
     };
-    let in_host = flag("S3_USER_VIRTUAL_BUCKET", false) || accelerated;
+    let in_host = when_on("S3_USER_VIRTUAL_BUCKET") || accelerated;
+    let aws = aws_endpoint(&region, when_on("AWS_USE_FIPS_ENDPOINT"), when_on("AWS_USE_DUALSTACK_ENDPOINT"));
     Ok(Settings {
         // KServe spells it S3_USER_VIRTUAL_BUCKET; MinIO and its like want the bucket in the path.
         path_style: endpoint.is_some() && !in_host,
         endpoint,
+        aws,
         region,
-        verify_tls: flag("S3_VERIFY_SSL", true),
+        verify_tls: unless_off("S3_VERIFY_SSL"),
         ca_bundle: named_bundle(get),
         credentials,
         proxies: Proxies::from_env(env),
         connect_timeout,
         read_timeout,
         max_attempts,
-        verify_etag: flag("S3_VERIFY_ETAG", true),
+        verify_etag: unless_off("S3_VERIFY_ETAG"),
     })
+}
+
+/// Source: AWS General Reference, "Amazon S3 endpoints and quotas".
+fn aws_endpoint(region: &str, fips: bool, dual_stack: bool) -> String {
+    let (fips, dual_stack) = (if fips { "-fips" } else { "" }, if dual_stack { ".dualstack" } else { "" });
+    format!("https://s3{fips}{dual_stack}.{region}.{}", credentials::aws_domain(region))
 }
 
 /// What a profile of AWS's files says of the store, by the variables that come before it.
@@ -200,7 +214,7 @@ mod tests {
         let minio = ("AWS_ENDPOINT_URL", "http://minio:9000");
         assert!(!settings(&[]).unwrap().path_style);
         assert!(settings(&[minio]).unwrap().path_style);
-        assert!(!settings(&[minio, ("S3_USER_VIRTUAL_BUCKET", "1")]).unwrap().path_style);
+        assert!(!settings(&[minio, ("S3_USER_VIRTUAL_BUCKET", "true")]).unwrap().path_style);
     }
 
     #[test]
@@ -234,7 +248,11 @@ mod tests {
         assert_eq!(settings(&own).unwrap().ca_bundle.unwrap(), ("AWS_CA_BUNDLE", "/own.pem".into()));
         let old = settings(&[("AWS_ENDPOINT_URL", "https://s3.amazonaws.com")]).unwrap();
         assert_eq!((old.endpoint, old.path_style), (None, false));
-        let fast = settings(&[("S3_USE_ACCELERATE", "1")]).unwrap();
+        let aws = |vars: &[_]| settings(vars).unwrap().aws;
+        assert_eq!(aws(&[("AWS_DEFAULT_REGION", "cn-north-1")]), "https://s3.cn-north-1.amazonaws.com.cn");
+        let strict = [("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_USE_DUALSTACK_ENDPOINT", "true")];
+        assert_eq!(aws(&strict), "https://s3-fips.dualstack.us-east-1.amazonaws.com");
+        let fast = settings(&[("S3_USE_ACCELERATE", "true")]).unwrap();
         assert_eq!((fast.endpoint.as_deref(), fast.path_style), (Some("https://s3-accelerate.amazonaws.com"), false));
     }
 
