@@ -43,7 +43,7 @@ impl Operation<'_> {
         let meaning = self.service(&said.code, &said.message, status, region.as_deref());
         // Keys that are lent may have been replaced by others.
         let is_of_keys = OF_KEYS.contains(&said.code.as_str());
-        let retry = retry.or((is_of_keys && self.signer.is_some_and(Signer::refused)).then_some(Duration::ZERO));
+        let retry = retry.or_else(|| self.signer.filter(|_| is_of_keys)?.refused());
         let lender = self.signer.and_then(Signer::lender).filter(|_| matches!(status, 400 | 401 | 403));
         let lender = lender.map(|lender| format!(" ({lender})")).unwrap_or_default();
         self.trouble(&format!("{meaning}{lender}{}", response.through), retry)

@@ -60,8 +60,9 @@ impl Lent {
         self.is_refused || self.until.is_some_and(|until| until <= now)
     }
 
-    fn may_ask(&self, now: SystemTime) -> bool {
-        now.duration_since(self.asked).is_ok_and(|since| since >= PAUSE)
+    /// How long it is until somebody may ask again.
+    fn pause(&self, now: SystemTime) -> Duration {
+        PAUSE.saturating_sub(now.duration_since(self.asked).unwrap_or_default())
     }
 }
 
@@ -96,7 +97,7 @@ impl Signer {
         };
         // Others may have come while this thread waited.
         let is_same = lock(&account.lent).asked == before.asked;
-        if asking.is_some() && is_same && before.may_ask(now) {
+        if asking.is_some() && is_same && before.pause(now).is_zero() {
             let anew = borrow(lender, &self.settings, 1);
             let mut lent = lock(&account.lent);
             match anew {
@@ -112,15 +113,14 @@ impl Signer {
         Some(lock(&account.lent).keys.clone())
     }
 
-    /// The store does not know the keys that it was shown. Whether there may be others, when they are lent.
-    pub fn refused(&self) -> bool {
-        let Some((_, account)) = &self.lent else { return false };
+    /// The store does not know the keys that it was shown. In how long there may be others, when they are lent.
+    pub fn refused(&self) -> Option<Duration> {
+        let (_, account) = self.lent.as_ref()?;
         let mut lent = lock(&account.lent);
+        let pause = lent.pause(SystemTime::now());
         // Those that were lent a moment ago may have come after the ones that the store did not know.
-        if lent.may_ask(SystemTime::now()) || lent.is_refused {
-            lent.is_refused = true;
-        }
-        true
+        lent.is_refused |= pause.is_zero();
+        Some(pause)
     }
 
     /// Until when what they sign is valid.
@@ -389,13 +389,13 @@ mod tests {
     fn keys_that_the_store_does_not_take_are_asked_for_again() {
         let signer = Signer::new(&agent(&[3600, 3600])).unwrap();
         let key = || signer.keys().unwrap().access_key_id.clone();
-        assert!(signer.refused());
+        let pause = signer.refused().unwrap();
         assert_eq!(key(), "key 0", "they have just been lent");
-        thread::sleep(PAUSE);
-        assert!(signer.refused());
+        thread::sleep(pause);
+        assert_eq!(signer.refused(), Some(Duration::ZERO));
         assert_eq!(key(), "key 1");
         thread::sleep(PAUSE);
-        assert!(signer.refused());
+        assert_eq!(signer.refused(), Some(Duration::ZERO));
         assert_eq!(key(), "key 1", "there are no others");
         assert!(signer.lender().unwrap().contains("cannot have credentials from the agent"));
     }

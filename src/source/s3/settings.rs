@@ -92,7 +92,8 @@ pub fn from_env(env: Env<'_>) -> Result<Settings> {
             false => format!("http://{endpoint}"),
         })
     });
-    let endpoint = endpoint.or_else(|| get("AWS_ENDPOINT_URL_S3"));
+    let of_s3 = || get("AWS_ENDPOINT_URL_S3").filter(|_| !when_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"));
+    let endpoint = endpoint.or_else(of_s3);
     // It would be quoted in messages.
     if endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('?')) {
         problems.push("no query in the S3 endpoint: buckets and keys are added to it".to_owned());
