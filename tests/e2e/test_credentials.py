@@ -201,3 +201,25 @@ def test_a_lender_that_is_silent_later_holds_nobody_up(store, tmp_path):
         done = pull(env, "s3://many/m", tmp_path)
         assert done.returncode == 0, done.stderr
         assert len(asked) > 1 and time.monotonic() - begun < 12
+
+
+def test_keys_that_the_store_does_not_know_are_asked_for_again(store, tmp_path):
+    """As after a rotation: the agent has others meanwhile."""
+    asked = []
+
+    def answer(_):
+        asked.append(time.time())
+        identity = "gone" if len(asked) == 1 else store.ACCESS_KEY
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+        lent = {"AccessKeyId": identity, "SecretAccessKey": store.SECRET_KEY, "Token": None, "Expiration": until}
+        return Reply(headers={"Content-Type": "application/json"}, body=json.dumps(lent).encode())
+
+    with web(answer) as provider:
+        env = {"AWS_ENDPOINT_URL": store.endpoint, "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{provider.url}/keys"}
+        pulled = pull(env, "s3://models/m", tmp_path / "model")
+        assert pulled.returncode == 0, pulled.stderr
+        assert len(asked) == 2
+    with agent(store, AccessKeyId="nobody") as provider:
+        env |= {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{provider.url}/keys", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "pod"}
+        said = reason(env, tmp_path)
+    assert f"the access key is unknown (credentials from the agent at {provider.url}/keys)" in said

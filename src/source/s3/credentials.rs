@@ -106,7 +106,8 @@ pub fn find(get: &dyn Fn(&str) -> Option<String>, profile: &Profile, region: &st
         let either = |variable: &str, field: &str| get(variable).or_else(|| profile.get(field));
         // The token is sent nowhere that was only said to be a store.
         let is_ignored = get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|set| set.eq_ignore_ascii_case("true"));
-        let named = get("AWS_ENDPOINT_URL_STS").or_else(|| get("AWS_ENDPOINT_URL")).filter(|_| !is_ignored);
+        let named = get("AWS_ENDPOINT_URL_STS").or_else(|| either("AWS_ENDPOINT_URL", "endpoint_url"));
+        let named = named.filter(|_| !is_ignored);
         // AWS's store is no token service.
         let endpoint = named.filter(|endpoint| !endpoint.contains("s3.") || !endpoint.contains(".amazonaws.com"));
         let fips =
