@@ -55,11 +55,6 @@ struct Lent {
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Lent {
-    /// Whether nothing can be signed with them.
-    fn is_over(&self, now: SystemTime) -> bool {
-        self.is_refused || self.until.is_some_and(|until| until <= now)
-    }
-
     /// How long it is until somebody may ask again.
     fn pause(&self, now: SystemTime) -> Duration {
         PAUSE.saturating_sub(now.duration_since(self.asked).unwrap_or_default())
@@ -84,11 +79,11 @@ impl Signer {
     }
 
     /// The keys to sign with now; `None` for a public bucket. When they are due, one thread asks for others, and the rest
-    /// sign with those from before meanwhile; when they are over, all wait for it.
+    /// sign with those from before meanwhile; when the store refuses them, all wait for it.
     pub fn keys(&self) -> Option<Arc<Keys>> {
         let Some((lender, account)) = &self.lent else { return self.known.clone() };
         let (before, now) = (lock(&account.lent).clone(), SystemTime::now());
-        let asking = if before.is_over(now) {
+        let asking = if before.is_refused {
             Some(lock(&account.asking))
         } else if before.renew.is_some_and(|renew| renew <= now) {
             account.asking.try_lock().ok()
@@ -105,7 +100,9 @@ impl Signer {
                 Err(error) => {
                     tracing::warn!(%error, "no other keys can be had");
                     lent.asked = SystemTime::now();
-                    lent.renew = lent.renew.map(|_| lent.asked + 10 * PAUSE);
+                    // Soon enough for when they end.
+                    let (later, end) = (lent.asked + 10 * PAUSE, lent.until.filter(|end| *end > lent.asked));
+                    lent.renew = lent.renew.map(|_| end.map_or(later, |end| end.min(later)));
                     lent.problem = Some(error.message().to_owned());
                 }
             }
@@ -145,7 +142,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 fn account(lender: &Lender, settings: &Settings) -> Result<Arc<Account>> {
     let lasts = |account: &Account| {
         let lent = lock(&account.lent);
-        lent.until.is_some() && !lent.is_over(SystemTime::now())
+        !lent.is_refused && lent.until.is_some_and(|until| until > SystemTime::now())
     };
     if let Some((_, account)) = lock(&LENT).iter().find(|(whose, account)| whose == lender && lasts(account)) {
         return Ok(account.clone());
