@@ -10,8 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::engine::admission::Limits;
-use crate::engine::batch::Policy;
+use crate::engine::policy::{MaxQueue, Policy};
 use crate::error::{Error, Result};
 use crate::source::archive;
 use crate::source::cache::Cache;
@@ -46,6 +48,8 @@ pub struct ServerConfig {
     pub request_timeout: Duration,
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
+    /// Names whose request it is; `None`: all are of one tenant.
+    pub tenant_header: Option<HeaderName>,
     /// After SIGTERM: unready, but still accepting.
     pub shutdown_delay: Duration,
     /// After that: how long requests in flight may take to finish.
@@ -65,6 +69,8 @@ pub struct ModelConfig {
     /// `None` brings models straight into memory.
     pub cache: Option<Cache>,
     pub batching: Policy,
+    /// How long an answer is worth something to callers who do not say.
+    pub slo: Option<Duration>,
     pub backend: BackendOptions,
 }
 
@@ -118,6 +124,7 @@ impl Config {
             body_timeout: v.or("body_timeout_seconds", Duration::ZERO, seconds),
             request_timeout: v.or("request_timeout_seconds", Duration::ZERO, seconds),
             keep_alive: v.or("timeout_keep_alive", Duration::ZERO, seconds),
+            tenant_header: v.optional("tenant_header", header_name),
             shutdown_delay: v.or("shutdown_delay_seconds", Duration::ZERO, seconds),
             drain_timeout: v.or("drain_timeout_seconds", Duration::ZERO, seconds),
         };
@@ -132,11 +139,8 @@ impl Config {
             digest: v.optional("storage_digest", digest),
             poll: v.get("storage_poll_seconds", seconds).filter(|every| !every.is_zero()),
             cache: Some(cache(v, env)).filter(|cache| cache.directory.as_os_str() != NO_CACHE),
-            batching: Policy {
-                max_rows: v.or("max_batch_size", 1, count),
-                max_delay: v.or("max_queue_delay_microseconds", Duration::ZERO, microseconds),
-                max_queue: v.or("max_queue_size", 1, count),
-            },
+            batching: batching(v),
+            slo: v.optional("slo_milliseconds", milliseconds),
             backend: backend_options(v),
         };
         let log = LogConfig {
@@ -275,6 +279,27 @@ fn cache(values: &mut Values, env: &dyn Fn(&str) -> Option<String>) -> Cache {
     }
 }
 
+fn batching(values: &mut Values) -> Policy {
+    let max_rows = values.or("max_batch_size", 1, count);
+    let preferred = |text: &str| text.split(',').map(|size| count(size.trim())).collect::<Result<Vec<_>, _>>();
+    let mut preferred_rows = values.optional("preferred_batch_size", preferred).unwrap_or_default();
+    preferred_rows.sort_unstable();
+    if preferred_rows.last().is_some_and(|largest| *largest > max_rows) {
+        values.problem("preferred_batch_size", "is more than --max_batch_size");
+    }
+    let max_queue = MaxQueue {
+        jobs: values.or("max_queue_size", 1, count),
+        rows: values.or("max_queue_rows", 1, count),
+        bytes: values.or("max_queue_bytes", 1, bytes),
+    };
+    Policy {
+        preferred_rows,
+        max_delay: values.or("max_queue_delay_microseconds", Duration::ZERO, microseconds),
+        max_queue,
+        ..Policy::new(max_rows, max_queue.jobs)
+    }
+}
+
 fn backend_options(values: &mut Values) -> BackendOptions {
     let threads = values.or("threads", 0, |text| text.parse::<usize>().map_err(|_| "is no whole number".to_owned()));
     BackendOptions {
@@ -362,6 +387,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let longest = Duration::from_hours(24);
     parsed.filter(|time| *time <= longest).ok_or_else(|| "is no number of seconds up to a day".to_owned())
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    text.parse().map_err(|_| "is no header's name".to_owned())
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<f64>().ok().and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());
+    let time = parsed.filter(|time| !time.is_zero() && *time <= Duration::from_hours(1));
+    time.ok_or_else(|| "is no number of milliseconds up to an hour".to_owned())
 }
 
 fn microseconds(text: &str) -> Result<Duration, String> {

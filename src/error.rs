@@ -1,6 +1,7 @@
 //! One error type for the whole server, and the one table that says what each kind means to a client.
 
 use std::fmt;
+use std::time::Duration;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -90,11 +91,12 @@ pub struct Error {
     kind: Kind,
     message: String,
     source: Option<Source>,
+    retry_after: Option<Duration>,
 }
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, message: message.into(), source: None, retry_after: None }
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {
@@ -113,6 +115,18 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Says in how long the same could be answered.
+    #[must_use]
+    pub fn with_retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
+    }
+
+    /// In how long the same could be answered, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Says where the error happened, in front of what happened: `input "x": expected FP32`.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Excerpt, Tensor};
@@ -23,6 +24,26 @@ pub struct InferRequest {
     pub inputs: Vec<Tensor>,
     /// Names of the outputs wanted; empty means all of them.
     pub outputs: Vec<String>,
+    pub schedule: Schedule,
+}
+
+/// What a request says of when it is to run. Source: Triton's `protocol/extension_schedule_policy.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// From 1, which is the first; `None` for the model's default.
+    pub priority: Option<u32>,
+    /// In which the answer has to be there.
+    pub timeout: Option<Duration>,
+}
+
+impl Schedule {
+    /// Of the parameters `priority` and `timeout` (in microseconds), of which 0 says nothing.
+    pub fn of(priority: Option<u64>, timeout: Option<u64>) -> Schedule {
+        Schedule {
+            priority: priority.filter(|level| *level > 0).map(|level| u32::try_from(level).unwrap_or(u32::MAX)),
+            timeout: timeout.filter(|micros| *micros > 0).map(Duration::from_micros),
+        }
+    }
 }
 
 /// The answer to one [`InferRequest`], outputs in the order asked for.

@@ -92,7 +92,33 @@ pub const FLAGS: &[Flag] = &[
         "0",
         "How long a request may wait for company while the model is free. 0: never, batches form under load.",
     ),
+    flag(
+        "preferred_batch_size",
+        "ROWS,ROWS",
+        "",
+        "Sizes that batches should have, for engines built for some. Default: what gets most done, which is learned.",
+    ),
+    flag(
+        "slo_milliseconds",
+        "MS",
+        "",
+        "How long an answer is worth something to callers who do not say (grpc-timeout, X-Request-Timeout-Ms,\n      \
+         X-Request-Deadline, V2's parameter timeout). What cannot be answered by then is refused when it comes.",
+    ),
+    flag(
+        "tenant_header",
+        "NAME",
+        "",
+        "Header whose values name tenants, which get equal parts of the model. Default: first come, first served.",
+    ),
     flag("max_queue_size", "N", "1024", "Most requests waiting for the model: a second's worth at 1 ms each."),
+    flag("max_queue_rows", "N", "32768", "Most rows waiting for the model: as many full batches of 32 as requests."),
+    flag(
+        "max_queue_bytes",
+        "BYTES",
+        "256Mi",
+        "Most bytes of inputs waiting for the model: half of --max_inflight_bytes.",
+    ),
     flag("max_inflight_requests", "N", "4096", "Most requests being read, waiting or running."),
     flag("max_inflight_bytes", "BYTES", "512Mi", "Most request bytes held at once: what a 1 Gi pod can spare."),
     flag("max_body_bytes", "BYTES", "64Mi", "Largest request body. As much as Triton takes."),

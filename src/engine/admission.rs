@@ -2,7 +2,8 @@
 //! the limits say. Lock-free, and whatever was taken is given back when the guard drops.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 
@@ -19,11 +20,26 @@ pub struct Admission {
     limits: Limits,
     requests: AtomicUsize,
     bytes: AtomicUsize,
+    /// That a request stays, on average, the last ones counting most.
+    microseconds: AtomicU64,
 }
 
 impl Admission {
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Admission { limits, requests: AtomicUsize::new(0), bytes: AtomicUsize::new(0) })
+        let (requests, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Admission { limits, requests, bytes, microseconds: AtomicU64::new(0) })
+    }
+
+    /// Too much is inside; it will have left when a request has stayed as long as they do.
+    fn full(&self, text: String) -> Error {
+        Error::new(Kind::Overloaded, text).with_retry_after(Duration::from_micros(self.microseconds.load(Relaxed)))
+    }
+
+    /// What a request that stayed so long says of the others. Of two that leave at once one may not be counted.
+    fn learn(&self, stayed: Duration) {
+        const PART: u64 = 16;
+        let (mean, stayed) = (self.microseconds.load(Relaxed), u64::try_from(stayed.as_micros()).unwrap_or(u64::MAX));
+        self.microseconds.store(mean - mean / PART + stayed / PART, Relaxed);
     }
 
     /// Requests inside.
@@ -33,12 +49,11 @@ impl Admission {
 
     /// # Errors
     /// [`Kind::Overloaded`] when as many requests as allowed are inside.
-    pub fn enter(self: &Arc<Self>) -> Result<Guard> {
+    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<Guard> {
         let Limits { max_requests, .. } = self.limits;
-        take(&self.requests, 1, max_requests).map_err(|()| {
-            Error::new(Kind::Overloaded, format!("{max_requests} requests are in flight (--max_inflight_requests)"))
-        })?;
-        Ok(Guard { admission: self.clone(), bytes: AtomicUsize::new(0) })
+        take(&self.requests, 1, max_requests)
+            .map_err(|()| self.full(format!("{max_requests} requests are in flight (--max_inflight_requests)")))?;
+        Ok(Guard { admission: self.clone(), bytes: AtomicUsize::new(0), entered: now })
     }
 }
 
@@ -47,6 +62,7 @@ impl Admission {
 pub struct Guard {
     admission: Arc<Admission>,
     bytes: AtomicUsize,
+    entered: Instant,
 }
 
 impl Guard {
@@ -67,10 +83,8 @@ impl Guard {
             return Err(Error::new(Kind::TooLarge, text)); // trying again would not help
         }
         take(&self.admission.bytes, bytes, max_bytes).map_err(|()| {
-            Error::new(
-                Kind::Overloaded,
-                format!("the requests in flight hold all of {max_bytes} bytes (--max_inflight_bytes)"),
-            )
+            let text = format!("the requests in flight hold all of {max_bytes} bytes (--max_inflight_bytes)");
+            self.admission.full(text)
         })?;
         self.bytes.fetch_add(bytes, Relaxed);
         Ok(())
@@ -86,6 +100,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.release_bytes();
         self.admission.requests.fetch_sub(1, Relaxed);
+        self.admission.learn(self.entered.elapsed());
     }
 }
 
@@ -100,11 +115,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_is_refused_may_come_when_the_others_have_left() {
+        let admission = Admission::new(Limits { max_requests: 1, max_bytes: 10 });
+        (0..100).for_each(|_| admission.learn(Duration::from_secs(3)));
+        let _inside = admission.enter(Instant::now()).unwrap();
+        let time = admission.enter(Instant::now()).unwrap_err().retry_after().unwrap();
+        assert!((2.9..=3.0).contains(&time.as_secs_f64()), "{time:?}");
+    }
+
+    #[test]
     fn places_and_bytes_are_bounded_and_come_back() {
         let admission = Admission::new(Limits { max_requests: 2, max_bytes: 10 });
-        let first = admission.enter().unwrap();
-        let second = admission.enter().unwrap();
-        assert_eq!(admission.enter().unwrap_err().kind(), Kind::Overloaded);
+        let first = admission.enter(Instant::now()).unwrap();
+        let second = admission.enter(Instant::now()).unwrap();
+        assert_eq!(admission.enter(Instant::now()).unwrap_err().kind(), Kind::Overloaded);
         first.grow(6).unwrap();
         assert!(second.grow(5).unwrap_err().message().contains("10 bytes"));
         assert_eq!(second.grow(11).unwrap_err().kind(), Kind::TooLarge);

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Batch, Job};
 use super::queue::Queue;
+use super::shares::Tenant;
 use super::stack;
 use crate::backend::Model;
 use crate::device::worker::Work;
@@ -21,8 +22,13 @@ pub struct Pending {
     /// In the signature's order.
     pub inputs: Vec<Tensor>,
     pub rows: usize,
+    /// Of one row, over all inputs.
+    pub elements: usize,
+    pub bytes: usize,
     pub shape: ShapeKey,
     pub deadline: Instant,
+    pub level: u32,
+    pub tenant: Tenant,
     pub queued: Instant,
     pub reply: oneshot::Sender<Result<Vec<Tensor>>>,
 }
@@ -62,8 +68,24 @@ impl Job for Pending {
         self.rows
     }
 
+    fn elements(&self) -> usize {
+        self.elements
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn level(&self) -> u32 {
+        self.level
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
     }
 
     fn abandoned(&self) -> bool {
@@ -75,19 +97,22 @@ impl Job for Pending {
 pub struct Instance {
     pub model: Box<dyn Model>,
     pub queue: Arc<Queue<Pending>>,
+    /// Which of the queue's workers it is.
+    pub worker: usize,
     pub metrics: Arc<ModelMetrics>,
 }
 
 impl Work for Instance {
     /// Serves until the queue is closed and empty. Computes between two awaits.
     async fn work(mut self, mut overstayed: impl FnMut(Duration) -> bool + Send) -> Option<Instance> {
-        while let Some(Batch { jobs, expired }) = self.queue.next().await {
-            for job in expired {
+        while let Some(Batch { jobs, late: too_late }) = self.queue.next(self.worker).await {
+            for job in too_late {
                 let _ = job.reply.send(Err(late())); // an error here means the caller's own timer was faster
             }
             let began = Instant::now();
             if !jobs.is_empty() {
-                self.run(jobs);
+                let went_well = self.run(jobs);
+                self.queue.done(self.worker, went_well);
             }
             if overstayed(began.elapsed()) {
                 return Some(self);
@@ -100,7 +125,8 @@ impl Work for Instance {
 }
 
 impl Instance {
-    fn run(&mut self, jobs: Vec<Pending>) {
+    /// Answers all of them; whether they were answered as one batch.
+    fn run(&mut self, jobs: Vec<Pending>) -> bool {
         let now = Instant::now();
         let rows: Vec<usize> = jobs.iter().map(|job| job.rows).collect();
         for job in &jobs {
@@ -116,13 +142,18 @@ impl Instance {
                 for (job, outputs) in jobs.into_iter().zip(answers) {
                     let _ = job.reply.send(Ok(outputs)); // an error here means the caller has gone
                 }
+                true
             }
             // One bad request must not fail its neighbours: run each alone, so that only the culprit hears of it.
-            Err(_) if jobs.len() > 1 => jobs.into_iter().for_each(|job| self.run_alone(job)),
+            Err(_) if jobs.len() > 1 => {
+                jobs.into_iter().for_each(|job| self.run_alone(job));
+                false
+            }
             Err(error) => {
                 for job in jobs {
                     let _ = job.reply.send(Err(error.replicate()));
                 }
+                false
             }
         }
     }
@@ -156,5 +187,5 @@ impl Instance {
 }
 
 fn late() -> Error {
-    Error::new(Kind::Deadline, "the deadline passed while the request waited for the model")
+    Error::new(Kind::Deadline, "the request waited for the model until it could not be answered by its deadline")
 }

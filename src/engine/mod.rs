@@ -1,12 +1,26 @@
 //! From a request to a batch and back: admission, queueing, batching, running, sharing out.
 //!
 //! [`Engine`] is the only door: both front ends call [`Engine::infer`] and nothing else in here.
+//!
+//! What runs when is decided by what batches have taken so far ([`times`]), not by a timer:
+//! - a request whose answer would come after its deadline is refused when it comes, with the time after which it would not
+//!   ([`batch`], `outlook`); one that waits and no longer can be in time is answered without being run;
+//! - a free worker runs at once what waits, as many rows as get most done in a second. Batches grow by themselves when
+//!   requests come faster than they are answered. When deadlines do not allow that, the batch that answers most of them in
+//!   time is taken ([`choice`]);
+//! - requests of other shapes wait in other lines, those of other tenants take turns ([`line`], [`shares`]);
+//! - everything that waits is bounded ([`policy`], [`admission`]).
 
 pub mod admission;
 pub mod batch;
+mod choice;
 mod core;
 pub mod instance;
+mod line;
+pub mod policy;
 pub mod queue;
+mod shares;
 pub mod stack;
+mod times;
 
-pub use self::core::{Engine, Served};
+pub use self::core::{Engine, Served, Terms};

@@ -9,14 +9,14 @@ use super::early::Early;
 use super::fetch::{Look, blocking, fetch};
 use super::phases::{Phases, Summary};
 use super::state::State;
-use super::warmup::{WarmedUp, warm_up};
+use super::warmup::{Timed, WarmedUp, warm_up};
 use crate::backend::{self, Model};
 use crate::config::{BackendOptions, ModelConfig};
 use crate::device::worker::Worker;
 use crate::device::{DeviceId, host};
 use crate::engine::Served;
-use crate::engine::batch::Policy;
 use crate::engine::instance::{Instance, Pending};
+use crate::engine::policy::Policy;
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
 use crate::formats::{self, ModelFiles};
@@ -185,18 +185,23 @@ async fn prepare(
 
     watcher.becomes(State::Warming);
     let wanted_rows = config.batching.max_rows;
-    let WarmedUp { model, max_rows, longest_batch, note } = blocking(move || Ok(warm_up(model, wanted_rows))).await?;
+    let WarmedUp { model, max_rows, longest_batch, timed, note } =
+        blocking(move || Ok(warm_up(model, wanted_rows))).await?;
     phases.done("warmup");
 
     for note in model.notes().iter().chain(&note) {
         tracing::warn!(model = %config.name, "{note}");
     }
     let signature = model.signature().clone();
-    let queue = Arc::new(Queue::new(Policy { max_rows, ..config.batching }));
-    let instance = Instance { model, queue: queue.clone(), metrics: metrics.clone() };
+    let queue = Arc::new(Queue::new(Policy { max_rows, ..config.batching.clone() }));
+    for Timed { elements, rows, took } in timed {
+        queue.learn(0, elements, rows, took);
+    }
+    let instance = Instance { model, queue: queue.clone(), worker: 0, metrics: metrics.clone() };
     let worker = Worker::start(format!("model-{}", config.name), instance, longest_batch)?;
     let summary = Summary { phases, version: version.clone(), files };
-    let served = Served { version: version.into(), signature, platform, queue: queue.clone(), max_rows };
+    let served =
+        Served { version: version.into(), signature, platform, queue: queue.clone(), max_rows, slo: config.slo };
     let running = Running { queue, worker, fingerprint: local.fingerprint, _in_use: local.in_use };
     Ok(Prepared { served, running, metrics, summary })
 }

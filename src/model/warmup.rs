@@ -19,8 +19,18 @@ pub struct WarmedUp {
     pub max_rows: usize,
     /// What its largest batch took once everything was initialised; very long when that could not be found out.
     pub longest_batch: Duration,
+    /// What batches took.
+    pub timed: Vec<Timed>,
     /// What a person should know: why it is not batched, what could not be tried.
     pub note: Option<String>,
+}
+
+/// What a batch took of so many rows of so many elements each.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    pub elements: usize,
+    pub rows: usize,
+    pub took: Duration,
 }
 
 /// Runs the model on made-up values, with batches of up to `max_rows` rows.
@@ -37,11 +47,12 @@ pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> WarmedUp {
             Err(error) => (1, Some(format!("not batched: it could not be tried on made-up values: {error}"))),
         }
     };
-    let timed = longest_batch(&mut *model, &signature, max_rows);
+    let timed = time_batches(&mut *model, &signature, max_rows);
     let note = note.or_else(|| timed.as_ref().err().map(|error| format!("could not be warmed up: {error}")));
+    let timed = timed.unwrap_or_default();
     // With free inner dimensions a caller may send far more than what was tried.
-    let known = timed.ok().filter(|_| !signature.has_free_inner_dims());
-    WarmedUp { model, max_rows, longest_batch: known.unwrap_or(Duration::MAX), note }
+    let known = timed.last().filter(|_| !signature.has_free_inner_dims()).map(|longest| longest.took);
+    WarmedUp { model, max_rows, longest_batch: known.unwrap_or(Duration::MAX), timed, note }
 }
 
 /// Whether three rows give the same together as alone, in either order. They rise and fall, within each and from one
@@ -67,16 +78,30 @@ fn share(model: &mut dyn Model, rows: &[Vec<Tensor>; 3]) -> Result<bool> {
     Ok(true)
 }
 
-fn longest_batch(model: &mut dyn Model, signature: &Signature, max_rows: usize) -> Result<Duration> {
-    let inputs = match model.example(max_rows) {
-        Some(example) => example,
-        None => ones_or_zeros(model, signature, max_rows)?,
-    };
-    // The first run still pays for what comes later; the second one counts.
-    run_defaults(model, &inputs)?;
-    let began = Instant::now();
-    run_defaults(model, &inputs)?;
-    Ok(began.elapsed())
+/// Batches of one row, of two, of four and so on, and of as many as there may be, which are the sizes that a batcher
+/// chooses from.
+fn time_batches(model: &mut dyn Model, signature: &Signature, max_rows: usize) -> Result<Vec<Timed>> {
+    /// After that, sizes in between are left out.
+    const LONG: Duration = Duration::from_secs(5);
+    let begun = Instant::now();
+    let sizes = std::iter::successors(Some(1), |rows: &usize| rows.checked_mul(2)).take_while(|rows| *rows < max_rows);
+    let mut timed = Vec::new();
+    for rows in sizes.chain([max_rows]) {
+        if rows < max_rows && begun.elapsed() > LONG {
+            continue;
+        }
+        let inputs = match model.example(rows) {
+            Some(example) => example,
+            None => ones_or_zeros(model, signature, rows)?,
+        };
+        // The first run still pays for what comes later; the second one counts.
+        run_defaults(model, &inputs)?;
+        let began = Instant::now();
+        run_defaults(model, &inputs)?;
+        let elements = inputs.iter().map(|input| input.shape().elements()).sum::<usize>() / rows;
+        timed.push(Timed { elements, rows, took: began.elapsed() });
+    }
+    Ok(timed)
 }
 
 /// Some models take nothing but zeros: indices of a table with one entry.

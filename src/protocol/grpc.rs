@@ -4,14 +4,17 @@
 //! converted: 8- and 16-bit integers travel as 32-bit ones and are checked on the way in. As the protocol asks,
 //! whoever sends raw gets raw; a dtype that has no typed field (FP16, BF16) makes the whole answer raw.
 
+use std::collections::HashMap;
+
 use bytes::{BufMut, Bytes};
 
 use super::open_inference as pb;
+use pb::infer_parameter::ParameterChoice;
 use pb::model_infer_request::InferInputTensor;
 use pb::model_infer_response::InferOutputTensor;
 
 use crate::error::{Error, Result};
-use crate::infer::{InferRequest, InferResponse, Signature, TensorSpec};
+use crate::infer::{InferRequest, InferResponse, Schedule, Signature, TensorSpec};
 use crate::tensor::{DType, Excerpt, Shape, Tensor, push_bytes_element};
 
 /// Decodes a request; the flag says whether its tensors came raw, and so shall the answer's.
@@ -36,7 +39,17 @@ pub fn decode(request: pb::ModelInferRequest) -> Result<(InferRequest, bool)> {
     let inputs = inputs.collect::<Result<_>>()?;
     let id = (!request.id.is_empty()).then_some(request.id);
     let outputs = request.outputs.into_iter().map(|output| output.name).collect();
-    Ok((InferRequest { id, inputs, outputs }, raw))
+    let schedule = Schedule::of(number(&request.parameters, "priority")?, number(&request.parameters, "timeout")?);
+    Ok((InferRequest { id, inputs, outputs, schedule }, raw))
+}
+
+fn number(parameters: &HashMap<String, pb::InferParameter>, name: &str) -> Result<Option<u64>> {
+    let Some(choice) = parameters.get(name).map(|parameter| &parameter.parameter_choice) else { return Ok(None) };
+    match choice {
+        Some(ParameterChoice::Uint64Param(number)) => Ok(Some(*number)),
+        Some(ParameterChoice::Int64Param(number)) if *number >= 0 => Ok(Some(number.unsigned_abs())),
+        _ => Err(Error::invalid(format!("parameter \"{name}\": expected a whole number of 0 or more"))),
+    }
 }
 
 fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<Tensor> {

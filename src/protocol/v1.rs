@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{envelope, json, objects, rows};
 use crate::error::{Error, Result};
-use crate::infer::{InferRequest, InferResponse, Signature};
+use crate::infer::{InferRequest, InferResponse, Schedule, Signature};
 use crate::tensor::{Shape, Tensor};
 
 #[derive(Deserialize)]
@@ -48,7 +48,7 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<InferRequest> {
         _ if field == "inputs" => return Err(Error::invalid("Expected \"inputs\" to be a list or an object")),
         _ => return Err(Error::invalid("Expected \"instances\" to be a list")),
     };
-    Ok(InferRequest { id: None, inputs, outputs: Vec::new() })
+    Ok(InferRequest { id: None, inputs, outputs: Vec::new(), schedule: Schedule::default() })
 }
 
 /// The whole array is the model's one input.

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{envelope, json};
 use crate::error::{Error, Result};
-use crate::infer::{InferRequest, InferResponse, Signature, TensorSpec};
+use crate::infer::{InferRequest, InferResponse, Schedule, Signature, TensorSpec};
 use crate::tensor::{DType, Excerpt, MAX_RANK, Shape, Tensor};
 
 /// In a request or response with binary tensors: how many bytes of the body are JSON.
@@ -34,6 +34,8 @@ struct Body<'a> {
 #[serde(expecting = "an object")]
 struct RequestParameters {
     binary_data_output: Option<bool>,
+    priority: Option<u64>,
+    timeout: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +117,8 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<(InferRequest,
     if !blobs.is_empty() {
         return Err(Error::invalid(format!("{} bytes of binary data are left after the last input", blobs.len())));
     }
-    let all = parsed.parameters.unwrap_or_default().binary_data_output.unwrap_or(false);
+    let RequestParameters { binary_data_output, priority, timeout } = parsed.parameters.unwrap_or_default();
+    let all = binary_data_output.unwrap_or(false);
     let mut outputs = Vec::new();
     let mut exceptions = Vec::new();
     for Output { name, parameters } in parsed.outputs.into_iter().flat_map(|outputs| outputs.0) {
@@ -128,7 +131,8 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<(InferRequest,
         }
         outputs.push(name.into_owned());
     }
-    let request = InferRequest { id: parsed.id.map(Cow::into_owned), inputs, outputs };
+    let schedule = Schedule::of(priority, timeout);
+    let request = InferRequest { id: parsed.id.map(Cow::into_owned), inputs, outputs, schedule };
     Ok((request, BinaryOutputs { all, exceptions }))
 }
 

@@ -5,8 +5,10 @@
 //! written. Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -35,11 +37,11 @@ const MAX_QUESTION_BYTES: usize = 4 << 10;
 pub async fn handle(server: &Server, context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
     let path = request.uri().path().to_owned();
     let answered = match path.strip_prefix(SERVICE) {
-        Some("ModelInfer") => infer(server, context, request).await,
+        Some("ModelInfer") => return infer(server, context, request).await,
         Some(method) => describe(server, context, method, request).await,
         None => Err(Error::new(Kind::NoRoute, format!("no such service: {}", Excerpt(&path)))),
     };
-    answered.map_or_else(|error| refusal(&error), answer)
+    answered.map_or_else(|error| refusal(&error), respond)
 }
 
 /// Everything but predictions. These are let in also under overload, since the kubelet may be the one who asks.
@@ -107,18 +109,27 @@ async fn describe(
     }
 }
 
-async fn infer(server: &Server, context: &Context, request: Request<Incoming>) -> Result<ResponseBody> {
+async fn infer(server: &Server, context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
     let mut watch = Watch::new(&server.metrics, Protocol::Grpc, context);
-    let answered = predict(server, context, request, &mut watch).await;
-    watch.finish(answered)
+    let mut found = None;
+    let predicted = predict(server, context, request, |entry| {
+        watch.found(entry.metrics());
+        found = Some(entry.clone());
+    });
+    let answered = predicted.await;
+    watch.finish(answered).unwrap_or_else(|error| {
+        let mut response = refusal(&error);
+        found.iter().for_each(|entry| super::name_version(&mut response, &entry.version()));
+        response
+    })
 }
 
 async fn predict(
     server: &Server,
     context: &Context,
     request: Request<Incoming>,
-    watch: &mut Watch<'_>,
-) -> Result<(ResponseBody, Spent)> {
+    found: impl FnOnce(&Arc<Entry>),
+) -> Result<(Response<ResponseBody>, Spent)> {
     let body = uncompressed(request)?;
     let guard = Arc::new(server.engine.admit()?);
     let body = body::read(body, body_limits(server, context), Some(&guard)).await?;
@@ -127,21 +138,22 @@ async fn predict(
     let (size, work) = (body.len(), guard.clone());
     let message = super::apart(size, move || decode(&body, &work)).await?;
     let entry = find(server, &message.model_name, &message.model_version)?;
-    watch.found(entry.metrics());
+    found(&entry);
     let served = entry.served()?;
     let (request, raw) = super::apart(size, move || codec::decode(message)).await?;
     let decode = began.elapsed();
 
     let began = Instant::now();
-    let answer = server.engine.infer(&entry, &served, request, context.deadline).await?;
+    let answer = server.engine.infer(&entry, &served, request, &context.terms).await?;
     let infer = began.elapsed();
 
     let began = Instant::now();
     guard.release_bytes(); // the message and its inputs are gone
     guard.grow(answer.data_bytes().saturating_mul(2))?; // as tensors, and as a message
     let encoded = super::apart(answer.data_bytes(), move || frame(&codec::encode(answer, raw))).await?;
-    let body = ResponseBody::held(encoded, guard);
-    Ok((body, Spent { decode, infer, encode: began.elapsed() }))
+    let mut response = respond(ResponseBody::held(encoded, guard));
+    super::name_version(&mut response, &served.version);
+    Ok((response, Spent { decode, infer, encode: began.elapsed() }))
 }
 
 /// Counts what the message will take, then decodes it.
@@ -209,7 +221,7 @@ fn frame(message: &impl Message) -> Result<Vec<u8>> {
     Ok(framed)
 }
 
-fn answer(body: ResponseBody) -> Response<ResponseBody> {
+fn respond(body: ResponseBody) -> Response<ResponseBody> {
     let trailers = HeaderMap::from_iter([("grpc-status".parse().expect("a name"), HeaderValue::from_static("0"))]);
     let mut response = Response::new(body.with_trailers(trailers));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
@@ -226,7 +238,49 @@ fn refusal(error: &Error) -> Response<ResponseBody> {
     headers.insert(CONTENT_TYPE, GRPC);
     headers.insert("grpc-status", HeaderValue::from(error.kind().grpc()));
     headers.insert("grpc-message", HeaderValue::from_str(&message).unwrap_or(HeaderValue::from_static("")));
+    if let Some(details) = error.retry_after().and_then(|time| HeaderValue::from_str(&status(error, time)).ok()) {
+        headers.insert("grpc-status-details-bin", details);
+    }
     response
+}
+
+/// The error once more, with a `google.rpc.RetryInfo`, as clients' libraries look for it. Source: googleapis,
+/// `google/rpc/status.proto` and `google/rpc/error_details.proto`.
+fn status(error: &Error, retry_after: Duration) -> String {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Status {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(string, tag = "2")]
+        message: String,
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<Any>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Any {
+        #[prost(string, tag = "1")]
+        type_url: String,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct RetryInfo {
+        #[prost(message, optional, tag = "1")]
+        retry_delay: Option<Delay>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Delay {
+        #[prost(int64, tag = "1")]
+        seconds: i64,
+        #[prost(int32, tag = "2")]
+        nanos: i32,
+    }
+    let seconds = i64::try_from(retry_after.as_secs()).unwrap_or(i64::MAX);
+    let delay = Delay { seconds, nanos: retry_after.subsec_nanos().cast_signed() };
+    let info = RetryInfo { retry_delay: Some(delay) };
+    let detail = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
+    let status = Status { code: error.kind().grpc(), message: error.message().to_owned(), details: vec![detail] };
+    STANDARD_NO_PAD.encode(status.encode_to_vec())
 }
 
 /// In gRPC an absent version is an empty string.

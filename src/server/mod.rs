@@ -28,6 +28,7 @@ use self::socket::{Patient, first_bytes};
 use self::watch::Watch;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
+use crate::engine::queue::Depth;
 use crate::error::{Error, Result};
 use crate::model::reload::Asker;
 use crate::telemetry::metrics::Metrics;
@@ -82,16 +83,16 @@ impl Server {
 
     fn body_limits(&self, context: &Context) -> BodyLimits {
         let ServerConfig { max_body_bytes: max_bytes, body_timeout: patience, .. } = self.config;
-        BodyLimits { max_bytes, patience, deadline: context.deadline, discard_rest: true }
+        BodyLimits { max_bytes, patience, deadline: context.terms.deadline, discard_rest: true }
     }
 
     /// Gauges are read when somebody asks, not kept up to date on every request.
     fn sample_gauges(&self) {
         self.metrics.observe_inflight(self.engine.inflight());
         for entry in self.engine.catalog().entries() {
-            let depth = entry.served().map_or((0, 0), |served| served.queue.depth());
+            let depth = entry.served().map_or_else(|_| Depth::default(), |served| served.queue.depth());
             if let Some(metrics) = entry.metrics() {
-                metrics.observe_queue(depth.0, depth.1);
+                metrics.observe_queue(depth);
             }
         }
     }
@@ -155,7 +156,7 @@ impl Server {
         answers: Arc<Answers>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let version = request.version();
-        let context = Context::of(request.headers(), self.config.request_timeout);
+        let context = Context::of(request.headers(), self.config.request_timeout, self.config.tenant_header.as_ref());
         let mut response = if is_grpc(&request) {
             grpc::handle(&self, &context, request).await
         } else {
@@ -173,6 +174,13 @@ impl Server {
             headers.insert("traceparent", trace);
         }
         Ok(response)
+    }
+}
+
+/// So that a canary's share of the traffic, and of what becomes of it, can be counted by its callers.
+fn name_version(response: &mut Response<ResponseBody>, version: &str) {
+    if let Ok(version) = HeaderValue::from_str(version) {
+        response.headers_mut().insert("x-model-version", version);
     }
 }
 

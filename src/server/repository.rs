@@ -47,7 +47,7 @@ const fn triton(state: State) -> &'static str {
 pub async fn load(server: &Server, context: &Context, name: &str) -> Result<Reloaded> {
     let entry = server.engine.catalog().find(name, None)?;
     let late = || Error::new(Kind::Deadline, "the deadline passed before the model was loaded, which goes on");
-    let done = timeout_at(context.deadline.into(), server.reloads.reload()).await.map_err(|_| late())?;
+    let done = timeout_at(context.terms.deadline.into(), server.reloads.reload()).await.map_err(|_| late())?;
     done.map_err(|error| match error.kind() {
         Kind::Load => {
             Error::new(Kind::NotReady, format!("version {} is served on: {}", entry.version(), error.message()))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use serde::Deserialize;
@@ -57,10 +57,18 @@ pub async fn handle(server: &Server, context: &Context, request: Request<Incomin
             described
         }
     };
-    answered.unwrap_or_else(|error| {
-        let status = StatusCode::from_u16(error.kind().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        respond(status, JSON, json_text::error_body(error.message()))
-    })
+    answered.unwrap_or_else(|error| refusal(&error))
+}
+
+fn refusal(error: &Error) -> Response<ResponseBody> {
+    let status = StatusCode::from_u16(error.kind().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = respond(status, JSON, json_text::error_body(error.message()));
+    if let Some(time) = error.retry_after() {
+        // In whole seconds, of which none would be an invitation to hammer.
+        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    response
 }
 
 /// Everything but predictions: health, metadata, metrics.
@@ -180,17 +188,21 @@ async fn infer(
 ) -> Result<Response<ResponseBody>> {
     let mut watch = Watch::new(&server.metrics, form.protocol(), context);
     let entry = server.engine.catalog().find(&model.name, model.version.as_deref());
-    let answered = match entry {
+    match entry {
         Ok(entry) => {
             watch.found(entry.metrics());
-            predict(server, context, form, &entry, request).await
+            let answered = watch.finish(predict(server, context, form, &entry, request).await);
+            Ok(answered.unwrap_or_else(|error| {
+                let mut response = refusal(&error);
+                super::name_version(&mut response, &entry.version());
+                response
+            }))
         }
         Err(error) => {
             discard(request.into_body()).await;
-            Err(error)
+            watch.finish(Err(error))
         }
-    };
-    watch.finish(answered)
+    }
 }
 
 async fn predict(
@@ -216,7 +228,7 @@ async fn predict(
     let decode = began.elapsed();
 
     let began = Instant::now();
-    let answer = server.engine.infer(entry, &served, decoded, context.deadline).await?;
+    let answer = server.engine.infer(entry, &served, decoded, &context.terms).await?;
     let infer = began.elapsed();
 
     let began = Instant::now();
@@ -240,10 +252,7 @@ async fn predict(
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
         }
     };
-    // So that a canary's share of the traffic can be counted by its callers.
-    if let Ok(version) = HeaderValue::from_str(&served.version) {
-        headers.insert("x-model-version", version);
-    }
+    super::name_version(&mut response, &served.version);
     Ok((response, Spent { decode, infer, encode: began.elapsed() }))
 }
 

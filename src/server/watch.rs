@@ -28,7 +28,7 @@ impl<'a> Watch<'a> {
     /// Takes note of how it ended, and passes on the answer.
     pub fn finish<T>(mut self, answered: Result<(T, Spent)>) -> Result<T> {
         self.finished = true;
-        let took = self.context.started.elapsed();
+        let took = self.context.terms.started.elapsed();
         match (&answered, &self.model) {
             (Ok((_, spent)), Some(model)) => model.observe_answer(self.protocol, took, *spent),
             (Err(error), Some(model)) => model.observe_failure(self.protocol, took, error.kind()),

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use super::exposition::classic;
 use super::loads::Loads;
 use super::process::Process;
+use crate::engine::queue::Depth;
 use crate::error::Kind;
 use crate::model::state::State;
 
@@ -109,6 +110,7 @@ pub struct Metrics {
     batch_requests: SizesOf<ModelLabels>,
     queue_requests: Family<ModelLabels, Gauge>,
     queue_rows: Family<ModelLabels, Gauge>,
+    queue_bytes: Family<ModelLabels, Gauge>,
     inflight: Gauge,
     rejected: Family<ReasonLabels, Counter>,
     goodput: Family<ModelLabels, Counter>,
@@ -176,6 +178,7 @@ impl Default for Metrics {
             ),
             queue_requests: add(r, "stoker_queue_requests", "Requests waiting for the model", Family::default()),
             queue_rows: add(r, "stoker_queue_rows", "Rows waiting for the model", Family::default()),
+            queue_bytes: add(r, "stoker_queue_bytes", "Bytes of inputs waiting for the model", Family::default()),
             inflight: add(r, "stoker_inflight_requests", "Requests being read, waiting or running", Gauge::default()),
             rejected: add(r, "stoker_rejected", "Requests answered without running", Family::default()),
             goodput: add(r, "stoker_goodput", "Answers within their deadline", Family::default()),
@@ -240,6 +243,7 @@ impl Metrics {
             batch_requests: self.batch_requests.get_or_create_owned(&labels),
             queue_requests: self.queue_requests.get_or_create_owned(&labels),
             queue_rows: self.queue_rows.get_or_create_owned(&labels),
+            queue_bytes: self.queue_bytes.get_or_create_owned(&labels),
             goodput: self.goodput.get_or_create_owned(&labels),
             kserve_preprocess: self.kserve_preprocess.get_or_create_owned(&kserve),
             kserve_predict: self.kserve_predict.get_or_create_owned(&kserve),
@@ -323,6 +327,7 @@ pub struct ModelMetrics {
     batch_requests: Histogram,
     queue_requests: Gauge,
     queue_rows: Gauge,
+    queue_bytes: Gauge,
     goodput: Counter,
     kserve_preprocess: Histogram,
     kserve_predict: Histogram,
@@ -385,9 +390,10 @@ impl ModelMetrics {
         self.compute.observe(took.as_secs_f64());
     }
 
-    pub fn observe_queue(&self, requests: usize, rows: usize) {
-        self.queue_requests.set(gauge(requests as u64));
+    pub fn observe_queue(&self, Depth { jobs, rows, bytes }: Depth) {
+        self.queue_requests.set(gauge(jobs as u64));
         self.queue_rows.set(gauge(rows as u64));
+        self.queue_bytes.set(gauge(bytes as u64));
     }
 
     /// Forgets the phases of the load before.

@@ -9,12 +9,12 @@ use stoker::backend::Model;
 use stoker::backend::echo::{Act, Echo};
 use stoker::device::worker::Worker;
 use stoker::engine::admission::{Admission, Limits};
-use stoker::engine::batch::Policy;
 use stoker::engine::instance::Instance;
+use stoker::engine::policy::Policy;
 use stoker::engine::queue::Queue;
-use stoker::engine::{Engine, Served};
+use stoker::engine::{Engine, Served, Terms};
 use stoker::error::{Error, Kind, Result};
-use stoker::infer::{InferRequest, InferResponse, Signature, TensorSpec};
+use stoker::infer::{InferRequest, InferResponse, Schedule, Signature, TensorSpec};
 use stoker::model::catalog::{Catalog, Entry};
 use stoker::model::state::State;
 use stoker::telemetry::metrics::Metrics;
@@ -36,14 +36,15 @@ impl Bench {
     /// `expected` is what warm-up would have measured: it decides between a thread and the runtime.
     fn new(model: Box<dyn Model>, policy: Policy, expected: Duration) -> Bench {
         let entry = Arc::new(Entry::new("m", "1", Arc::new(Metrics::default())));
+        let max_rows = policy.max_rows;
         let queue = Arc::new(Queue::new(policy));
         let signature = model.signature().clone();
-        let instance = Instance { model, queue: queue.clone(), metrics: entry.metrics().unwrap() };
+        let instance = Instance { model, queue: queue.clone(), worker: 0, metrics: entry.metrics().unwrap() };
         Worker::start("model-m".to_owned(), instance, expected).unwrap();
         for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
             entry.become_state(state);
         }
-        entry.serve(Served { version: "1".into(), signature, platform: "test", queue, max_rows: policy.max_rows });
+        entry.serve(Served { version: "1".into(), signature, platform: "test", queue, max_rows, slo: None });
         let catalog = Arc::new(Catalog::default());
         catalog.insert(&entry);
         let limits = Limits { max_requests: 10_000, max_bytes: 1 << 30 };
@@ -53,9 +54,11 @@ impl Bench {
     async fn infer(&self, values: &[u32], dims: &[usize], deadline: Instant) -> Result<InferResponse> {
         let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let tensor = Tensor::new("x", DType::Uint32, Shape::new(dims.to_vec())?, data.into())?;
-        let request = InferRequest { id: None, inputs: vec![tensor], outputs: Vec::new() };
+        let request =
+            InferRequest { id: None, inputs: vec![tensor], outputs: Vec::new(), schedule: Schedule::default() };
         let served = self.entry.served()?;
-        self.engine.infer(&self.entry, &served, request, deadline).await
+        let terms = Terms { started: Instant::now(), deadline, is_deadline_set: true, tenant: 0 };
+        self.engine.infer(&self.entry, &served, request, &terms).await
     }
 
     async fn echo(&self, values: &[u32]) -> Result<Vec<u32>> {
@@ -69,7 +72,7 @@ fn numbers(data: &Bytes) -> Vec<u32> {
 }
 
 fn policy(max_rows: usize) -> Policy {
-    Policy { max_rows, max_delay: Duration::ZERO, max_queue: 1000 }
+    Policy::new(max_rows, 1000)
 }
 
 /// On a thread of its own, or inside the runtime.
@@ -117,7 +120,7 @@ async fn what_waits_while_the_model_is_busy_runs_together_and_only_the_culprit_f
     let (rows, seen) = rows.await.unwrap();
     assert_eq!(rows, 1); // the model is free: nobody waits for company
     let others: Vec<_> = [11, 12, 13, 14].map(ask).into_iter().collect();
-    while bench.entry.served().unwrap().queue.depth().0 < 4 {
+    while bench.entry.served().unwrap().queue.depth().jobs < 4 {
         tokio::task::yield_now().await;
     }
     (0..6).for_each(|_| allow.send(()).unwrap()); // the first, the joined batch, and four alone

@@ -8,7 +8,7 @@ use stoker::app::{App, Shutdown};
 use stoker::config::Config;
 use stoker::protocol::open_inference as pb;
 
-use crate::support::{Connection, Running, config, metric, repository, until};
+use crate::support::{Connection, Running, config, futures_join, metric, repository, until};
 
 const PREDICT: &str = "/v1/models/slow:predict";
 
@@ -336,21 +336,4 @@ async fn a_value_the_model_cannot_compute_is_the_callers_mistake() {
     assert!(reply.error().contains("idx=99"), "{}", reply.error());
     let good: Value = server.post("/v1/models/gather:predict", br#"{"instances": [[1]]}"#).await.json();
     assert!(good["predictions"][0][0].is_number());
-}
-
-/// Runs futures of one kind together and gives their results in order.
-async fn futures_join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
-    std::future::poll_fn(|cx| {
-        let mut pending = false;
-        for (future, output) in futures.iter_mut().filter(|(_, output)| output.is_none()) {
-            match future.as_mut().poll(cx) {
-                std::task::Poll::Ready(done) => *output = Some(done),
-                std::task::Poll::Pending => pending = true,
-            }
-        }
-        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-    })
-    .await;
-    futures.into_iter().filter_map(|(_, output)| output).collect()
 }

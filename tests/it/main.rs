@@ -15,6 +15,7 @@
 mod arriving;
 mod attributes;
 mod batching;
+mod deadlines;
 mod describe;
 mod estimators;
 mod golden;
@@ -23,6 +24,7 @@ mod hostile_files;
 mod hostile_models;
 mod lifecycle;
 mod limits;
+mod overload;
 mod simulation;
 mod support;
 mod tabular;

@@ -1,0 +1,319 @@
+//! The batcher by hand, and whatever may come.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::policy::MaxQueue;
+
+#[derive(Clone, Debug)]
+struct Fake {
+    id: usize,
+    shape: u8,
+    rows: usize,
+    deadline: Instant,
+    level: u32,
+    tenant: u64,
+    abandoned: bool,
+}
+
+impl Job for Fake {
+    type Shape = u8;
+    fn shape(&self) -> &u8 {
+        &self.shape
+    }
+    fn rows(&self) -> usize {
+        self.rows
+    }
+    fn elements(&self) -> usize {
+        1
+    }
+    fn bytes(&self) -> usize {
+        self.rows * 10
+    }
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+    fn level(&self) -> u32 {
+        self.level
+    }
+    fn tenant(&self) -> u64 {
+        self.tenant
+    }
+    fn abandoned(&self) -> bool {
+        self.abandoned
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// One row of shape 0, that is due in a second.
+fn job(id: usize, now: Instant) -> Fake {
+    Fake { id, shape: 0, rows: 1, deadline: now + ms(1000), level: 0, tenant: 0, abandoned: false }
+}
+
+fn ids(jobs: &[Fake]) -> Vec<usize> {
+    jobs.iter().map(|job| job.id).collect()
+}
+
+fn batch(next: Next<Fake>) -> Batch<Fake> {
+    match next {
+        Next::Run(batch) => batch,
+        other => panic!("expected a batch, got {other:?}"),
+    }
+}
+
+/// What the only worker runs now, and is done with at once.
+fn run(batcher: &mut Batcher<Fake>, now: Instant) -> Vec<usize> {
+    let batch = batch(batcher.next(0, now));
+    batcher.done(0, false, now);
+    ids(&batch.jobs)
+}
+
+/// Batches take 10 ms, and 1 ms more for each row.
+fn taught(policy: Policy, now: Instant) -> Batcher<Fake> {
+    let mut batcher = Batcher::new(policy);
+    for rows in [1, 2, 4, 8] {
+        batcher.learn(0, 1, rows, ms(10 + rows as u64), now);
+    }
+    batcher
+}
+
+#[test]
+fn alternating_shapes_still_form_full_batches() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy::new(4, 100));
+    for (id, shape) in (0..8).zip([0, 1].into_iter().cycle()) {
+        let arrival = now + ms(id as u64);
+        batcher.push(Fake { shape, ..job(id, arrival) }, arrival).unwrap();
+    }
+    assert_eq!(run(&mut batcher, now + ms(9)), [0, 2, 4, 6]);
+    assert_eq!(run(&mut batcher, now + ms(9)), [1, 3, 5, 7]);
+    assert!(matches!(batcher.next(0, now + ms(9)), Next::Idle));
+}
+
+#[test]
+fn a_lane_waits_for_company_until_its_delay_or_until_it_is_full() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy { max_delay: ms(10), ..Policy::new(2, 100) });
+    assert!(batcher.push(job(0, now), now).unwrap().wakes);
+    assert!(matches!(batcher.next(0, now + ms(9)), Next::SleepUntil(due) if due == now + ms(10)));
+    assert_eq!(run(&mut batcher, now + ms(10)), [0]);
+
+    batcher.push(job(1, now), now).unwrap();
+    assert!(matches!(batcher.next(0, now), Next::SleepUntil(_)));
+    assert!(!batcher.push(Fake { shape: 1, ..job(2, now) }, now).unwrap().wakes);
+    assert!(batcher.push(Fake { shape: 1, ..job(3, now) }, now).unwrap().wakes);
+    assert_eq!(run(&mut batcher, now), [2, 3]);
+}
+
+#[test]
+fn nobody_waits_for_company_that_does_not_come_or_longer_than_he_can() {
+    let now = Instant::now();
+    let mut batcher = taught(Policy { max_delay: ms(50), ..Policy::new(8, 100) }, now);
+    batcher.push(Fake { deadline: now + ms(40), ..job(0, now) }, now).unwrap();
+    assert!(matches!(batcher.next(0, now), Next::SleepUntil(due) if due == now + ms(28)), "12 ms for two rows");
+    assert_eq!(run(&mut batcher, now + ms(28)), [0]);
+    // Who is in a greater hurry wakes who sleeps.
+    batcher.push(Fake { deadline: now + ms(90), ..job(2, now) }, now + ms(30)).unwrap();
+    assert!(matches!(batcher.next(0, now + ms(30)), Next::SleepUntil(_)));
+    assert!(batcher.push(Fake { deadline: now + ms(60), shape: 1, ..job(3, now) }, now + ms(31)).unwrap().wakes);
+    assert_eq!((run(&mut batcher, now + ms(48)), run(&mut batcher, now + ms(78))), (vec![3], vec![2]));
+    // The next one comes after 100 ms: so will probably the one after it.
+    batcher.push(job(1, now), now + ms(500)).unwrap();
+    assert_eq!(run(&mut batcher, now + ms(500)), [1]);
+}
+
+#[test]
+fn abandoned_jobs_are_dropped_and_late_ones_are_handed_out_as_such() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy::new(8, 100));
+    batcher.push(Fake { abandoned: true, ..job(0, now) }, now).unwrap();
+    batcher.push(Fake { deadline: now + ms(5), ..job(1, now) }, now).unwrap();
+    batcher.push(job(2, now), now).unwrap();
+    let Batch { jobs, late } = batch(batcher.next(0, now + ms(6)));
+    assert_eq!((ids(&jobs), ids(&late)), (vec![2], vec![1]));
+    assert_eq!((batcher.jobs(), batcher.rows(), batcher.bytes()), (0, 0, 0));
+}
+
+#[test]
+fn what_would_not_be_ready_in_time_does_not_run() {
+    let now = Instant::now();
+    let mut batcher = taught(Policy::new(8, 100), now);
+    batcher.push(Fake { deadline: now + ms(20), ..job(0, now) }, now).unwrap();
+    let Batch { jobs, late } = batch(batcher.next(0, now + ms(10)));
+    assert_eq!((jobs.len(), ids(&late)), (0, vec![0]));
+}
+
+#[test]
+fn queues_are_bounded_in_each_respect() {
+    let now = Instant::now();
+    let bounded = |max_queue| Batcher::new(Policy { max_queue, ..Policy::new(4, 0) });
+    let all = MaxQueue { jobs: 2, rows: 100, bytes: 1000 };
+    let full = |mut batcher: Batcher<Fake>| {
+        assert!(matches!(batcher.push(Fake { rows: 5, ..job(0, now) }, now), Err(Refused::TooManyRows)));
+        batcher.push(Fake { rows: 2, ..job(1, now) }, now).unwrap();
+        batcher.push(job(2, now), now).unwrap();
+        matches!(batcher.push(job(3, now), now), Err(Refused::Full { .. }))
+    };
+    assert!(full(bounded(all)));
+    assert!(full(bounded(MaxQueue { jobs: 9, rows: 3, ..all })));
+    assert!(full(bounded(MaxQueue { jobs: 9, bytes: 30, ..all })));
+    assert!(!full(bounded(MaxQueue { jobs: 9, ..all })));
+}
+
+#[test]
+fn what_cannot_be_answered_in_time_is_refused_when_it_comes() {
+    let now = Instant::now();
+    let mut batcher = taught(Policy::new(8, 100), now);
+    let due = |millis| Fake { deadline: now + ms(millis), ..job(0, now) };
+    assert!(matches!(batcher.push(due(10), now), Err(Refused::Late { takes }) if takes == ms(11)));
+    (0..8).for_each(|_| drop(batcher.push(due(1000), now).unwrap()));
+    assert_eq!(batch(batcher.next(0, now)).jobs.len(), 8);
+    // The worker is busy for 18 ms.
+    assert!(matches!(batcher.push(due(28), now), Err(Refused::Busy { retry_after }) if retry_after == ms(1)));
+    batcher.push(due(29), now).unwrap();
+    // After long silence what was known is not held against anybody.
+    batcher.done(0, false, now + ms(18));
+    assert_eq!(run(&mut batcher, now + ms(18)).len(), 1);
+    let later = now + Duration::from_secs(5);
+    batcher.push(Fake { deadline: later + ms(1), ..job(0, now) }, later).unwrap();
+}
+
+#[test]
+fn urgent_ones_come_first_and_lower_levels_later_but_not_never() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy { ageing: ms(100), ..Policy::new(1, 100) });
+    let mut push = |id, level, deadline, at| {
+        batcher.push(Fake { level, deadline: now + ms(deadline), ..job(id, now) }, now + ms(at)).unwrap();
+    };
+    push(0, 1, 5000, 0);
+    push(1, 0, 5000, 1);
+    push(2, 0, 50, 2);
+    push(3, 0, 5000, 99);
+    push(4, 0, 5000, 101); // the first has waited long enough to be before it
+    let order: Vec<_> = (0..5).flat_map(|_| run(&mut batcher, now + ms(20))).collect();
+    assert_eq!(order, [2, 1, 3, 0, 4]);
+}
+
+#[test]
+fn tenants_take_turns_and_the_greedy_one_gives_way() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy::new(2, 6));
+    let of = |tenant, id| Fake { tenant, ..job(id, now) };
+    (0..6).for_each(|id| drop(batcher.push(of(1, id), now).unwrap()));
+    assert!(matches!(batcher.push(of(1, 6), now), Err(Refused::Full { .. })));
+    let evicted = batcher.push(of(2, 10), now).unwrap().evicted;
+    assert_eq!(ids(&evicted), [5], "the last of who has the most");
+    batcher.push(of(2, 11), now).unwrap();
+    let order: Vec<_> = (0..3).map(|_| run(&mut batcher, now)).collect();
+    assert_eq!(order, [[0, 10], [1, 11], [2, 3]]);
+}
+
+#[test]
+fn preferred_sizes_are_taken_where_they_can_be() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy { preferred_rows: vec![2, 4], max_delay: ms(10), ..Policy::new(8, 100) });
+    (0..7).for_each(|id| drop(batcher.push(job(id, now), now).unwrap()));
+    assert_eq!((run(&mut batcher, now), run(&mut batcher, now)), (vec![0, 1, 2, 3], vec![4, 5]));
+    assert!(matches!(batcher.next(0, now), Next::SleepUntil(_) | Next::Run(_)));
+}
+
+#[test]
+fn a_slow_device_leaves_to_a_fast_one_what_that_does_sooner() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy { workers: vec![0, 1], ..Policy::new(1, 100) });
+    batcher.learn(0, 1, 1, ms(10), now);
+    batcher.learn(1, 1, 1, ms(35), now);
+    (0..5).for_each(|id| drop(batcher.push(job(id, now), now).unwrap()));
+    assert_eq!(batch(batcher.next(0, now)).jobs.len(), 1);
+    // The fast one would need 50 ms for all of them.
+    assert_eq!(batch(batcher.next(1, now)).jobs.len(), 1);
+    batcher.done(1, false, now);
+    // It is done with the three that are left, and what it runs, after 40 ms; this one would take longer.
+    batcher.learn(1, 1, 1, ms(45), now);
+    batcher.learn(1, 1, 1, ms(45), now);
+    assert!(matches!(batcher.next(1, now), Next::SleepUntil(free) if free == now + ms(10)));
+    batcher.done(0, false, now);
+    assert!(matches!(batcher.next(1, now), Next::Pass));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push { shape: u8, rows: usize, patience: u64, level: u32, tenant: u64, abandoned: bool },
+    Pull,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let push = (0..3_u8, 1..6_usize, 0..40_u64, 0..3_u32, 0..4_u64, proptest::bool::weighted(0.1)).prop_map(
+        |(shape, rows, patience, level, tenant, abandoned)| Step::Push {
+            shape,
+            rows,
+            patience,
+            level,
+            tenant,
+            abandoned,
+        },
+    );
+    prop_oneof![4 => push, 3 => Just(Step::Pull), 2 => (0..15_u64).prop_map(Step::Wait)]
+}
+
+proptest! {
+    /// Every job leaves exactly once; batches hold one shape within the limit; nothing runs that is late; the queue stays
+    /// within its bounds.
+    #[test]
+    fn no_job_is_lost_doubled_or_kept(
+        steps in proptest::collection::vec(step(), 0..200),
+        max_rows in 5..12_usize,
+        max_delay in 0..20_u64,
+        jobs in 1..30_usize,
+        rows in 5..60_usize,
+        is_taught: bool,
+    ) {
+        let mut now = Instant::now();
+        let max_queue = MaxQueue { jobs, rows, bytes: 10 * rows };
+        let policy = Policy { max_delay: ms(max_delay), max_queue, ..Policy::new(max_rows, jobs) };
+        let mut batcher = if is_taught { taught(policy, now) } else { Batcher::new(policy) };
+        let (mut inside, mut left) = (Vec::new(), Vec::new());
+        let check = |Batch { jobs, late }: Batch<Fake>, now: Instant, left: &mut Vec<usize>| {
+            prop_assert!(jobs.iter().map(|job| job.rows).sum::<usize>() <= max_rows);
+            prop_assert!(jobs.windows(2).all(|pair| pair[0].shape == pair[1].shape));
+            prop_assert!(jobs.iter().all(|job| !job.abandoned && job.deadline >= now));
+            prop_assert!(late.iter().all(|job| !job.abandoned));
+            left.extend(ids(&jobs).into_iter().chain(ids(&late)));
+            Ok(())
+        };
+        for (id, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Push { shape, rows, patience, level, tenant, abandoned } => {
+                    let deadline = now + ms(patience);
+                    if let Ok(pushed) = batcher.push(Fake { id, shape, rows, deadline, level, tenant, abandoned }, now) {
+                        left.extend(ids(&pushed.evicted));
+                        inside.push((id, abandoned));
+                    }
+                }
+                Step::Pull => if let Next::Run(batch) = batcher.next(0, now) {
+                    check(batch, now, &mut left)?;
+                    batcher.done(0, true, now);
+                },
+                Step::Wait(millis) => now += ms(millis),
+            }
+            prop_assert!(batcher.jobs() <= jobs && batcher.rows() <= rows && batcher.bytes() <= 10 * rows);
+        }
+        now += ms(1000);
+        while let Next::Run(batch) = batcher.next(0, now) {
+            check(batch, now, &mut left)?;
+            batcher.done(0, true, now);
+        }
+        prop_assert!(matches!(batcher.next(0, now), Next::Idle));
+        prop_assert_eq!((batcher.jobs(), batcher.rows(), batcher.bytes()), (0, 0, 0));
+        let total = left.len();
+        left.sort_unstable();
+        left.dedup();
+        prop_assert_eq!(left.len(), total, "twice");
+        let expected: Vec<_> = inside.iter().filter(|(_, abandoned)| !abandoned).map(|(id, _)| *id).collect();
+        prop_assert!(expected.iter().all(|id| left.binary_search(id).is_ok()), "lost");
+    }
+}

@@ -1,0 +1,153 @@
+//! Jobs of one shape, in the order in which they are to run: by turns of their tenants, each tenant's by when they are
+//! due. Pure.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Instant;
+
+use super::shares::{Shares, Tenant};
+
+/// A job and what was decided when it came.
+pub struct Waiting<J> {
+    pub job: J,
+    pub arrived: Instant,
+    /// Earlier ones run first.
+    pub due: Instant,
+    pub tenant: Tenant,
+    /// What it adds to the work that waits, in seconds.
+    pub work: f64,
+}
+
+pub struct Line<J> {
+    /// None is empty.
+    flows: Vec<Flow<J>>,
+}
+
+struct Flow<J> {
+    tenant: Tenant,
+    /// By when they are due, those that came first before others.
+    jobs: VecDeque<Waiting<J>>,
+    /// Their sum.
+    work: f64,
+}
+
+/// Where a job is in its line, until that changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    flow: usize,
+    at: usize,
+}
+
+/// Who is next: the one with the smallest place, then the one whose job is due first.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Turn {
+    pub place: f64,
+    pub due: Instant,
+}
+
+impl Eq for Turn {}
+
+impl PartialOrd for Turn {
+    fn partial_cmp(&self, other: &Turn) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Turn {
+    fn cmp(&self, other: &Turn) -> Ordering {
+        self.place.total_cmp(&other.place).then(self.due.cmp(&other.due))
+    }
+}
+
+impl<J> Default for Line<J> {
+    fn default() -> Line<J> {
+        Line { flows: Vec::new() }
+    }
+}
+
+impl<J> Line<J> {
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    pub fn push(&mut self, waiting: Waiting<J>) {
+        let flow = match self.flows.iter().position(|flow| flow.tenant == waiting.tenant) {
+            Some(known) => &mut self.flows[known],
+            None => {
+                self.flows.push(Flow { tenant: waiting.tenant, jobs: VecDeque::new(), work: 0.0 });
+                self.flows.last_mut().expect("just pushed")
+            }
+        };
+        let at = flow.jobs.partition_point(|other| other.due <= waiting.due);
+        flow.work += waiting.work;
+        flow.jobs.insert(at, waiting);
+    }
+
+    /// When its first job's turn is.
+    pub fn turn(&self, shares: &Shares) -> Option<Turn> {
+        let turn = |flow: &Flow<J>| Some(Turn { place: shares.place(flow.tenant), due: flow.jobs.front()?.due });
+        self.flows.iter().filter_map(turn).min()
+    }
+
+    /// About how much work of a tenant is due no later than that.
+    pub fn work_before(&self, tenant: Tenant, due: Instant) -> f64 {
+        let Some(Flow { jobs, work, .. }) = self.flows.iter().find(|flow| flow.tenant == tenant) else { return 0.0 };
+        match jobs.partition_point(|other| other.due <= due) {
+            all if all == jobs.len() => *work,
+            #[allow(clippy::cast_precision_loss)] // queues are short
+            some => work * some as f64 / jobs.len() as f64,
+        }
+    }
+
+    /// All that wait, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Waiting<J>> {
+        self.flows.iter().flat_map(|flow| &flow.jobs)
+    }
+
+    /// Gives the jobs one after the other in the order in which they are to run, as long as `wants_more`.
+    pub fn visit(&self, shares: &Shares, mut wants_more: impl FnMut(Place, &Waiting<J>) -> bool) {
+        if let [only] = self.flows.as_slice() {
+            for (at, waiting) in only.jobs.iter().enumerate() {
+                if !wants_more(Place { flow: 0, at }, waiting) {
+                    return;
+                }
+            }
+            return;
+        }
+        let next = |flow: usize, at: usize, place: f64| {
+            let due = self.flows[flow].jobs.get(at)?.due;
+            Some(Reverse((Turn { place, due }, flow, at)))
+        };
+        let firsts = self.flows.iter().enumerate();
+        let mut turns: BinaryHeap<_> =
+            firsts.filter_map(|(index, flow)| next(index, 0, shares.place(flow.tenant))).collect();
+        while let Some(Reverse((turn, flow, at))) = turns.pop() {
+            let waiting = &self.flows[flow].jobs[at];
+            if !wants_more(Place { flow, at }, waiting) {
+                return;
+            }
+            turns.extend(next(flow, at + 1, turn.place + waiting.work));
+        }
+    }
+
+    /// Takes jobs out, in the order of their places.
+    pub fn take(&mut self, places: &[Place]) -> Vec<Waiting<J>> {
+        let mut by_flow: Vec<(Place, usize)> = places.iter().copied().zip(0..).collect();
+        by_flow.sort_unstable_by_key(|(place, _)| (place.flow, Reverse(place.at)));
+        let mut taken: Vec<Option<Waiting<J>>> = places.iter().map(|_| None).collect();
+        for (Place { flow, at }, order) in by_flow {
+            let Flow { jobs, work, .. } = &mut self.flows[flow];
+            taken[order] = jobs.remove(at).inspect(|waiting| *work -= waiting.work);
+        }
+        self.flows.retain(|flow| !flow.jobs.is_empty());
+        taken.into_iter().flatten().collect()
+    }
+
+    /// A tenant's jobs, those that are due last first.
+    pub fn last_first(&self, tenant: Tenant) -> impl Iterator<Item = (Place, &Waiting<J>)> {
+        let flows = self.flows.iter().enumerate().filter(move |(_, flow)| flow.tenant == tenant);
+        flows.flat_map(|(flow, Flow { jobs, .. })| {
+            jobs.iter().enumerate().map(move |(at, waiting)| (Place { flow, at }, waiting)).rev()
+        })
+    }
+}

@@ -1,0 +1,321 @@
+//! How long batches take, learned from those that ran. Pure: whoever ran one says how long it took.
+//!
+//! Kept for each size of a row (texts differ in length) and each number of rows, as what the last batches of that kind
+//! took. Their middle says how fast work gets done, their slow end what can be promised. Between numbers of rows that
+//! have been seen a straight line is drawn; a number that has not been seen for a while is taken to be no slower than a
+//! larger batch was since, and no faster than a smaller one, so that one bad moment is not believed for ever.
+
+use std::time::{Duration, Instant};
+
+/// What one batch is expected to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Half of them take longer.
+    pub middle: Duration,
+    /// One of ten takes longer.
+    pub slow: Duration,
+}
+
+impl Expected {
+    /// Of what nothing is known: it is not held against anybody.
+    pub const UNKNOWN: Expected = Expected { middle: Duration::ZERO, slow: Duration::ZERO };
+}
+
+/// What is known of one model on one kind of device.
+pub struct Times {
+    max_rows: usize,
+    /// By the size class of a row.
+    curves: Vec<Option<Curve>>,
+    /// When a batch last ended.
+    newest: Option<Instant>,
+}
+
+impl Times {
+    /// Of batches of up to so many rows.
+    pub fn new(max_rows: usize) -> Times {
+        Times { max_rows, curves: Vec::new(), newest: None }
+    }
+
+    /// Learns from a batch that ended now, of `rows` rows of `elements` elements each.
+    pub fn observe(&mut self, elements: usize, rows: usize, took: Duration, now: Instant) {
+        let class = class(elements);
+        if self.curves.len() <= class {
+            self.curves.resize_with(class + 1, || None);
+        }
+        self.curves[class].get_or_insert_default().observe(rows, took, now);
+        self.newest = Some(now);
+    }
+
+    /// `None` before anything has run. Rows of a size that has not been seen take as long as smaller ones: nobody is to
+    /// be refused because of a guess.
+    pub fn expect(&self, elements: usize, rows: usize) -> Option<Expected> {
+        self.curve(elements).map(|curve| curve.expect(rows))
+    }
+
+    /// How many rows to run together when there is no lack of them: the fewest that get as much done in a second as this
+    /// part of the most. Larger batches are tried anew when they have not been for a while.
+    pub fn best_rows(&self, elements: usize, part: f64, now: Instant) -> usize {
+        self.curve(elements).map_or(self.max_rows, |curve| curve.best_rows(part, self.max_rows, now))
+    }
+
+    /// When a batch last ended.
+    pub fn newest(&self) -> Option<Instant> {
+        self.newest
+    }
+
+    fn curve(&self, elements: usize) -> Option<&Curve> {
+        let (smaller, larger) = self.curves.split_at((class(elements) + 1).min(self.curves.len()));
+        smaller.iter().rev().chain(larger).flatten().next()
+    }
+}
+
+/// Numbers of about the same size: each to 8 is alone, then there are four classes from each power of two to the next.
+fn class(number: usize) -> usize {
+    const ALONE: usize = 8;
+    if number < ALONE {
+        return number;
+    }
+    let power = number.ilog2() as usize;
+    ALONE + (power - 3) * 4 + (number >> (power - 2) & 3)
+}
+
+/// How long it is before what was seen is old.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// What batches take by their rows.
+#[derive(Default)]
+struct Curve {
+    /// Ascending.
+    points: Vec<Point>,
+    /// The same, as corners of the line.
+    corners: Vec<Corner>,
+}
+
+#[derive(Clone, Copy)]
+struct Corner {
+    rows: f64,
+    middle: f64,
+    slow: f64,
+}
+
+impl Curve {
+    fn observe(&mut self, rows: usize, took: Duration, now: Instant) {
+        let class = class(rows);
+        let at = match self.points.binary_search_by_key(&class, |point| point.class) {
+            Ok(at) => at,
+            Err(at) => {
+                self.points.insert(at, Point::new(class, rows, now));
+                at
+            }
+        };
+        self.points[at].observe(rows, took, now);
+        let fresh = |point: &&Point| now.duration_since(point.seen) <= FRESH;
+        let corner = |(at, point): (usize, &Point)| {
+            let (mut middle, mut slow) = (point.middle, point.slow);
+            if !fresh(&point) {
+                for smaller in self.points[..at].iter().filter(fresh) {
+                    (middle, slow) = (middle.max(smaller.middle), slow.max(smaller.slow));
+                }
+                for larger in self.points[at + 1..].iter().filter(fresh) {
+                    (middle, slow) = (middle.min(larger.middle), slow.min(larger.slow));
+                }
+            }
+            Corner { rows: point.rows, middle, slow }
+        };
+        self.corners = self.points.iter().enumerate().map(corner).collect();
+    }
+
+    #[allow(clippy::cast_precision_loss)] // rows are few
+    fn expect(&self, rows: usize) -> Expected {
+        let rows = rows as f64;
+        let above = self.corners.partition_point(|corner| corner.rows < rows);
+        let (middle, slow) = match (self.corners[..above].last(), self.corners.get(above)) {
+            (Some(below), Some(above)) => {
+                let part = (rows - below.rows) / (above.rows - below.rows);
+                let between = |from: f64, to: f64| from + (to - from) * part;
+                (between(below.middle, above.middle), between(below.slow, above.slow))
+            }
+            (None, Some(above)) => (above.middle, above.slow),
+            // Beyond the largest batch of all, as many more as there are rows more.
+            (Some(last), None) => (last.middle * rows / last.rows, last.slow * rows / last.rows),
+            (None, None) => (0.0, 0.0),
+        };
+        Expected { middle: Duration::from_secs_f64(middle), slow: Duration::from_secs_f64(slow) }
+    }
+
+    fn best_rows(&self, part: f64, max_rows: usize, now: Instant) -> usize {
+        /// How often larger ones are tried, in case they were slow by accident.
+        const TRY_AGAIN: Duration = Duration::from_mins(1);
+        let rate = |corner: &Corner| corner.rows / corner.middle.max(1e-9);
+        let most = self.corners.iter().map(rate).fold(0.0, f64::max);
+        let best = self.corners.iter().position(|corner| rate(corner) >= part * most).unwrap_or(0);
+        let forgotten = self.points.iter().skip(best + 1).find(|point| now.duration_since(point.seen) > TRY_AGAIN);
+        let rows = forgotten.or(self.points.get(best)).map_or(max_rows, |point| point.most_rows);
+        // The largest that were seen were the best: so may be those beyond.
+        let is_last = best + 1 == self.points.len();
+        if is_last { max_rows } else { rows.min(max_rows) }
+    }
+}
+
+/// How many batches are remembered of each kind.
+const REMEMBERED: usize = 32;
+
+/// The last batches of about the same number of rows.
+struct Point {
+    class: usize,
+    /// Their mean.
+    rows: f64,
+    most_rows: usize,
+    /// In seconds, the oldest at `next` once there are enough.
+    took: Vec<f64>,
+    next: usize,
+    middle: f64,
+    slow: f64,
+    seen: Instant,
+}
+
+impl Point {
+    #[allow(clippy::cast_precision_loss)] // rows are few
+    fn new(class: usize, rows: usize, now: Instant) -> Point {
+        let took = Vec::with_capacity(REMEMBERED);
+        Point { class, rows: rows as f64, most_rows: rows, took, next: 0, middle: 0.0, slow: 0.0, seen: now }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn observe(&mut self, rows: usize, took: Duration, now: Instant) {
+        let took = took.as_secs_f64();
+        if self.took.len() < REMEMBERED {
+            self.took.push(took);
+        } else {
+            self.took[self.next] = took;
+            self.next = (self.next + 1) % REMEMBERED;
+        }
+        self.rows += (rows as f64 - self.rows) / self.took.len() as f64;
+        self.most_rows = self.most_rows.max(rows);
+        self.seen = now;
+        let mut sorted = [0.0; REMEMBERED];
+        let sorted = &mut sorted[..self.took.len()];
+        sorted.copy_from_slice(&self.took);
+        sorted.sort_unstable_by(f64::total_cmp);
+        self.middle = sorted[(sorted.len() - 1) / 2];
+        self.slow = sorted[(sorted.len() * 9 / 10).min(sorted.len() - 1)];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(millis: f64) -> Duration {
+        Duration::from_secs_f64(millis / 1000.0)
+    }
+
+    /// What is learned from batches of these rows and milliseconds, each seen once, now.
+    fn learned(now: Instant, seen: &[(usize, f64)]) -> Times {
+        let mut times = Times::new(64);
+        seen.iter().for_each(|(rows, took)| times.observe(1, *rows, ms(*took), now));
+        times
+    }
+
+    fn millis(times: &Times, rows: usize) -> f64 {
+        times.expect(1, rows).unwrap().middle.as_secs_f64() * 1000.0
+    }
+
+    #[test]
+    fn classes_are_in_order_and_no_wider_than_a_quarter() {
+        let mut first = 0;
+        for number in 1..10_000 {
+            assert!(class(number) == class(number - 1) || class(number) == class(number - 1) + 1, "{number}");
+            if class(number) != class(number - 1) {
+                first = number;
+            }
+            assert!(number * 4 <= first * 5, "{first} and {number}");
+        }
+        assert!(class(usize::MAX) < 300);
+    }
+
+    #[test]
+    fn between_batches_that_were_seen_the_line_is_straight() {
+        let times = learned(Instant::now(), &[(2, 4.0), (4, 6.0), (8, 14.0)]);
+        for (rows, expected) in [(1, 4.0), (2, 4.0), (3, 5.0), (4, 6.0), (6, 10.0), (8, 14.0), (16, 28.0)] {
+            assert!((millis(&times, rows) - expected).abs() < 1e-6, "{rows}");
+        }
+        assert_eq!(Times::new(64).expect(1, 1), None);
+    }
+
+    #[test]
+    fn the_slow_end_is_told_beside_the_middle() {
+        let now = Instant::now();
+        let mut times = Times::new(64);
+        (1..=20).for_each(|took| times.observe(1, 1, ms(f64::from(took)), now));
+        assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(10.0), slow: ms(19.0) });
+        // What is long ago is forgotten.
+        (0..REMEMBERED).for_each(|_| times.observe(1, 1, ms(1.0), now));
+        assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(1.0), slow: ms(1.0) });
+    }
+
+    #[test]
+    fn rows_of_unknown_size_take_what_smaller_ones_do() {
+        let now = Instant::now();
+        let mut times = Times::new(64);
+        times.observe(100, 1, ms(5.0), now);
+        times.observe(1000, 1, ms(50.0), now);
+        let middle = |elements| times.expect(elements, 1).unwrap().middle;
+        assert_eq!((middle(1), middle(100), middle(800), middle(1_000_000)), (ms(5.0), ms(5.0), ms(5.0), ms(50.0)));
+    }
+
+    #[test]
+    fn what_is_old_gives_way_to_what_is_new() {
+        let now = Instant::now();
+        let later = now + FRESH * 2;
+        let mut times = learned(now, &[(1, 50.0), (8, 3.0), (32, 9.0)]);
+        times.observe(1, 16, ms(20.0), later);
+        let found = [1, 8, 16, 32].map(|rows| times.expect(1, rows).unwrap().middle);
+        assert_eq!(found, [20.0, 3.0, 20.0, 20.0].map(ms));
+    }
+
+    #[test]
+    fn the_best_batch_is_the_smallest_that_is_as_good_as_any() {
+        let now = Instant::now();
+        let best = |seen: &[(usize, f64)]| learned(now, seen).best_rows(1, 0.98, now);
+        // A fixed cost: the more the better, beyond what was seen, too.
+        assert_eq!(best(&[(1, 5.0), (2, 5.1), (4, 5.2), (8, 5.4)]), 64);
+        // No gain in company.
+        assert_eq!(best(&[(1, 1.0), (2, 2.0), (4, 4.0), (64, 64.0)]), 1);
+        // Larger ones do not fit the processor's cache.
+        assert_eq!(best(&[(1, 2.0), (4, 4.0), (16, 10.0), (64, 60.0)]), 16);
+        assert_eq!(Times::new(7).best_rows(1, 0.98, now), 7);
+    }
+
+    #[test]
+    fn a_batch_that_was_slow_once_gets_another_chance() {
+        let now = Instant::now();
+        let mut times = learned(now, &[(1, 4.0), (8, 8.0), (32, 500.0)]);
+        assert_eq!(times.best_rows(1, 0.98, now), 8);
+        let later = now + Duration::from_secs(61);
+        times.observe(1, 8, ms(8.0), later);
+        assert_eq!(times.best_rows(1, 0.98, later), 32);
+        times.observe(1, 32, ms(20.0), later);
+        assert_eq!(times.best_rows(1, 0.98, later), 64);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_seen_something_finite_is_expected(
+            seen in proptest::collection::vec((1..200_usize, 1..5_000_usize, 0..10_000_000_u64), 1..200),
+            asked in (1..200_usize, 1..5_000_usize),
+        ) {
+            let now = Instant::now();
+            let mut times = Times::new(128);
+            for (rows, elements, micros) in &seen {
+                times.observe(*elements, *rows, Duration::from_micros(*micros), now);
+            }
+            let expected = times.expect(asked.1, asked.0).unwrap();
+            prop_assert!(expected.middle <= expected.slow);
+            prop_assert!(expected.slow <= Duration::from_secs(10) * u32::try_from(asked.0).unwrap());
+            prop_assert!((1..=128).contains(&times.best_rows(asked.1, 0.98, now)));
+        }
+    }
+}

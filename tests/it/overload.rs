@@ -1,0 +1,219 @@
+//! The scheduler in virtual time: what traffic and scripted devices make of it in seconds of theirs, which take
+//! milliseconds of ours. Each run has a seed, which its failure names.
+
+use std::time::{Duration, Instant};
+
+use stoker::engine::batch::{Batcher, Job, Next};
+use stoker::engine::policy::Policy;
+
+use crate::support::Random;
+
+#[derive(Clone)]
+struct Ask {
+    shape: u64,
+    came: Instant,
+    deadline: Instant,
+    tenant: u64,
+}
+
+impl Job for Ask {
+    type Shape = u64;
+    fn shape(&self) -> &u64 {
+        &self.shape
+    }
+    fn rows(&self) -> usize {
+        1
+    }
+    fn elements(&self) -> usize {
+        1
+    }
+    fn bytes(&self) -> usize {
+        1
+    }
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+    fn level(&self) -> u32 {
+        0
+    }
+    fn tenant(&self) -> u64 {
+        self.tenant
+    }
+    fn abandoned(&self) -> bool {
+        false
+    }
+}
+
+/// Requests of one kind, which come at random.
+#[derive(Clone, Copy)]
+struct Stream {
+    per_second: f64,
+    shape: u64,
+    tenant: u64,
+    patience: Duration,
+}
+
+/// How long a batch of so many rows takes.
+type Device = fn(usize, &mut Random) -> Duration;
+
+/// What became of the requests of one tenant.
+#[derive(Default)]
+struct Seen {
+    offered: usize,
+    in_time: usize,
+    /// Of those that were answered.
+    latencies: Vec<Duration>,
+}
+
+impl Seen {
+    fn latency(&mut self, quantile: f64) -> Duration {
+        self.latencies.sort_unstable();
+        self.latencies[((self.latencies.len() - 1) as f64 * quantile) as usize]
+    }
+}
+
+#[derive(Default)]
+struct Outcome {
+    tenants: Vec<Seen>,
+    batches: usize,
+    rows: usize,
+}
+
+impl Outcome {
+    fn rows_per_batch(&self) -> f64 {
+        self.rows as f64 / self.batches as f64
+    }
+
+    fn in_time(&self) -> usize {
+        self.tenants.iter().map(|seen| seen.in_time).sum()
+    }
+}
+
+fn exponential(per_second: f64, random: &mut Random) -> Duration {
+    let uniform = (random.below(1 << 30) + 1) as f64 / f64::from(1 << 30);
+    Duration::from_secs_f64(-uniform.ln() / per_second)
+}
+
+/// Lets streams of requests come for so long.
+fn simulate(policy: &Policy, device: Device, streams: &[Stream], lasts: Duration, seed: u64) -> Outcome {
+    let mut random = Random(seed);
+    let start = Instant::now();
+    let mut now = start;
+    let mut outcome = Outcome::default();
+    outcome.tenants.resize_with(streams.iter().map(|stream| stream.tenant as usize + 1).max().unwrap(), Seen::default);
+    let mut batcher = Batcher::new(policy.clone());
+    for rows in [1, 2, 4, 8, 16, 32].into_iter().filter(|rows| *rows <= policy.max_rows) {
+        batcher.learn(0, 1, rows, device(rows, &mut random), now);
+    }
+    let mut arrivals: Vec<Instant> =
+        streams.iter().map(|stream| start + exponential(stream.per_second, &mut random)).collect();
+    let mut running: Vec<Option<(Instant, Vec<Ask>)>> = policy.workers.iter().map(|_| None).collect();
+    let mut wakes = vec![start; running.len()];
+    while now < start + lasts {
+        for (stream, arrival) in streams.iter().zip(&mut arrivals) {
+            while *arrival <= now {
+                let Stream { shape, tenant, patience, .. } = *stream;
+                outcome.tenants[tenant as usize].offered += 1;
+                let ask = Ask { shape, tenant, came: *arrival, deadline: *arrival + patience };
+                if batcher.push(ask, now).is_ok_and(|pushed| pushed.wakes) {
+                    wakes.fill(now);
+                }
+                *arrival += exponential(stream.per_second, &mut random);
+            }
+        }
+        for worker in 0..running.len() {
+            if let Some((_, asks)) = running[worker].take_if(|(end, _)| *end <= now) {
+                batcher.done(worker, true, now);
+                wakes[worker] = now;
+                for ask in asks {
+                    let seen = &mut outcome.tenants[ask.tenant as usize];
+                    seen.in_time += usize::from(now <= ask.deadline);
+                    seen.latencies.push(now - ask.came);
+                }
+            }
+            while running[worker].is_none() && wakes[worker] <= now {
+                match batcher.next(worker, now) {
+                    Next::Run(batch) if !batch.jobs.is_empty() => {
+                        assert!(batch.jobs.iter().all(|job| job.deadline > now), "seed {seed}: late work runs");
+                        outcome.batches += 1;
+                        outcome.rows += batch.jobs.len();
+                        running[worker] = Some((now + device(batch.jobs.len(), &mut random), batch.jobs));
+                    }
+                    Next::Run(_) => {}
+                    Next::SleepUntil(due) => wakes[worker] = due,
+                    Next::Pass | Next::Idle => wakes[worker] = start + lasts,
+                }
+            }
+        }
+        let ends = running.iter().flatten().map(|(end, _)| *end);
+        let looks = wakes.iter().zip(&running).filter(|(_, running)| running.is_none()).map(|(wake, _)| *wake);
+        now = arrivals.iter().copied().chain(ends).chain(looks).min().unwrap();
+    }
+    outcome
+}
+
+/// 4 ms a batch and 1 ms a row, one tenth more or less, and now and then twice as long: 32 rows in 36 ms, 889 a second.
+fn steady(rows: usize, random: &mut Random) -> Duration {
+    let time = Duration::from_micros(4000 + 1000 * rows as u64).mul_f64(0.9 + random.below(200) as f64 / 1000.0);
+    if random.below(100) == 0 { 2 * time } else { time }
+}
+
+const CAPACITY: f64 = 889.0;
+const LASTS: Duration = Duration::from_secs(20);
+const SLO: Duration = Duration::from_millis(150);
+
+fn one_stream(load: f64) -> Stream {
+    Stream { per_second: load * CAPACITY, shape: 0, tenant: 0, patience: SLO }
+}
+
+#[test]
+fn more_than_can_be_done_costs_nobody_who_is_let_in() {
+    for seed in 0..5 {
+        let run = |load| simulate(&Policy::new(32, 1024), steady, &[one_stream(load)], LASTS, seed);
+        let loads = [0.5, 0.8, 0.9, 1.0, 1.2, 2.0, 5.0];
+        let mut outcomes = loads.map(run);
+        let goodput = outcomes.each_ref().map(|outcome| outcome.in_time() as f64 / LASTS.as_secs_f64());
+        let peak = goodput.into_iter().fold(0.0, f64::max);
+        let p99 = outcomes.each_mut().map(|outcome| outcome.tenants[0].latency(0.99));
+        println!("seed {seed}: goodput {goodput:.0?}, p99 {p99:.0?}");
+        assert!(goodput[5] >= 0.95 * peak && goodput[6] >= 0.95 * peak, "seed {seed}: {goodput:?}");
+        assert!(peak >= 0.95 * CAPACITY, "seed {seed}: {goodput:?}");
+        assert!(p99.iter().all(|p99| *p99 <= SLO), "seed {seed}: {p99:?}");
+    }
+}
+
+#[test]
+fn shapes_that_take_turns_are_batched_as_well_as_one() {
+    for seed in 0..5 {
+        let run = |streams: &[Stream]| simulate(&Policy::new(32, 1024), steady, streams, LASTS, seed);
+        let half = |shape| Stream { shape, ..one_stream(0.4) };
+        let (one, two) = (run(&[one_stream(0.8)]).rows_per_batch(), run(&[half(0), half(1)]).rows_per_batch());
+        println!("seed {seed}: {one:.1} and {two:.1} rows a batch");
+        assert!(two >= 0.8 * one, "seed {seed}: {two} of {one}");
+    }
+}
+
+/// 1 ms a batch and 1 ms a row, as models that keep a processor busy: there is little to be had from large batches.
+fn busy(rows: usize, random: &mut Random) -> Duration {
+    Duration::from_micros(1000 + 1000 * rows as u64).mul_f64(0.9 + random.below(200) as f64 / 1000.0)
+}
+
+#[test]
+fn a_tenant_who_wants_ten_times_his_share_slows_no_other_down() {
+    for seed in 0..5 {
+        let run = |streams: &[Stream]| simulate(&Policy::new(32, 1024), busy, streams, LASTS, seed);
+        let modest = Stream { per_second: 300.0, shape: 0, tenant: 1, patience: SLO };
+        let greedy = Stream { per_second: 5000.0, tenant: 0, ..modest };
+        let (mut alone, mut beside) = (run(&[modest]), run(&[greedy, modest]));
+        let [alone_p99, p99] = [&mut alone, &mut beside].map(|outcome| outcome.tenants[1].latency(0.99));
+        let Seen { offered, in_time, .. } = beside.tenants[1];
+        println!(
+            "seed {seed}: p99 {alone_p99:.1?} and {p99:.1?}, {in_time} of {offered} in time, all {}, {:.1} rows",
+            beside.in_time(),
+            beside.rows_per_batch()
+        );
+        assert!(in_time as f64 >= 0.99 * offered as f64, "seed {seed}: {in_time} of {offered}");
+        assert!(beside.in_time() as f64 >= 0.6 * 1000.0 * LASTS.as_secs_f64(), "seed {seed}");
+        assert!(p99 <= alone_p99.mul_f64(1.5), "seed {seed}: {p99:?} instead of {alone_p99:?}");
+    }
+}
