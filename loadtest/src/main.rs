@@ -10,6 +10,8 @@ mod http;
 mod http_floor;
 mod process;
 mod provenance;
+mod run;
+mod scheduler;
 mod slow_proxy;
 mod tabular;
 
@@ -23,6 +25,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "\
 Usage: loadtest COMMAND [OPTIONS]
 
+  run SCENARIO.toml   play a scenario (see scenarios/) against any V1 or V2 server
+      --target URL           http://HOST:PORT, REST and gRPC on one port
+      --name NAME            what the result is called [default: the scenario's file]
+      --out DIR              where it is written [default: loadtest/runs]
+
   http-floor   compare stoker's requests per second with a bare hyper server's
       --server-bin FILE      stoker [default: target/release/stoker]
       --model-dir DIR        the iris model [default: tests/models/iris]
@@ -31,6 +38,10 @@ Usage: loadtest COMMAND [OPTIONS]
       --seconds S            measured seconds of a round [default: 10]
       --rounds N             rounds of each server [default: 5]
       --out DIR              where the result is written [default: loadtest/runs]
+
+  scheduler    time the scheduler alone, for each of several kinds of traffic
+      --rounds N             [default: 9]
+      --out DIR              where the result is written, if anywhere
 
   tabular      time one tabular model in this process, driven over standard input (see trees/compare.py)
       --model PATH           a model as `stoker serve --model_dir` takes it
@@ -56,6 +67,8 @@ fn main() -> Result<()> {
         Some(Value(command)) if command == "http-floor" => http_floor::run(&http_floor::Options::parse(&mut args)?),
         Some(Value(command)) if command == "bare-server" => bare_server::run(&bare_server::Options::parse(&mut args)?),
         Some(Value(command)) if command == "slow-proxy" => slow_proxy::run(&slow_proxy::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "scheduler" => scheduler::run(&scheduler::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "run" => run::run(&run::Options::parse(&mut args)?),
         Some(Value(command)) if command == "tabular" => tabular::run(&tabular::Options::parse(&mut args)?),
         Some(Short('h') | Long("help")) => {
             print!("{USAGE}");

@@ -1,0 +1,169 @@
+//! What a scenario's file says. Unknown fields are mistakes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is to show, for whoever reads the report.
+    pub description: String,
+    /// How long an answer is worth something.
+    pub slo_milliseconds: f64,
+    /// Whether requests carry that as their deadline.
+    #[serde(default)]
+    pub send_deadline: bool,
+    #[serde(default = "Scenario::default_seed")]
+    pub seed: u64,
+    /// Kinds of requests, mixed by their shares.
+    pub traffic: Vec<Traffic>,
+    /// One after the other, each measured apart.
+    pub steps: Vec<Step>,
+}
+
+/// Requests of one kind.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    pub name: String,
+    #[serde(default = "Traffic::default_share")]
+    pub share: f64,
+    pub protocol: Protocol,
+    pub model: String,
+    #[serde(default)]
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// Of V2 and gRPC; made up.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
+    /// Of V1: a file with the body, beside the scenario.
+    pub body: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    V1,
+    /// Tensors as JSON.
+    V2,
+    /// Tensors behind the JSON.
+    V2Binary,
+    Grpc,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub name: String,
+    pub datatype: String,
+    pub shape: Vec<usize>,
+    /// Integers are from 0 to below this, floats from 0 to 1 times this.
+    #[serde(default = "Input::default_below")]
+    pub below: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    pub name: String,
+    pub seconds: f64,
+    /// At the beginning, not measured.
+    #[serde(default)]
+    pub warmup_seconds: f64,
+    pub load: Load,
+}
+
+/// When requests are sent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Load {
+    /// Each connection sends its next request when the last one is answered.
+    Closed { connections: usize },
+    /// Whether or not the server keeps up.
+    Open {
+        arrivals: Arrivals,
+        /// A second; or, of the capacity that a step before has found, a part.
+        #[serde(default)]
+        rate: Option<f64>,
+        #[serde(default)]
+        of_capacity: Option<f64>,
+        /// Grows from nothing to the rate during the step.
+        #[serde(default)]
+        ramp: bool,
+    },
+    /// The highest rate at which so many requests are answered within the objective.
+    Search {
+        arrivals: Arrivals,
+        #[serde(default = "Load::default_quantile")]
+        quantile: f64,
+    },
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrivals {
+    Constant,
+    Poisson,
+    /// By turns of half a second: three times the rate in a quarter of them, a third in the others.
+    Bursty,
+    /// Seconds between requests, one a line, over and over; the rate says how fast.
+    Trace(PathBuf),
+}
+
+impl Scenario {
+    fn default_seed() -> u64 {
+        1
+    }
+
+    pub fn read(path: &Path) -> Result<Scenario> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let scenario: Scenario = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        ensure!(!scenario.traffic.is_empty() && !scenario.steps.is_empty(), "a scenario has traffic and steps");
+        for step in &scenario.steps {
+            if let Load::Open { rate, of_capacity, .. } = &step.load {
+                let is_clear = rate.is_some() != of_capacity.is_some();
+                ensure!(is_clear, "step \"{}\": either rate or of_capacity is needed", step.name);
+            }
+        }
+        Ok(scenario)
+    }
+
+    pub fn slo(&self) -> Duration {
+        Duration::from_secs_f64(self.slo_milliseconds / 1000.0)
+    }
+}
+
+impl Traffic {
+    fn default_share() -> f64 {
+        1.0
+    }
+}
+
+impl Input {
+    fn default_below() -> u32 {
+        1
+    }
+}
+
+impl Load {
+    fn default_quantile() -> f64 {
+        0.99
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_scenarios_can_be_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
+            Scenario::read(file).unwrap();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a server says of itself: its metrics before and after, and their difference.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// By series, as it is written in the text format.
+pub type Samples = BTreeMap<String, f64>;
+
+/// The samples of `/metrics`; none when there is no such page, as on a peer that has it elsewhere.
+pub async fn scrape(target: SocketAddr) -> Samples {
+    let page = page(target).await.unwrap_or_default();
+    parse(&String::from_utf8_lossy(&page))
+}
+
+async fn page(target: SocketAddr) -> Result<Vec<u8>> {
+    let io = TokioIo::new(TcpStream::connect(target).await?);
+    let (mut connection, driver) = http1::handshake(io).await?;
+    tokio::task::spawn_local(driver);
+    let request = Request::get("/metrics").header("host", target.to_string()).body(Empty::<Bytes>::new())?;
+    Ok(connection.send_request(request).await?.into_body().collect().await?.to_bytes().to_vec())
+}
+
+/// Source: Prometheus, "Exposition formats", text format 0.0.4, without timestamps.
+fn parse(text: &str) -> Samples {
+    let sample = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        Some((series.to_owned(), value.parse().ok()?))
+    };
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+}
+
+/// What has been added, of what is counted; a gauge as it is.
+pub fn difference(before: &Samples, after: &Samples) -> Samples {
+    let is_counted = |series: &str| {
+        let name = series.split('{').next().unwrap_or_default();
+        ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
+    };
+    let change = |(series, value): (&String, &f64)| {
+        let change = if is_counted(series) { value - before.get(series).unwrap_or(&0.0) } else { *value };
+        (change != 0.0).then(|| (series.clone(), change))
+    };
+    after.iter().filter_map(change).collect()
+}
+
+/// How many batches had how many rows: pairs of an upper bound and the batches up to it that are in no smaller one.
+pub fn batch_rows(samples: &Samples) -> Vec<(String, f64)> {
+    let buckets = samples.iter().filter(|(series, _)| series.starts_with("stoker_batch_rows_bucket{"));
+    let bound = |series: &str| Some(series.split("le=\"").nth(1)?.split('"').next()?.to_owned());
+    let mut sums: Vec<(String, f64)> = Vec::new();
+    for (series, count) in buckets {
+        let Some(bound) = bound(series) else { continue };
+        match sums.iter_mut().find(|(known, _)| *known == bound) {
+            Some((_, sum)) => *sum += count,
+            None => sums.push((bound, *count)),
+        }
+    }
+    let number = |bound: &str| bound.parse().unwrap_or(f64::INFINITY);
+    sums.sort_by(|(a, _), (b, _)| number(a).total_cmp(&number(b)));
+    let mut below = 0.0;
+    let own = sums.into_iter().map(|(bound, sum)| {
+        let own = sum - below;
+        below = sum;
+        (bound, own)
+    });
+    own.filter(|(_, batches)| *batches > 0.0).collect()
+}
+
+/// Rows of the batches, on average.
+pub fn mean_batch_rows(samples: &Samples) -> Option<f64> {
+    let sum =
+        |name: &str| samples.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum::<f64>();
+    let batches = sum("stoker_batch_rows_count");
+    (batches > 0.0).then(|| sum("stoker_batch_rows_sum") / batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_subtracted() {
+        let before = parse("# HELP a b\na_total{x=\"1\"} 3\ng 5\nstoker_batch_rows_bucket{le=\"1.0\"} 1\n");
+        let after = parse(
+            "a_total{x=\"1\"} 10\ng 4\nstoker_batch_rows_bucket{le=\"1.0\"} 2\nstoker_batch_rows_bucket{le=\"8.0\"} 6\n\
+             stoker_batch_rows_bucket{le=\"+Inf\"} 6\nstoker_batch_rows_sum 26\nstoker_batch_rows_count 6\n",
+        );
+        let change = difference(&before, &after);
+        assert_eq!((change["a_total{x=\"1\"}"], change["g"]), (7.0, 4.0));
+        let rows = batch_rows(&change);
+        assert_eq!(
+            rows.iter().map(|(bound, own)| (bound.as_str(), *own)).collect::<Vec<_>>(),
+            [("1.0", 1.0), ("8.0", 5.0)]
+        );
+        assert_eq!(mean_batch_rows(&after), Some(26.0 / 6.0));
+    }
+}
