@@ -50,10 +50,13 @@ impl Admission {
     /// # Errors
     /// [`Kind::Overloaded`] when as many requests as allowed are inside.
     pub fn enter(self: &Arc<Self>, now: Instant) -> Result<Guard> {
+        /// One of so many is timed.
+        const SAMPLED: usize = 16;
         let Limits { max_requests, .. } = self.limits;
-        take(&self.requests, 1, max_requests)
+        let before = take(&self.requests, 1, max_requests)
             .map_err(|()| self.full(format!("{max_requests} requests are in flight (--max_inflight_requests)")))?;
-        Ok(Guard { admission: self.clone(), bytes: AtomicUsize::new(0), entered: now })
+        let entered = before.is_multiple_of(SAMPLED).then_some(now);
+        Ok(Guard { admission: self.clone(), bytes: AtomicUsize::new(0), entered })
     }
 }
 
@@ -62,7 +65,7 @@ impl Admission {
 pub struct Guard {
     admission: Arc<Admission>,
     bytes: AtomicUsize,
-    entered: Instant,
+    entered: Option<Instant>,
 }
 
 impl Guard {
@@ -100,14 +103,14 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.release_bytes();
         self.admission.requests.fetch_sub(1, Relaxed);
-        self.admission.learn(self.entered.elapsed());
+        self.entered.iter().for_each(|entered| self.admission.learn(entered.elapsed()));
     }
 }
 
-/// Adds `amount` unless the sum would pass `limit`.
-fn take(counter: &AtomicUsize, amount: usize, limit: usize) -> Result<(), ()> {
+/// Adds `amount` unless the sum would pass `limit`; what it was before.
+fn take(counter: &AtomicUsize, amount: usize, limit: usize) -> Result<usize, ()> {
     let within = |held: usize| held.checked_add(amount).filter(|sum| *sum <= limit);
-    counter.fetch_update(Relaxed, Relaxed, within).map(drop).map_err(drop)
+    counter.fetch_update(Relaxed, Relaxed, within).map_err(drop)
 }
 
 #[cfg(test)]

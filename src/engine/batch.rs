@@ -190,18 +190,20 @@ impl<J: Job> Batcher<J> {
             Some(lane) => lane,
             None => self.lanes.entry(job.shape().clone()).or_insert_with(|| Lane::new(job.elements())),
         };
-        let shape = job.shape().clone();
+        // A sleeping worker has to look again if this is to be run before it would: only then is its lane looked up again.
+        let shape = self.alarm.map(|_| job.shape().clone());
         lane.rows += rows;
         lane.work += work;
         lane.line.push(Waiting { job, arrived: now, due, tenant, work });
+        let seconds = outlook::seconds(lane, &self.times, self.workers.len(), now);
+        self.seconds += seconds - std::mem::replace(&mut lane.seconds, seconds);
         self.shares.came(tenant, work, now);
         self.jobs += 1;
         self.rows += rows;
         self.bytes += bytes;
         self.work += work;
-        self.weigh(&shape, now);
         let is_anybody_free = self.workers.iter().any(|worker| worker.running.is_none());
-        let is_sooner = self.alarm.is_none_or(|alarm| self.ripe_at(&shape, now) < alarm);
+        let is_sooner = self.alarm.zip(shape).is_none_or(|(alarm, shape)| self.ripe_at(&shape, now) < alarm);
         Ok(Pushed { wakes: is_anybody_free && is_sooner, evicted })
     }
 

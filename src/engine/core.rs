@@ -60,8 +60,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Kind::Overloaded`].
-    pub fn admit(&self) -> Result<Guard> {
-        self.admission.enter(Instant::now())
+    pub fn admit(&self, now: Instant) -> Result<Guard> {
+        self.admission.enter(now)
     }
 
     /// Requests being read, waiting or running.

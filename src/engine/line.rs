@@ -78,9 +78,13 @@ impl<J> Line<J> {
                 self.flows.last_mut().expect("just pushed")
             }
         };
-        let at = flow.jobs.partition_point(|other| other.due <= waiting.due);
         flow.work += waiting.work;
-        flow.jobs.insert(at, waiting);
+        if flow.jobs.back().is_none_or(|last| last.due <= waiting.due) {
+            flow.jobs.push_back(waiting);
+        } else {
+            let at = flow.jobs.partition_point(|other| other.due <= waiting.due);
+            flow.jobs.insert(at, waiting);
+        }
     }
 
     /// When its first job's turn is.
@@ -92,11 +96,12 @@ impl<J> Line<J> {
     /// About how much work of a tenant is due no later than that.
     pub fn work_before(&self, tenant: Tenant, due: Instant) -> f64 {
         let Some(Flow { jobs, work, .. }) = self.flows.iter().find(|flow| flow.tenant == tenant) else { return 0.0 };
-        match jobs.partition_point(|other| other.due <= due) {
-            all if all == jobs.len() => *work,
-            #[allow(clippy::cast_precision_loss)] // queues are short
-            some => work * some as f64 / jobs.len() as f64,
+        if jobs.back().is_none_or(|last| last.due <= due) {
+            return *work;
         }
+        #[allow(clippy::cast_precision_loss)] // queues are short
+        let part = jobs.partition_point(|other| other.due <= due) as f64 / jobs.len() as f64;
+        work * part
     }
 
     /// All that wait, in no order.
@@ -132,6 +137,20 @@ impl<J> Line<J> {
 
     /// Takes jobs out, in the order of their places.
     pub fn take(&mut self, places: &[Place]) -> Vec<Waiting<J>> {
+        let are_first =
+            |flow: &Flow<J>| places.len() <= flow.jobs.len() && (0..).zip(places).all(|(at, place)| place.at == at);
+        if let [only] = self.flows.as_mut_slice()
+            && are_first(only)
+        {
+            let taken: Vec<_> = only.jobs.drain(..places.len()).collect();
+            only.work = if only.jobs.is_empty() {
+                0.0
+            } else {
+                only.work - taken.iter().map(|waiting| waiting.work).sum::<f64>()
+            };
+            self.flows.retain(|flow| !flow.jobs.is_empty());
+            return taken;
+        }
         let mut by_flow: Vec<(Place, usize)> = places.iter().copied().zip(0..).collect();
         by_flow.sort_unstable_by_key(|(place, _)| (place.flow, Reverse(place.at)));
         let mut taken: Vec<Option<Waiting<J>>> = places.iter().map(|_| None).collect();

@@ -89,6 +89,8 @@ struct Curve {
     points: Vec<Point>,
     /// The same, as corners of the line.
     corners: Vec<Corner>,
+    /// Rows a second of the one that gets most done.
+    most: f64,
 }
 
 #[derive(Clone, Copy)]
@@ -96,6 +98,13 @@ struct Corner {
     rows: f64,
     middle: f64,
     slow: f64,
+}
+
+impl Corner {
+    /// Rows a second.
+    fn rate(&self) -> f64 {
+        self.rows / self.middle.max(1e-9)
+    }
 }
 
 impl Curve {
@@ -123,6 +132,7 @@ impl Curve {
             Corner { rows: point.rows, middle, slow }
         };
         self.corners = self.points.iter().enumerate().map(corner).collect();
+        self.most = self.corners.iter().map(Corner::rate).fold(0.0, f64::max);
     }
 
     #[allow(clippy::cast_precision_loss)] // rows are few
@@ -146,9 +156,7 @@ impl Curve {
     fn best_rows(&self, part: f64, max_rows: usize, now: Instant) -> usize {
         /// How often larger ones are tried, in case they were slow by accident.
         const TRY_AGAIN: Duration = Duration::from_mins(1);
-        let rate = |corner: &Corner| corner.rows / corner.middle.max(1e-9);
-        let most = self.corners.iter().map(rate).fold(0.0, f64::max);
-        let best = self.corners.iter().position(|corner| rate(corner) >= part * most).unwrap_or(0);
+        let best = self.corners.iter().position(|corner| corner.rate() >= part * self.most).unwrap_or(0);
         let forgotten = self.points.iter().skip(best + 1).find(|point| now.duration_since(point.seen) > TRY_AGAIN);
         let rows = forgotten.or(self.points.get(best)).map_or(max_rows, |point| point.most_rows);
         // The largest that were seen were the best: so may be those beyond.

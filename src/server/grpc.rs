@@ -131,7 +131,7 @@ async fn predict(
     found: impl FnOnce(&Arc<Entry>),
 ) -> Result<(Response<ResponseBody>, Spent)> {
     let body = uncompressed(request)?;
-    let guard = Arc::new(server.engine.admit()?);
+    let guard = Arc::new(server.engine.admit(context.terms.started)?);
     let body = body::read(body, body_limits(server, context), Some(&guard)).await?;
 
     let began = Instant::now();

@@ -282,7 +282,7 @@ async fn read_body(server: &Server, context: &Context, request: Request<Incoming
     if asks_first && request.body().size_hint().lower() > limits.max_bytes as u64 {
         return Err(body::too_large(limits.max_bytes));
     }
-    match server.engine.admit() {
+    match server.engine.admit(context.terms.started) {
         Ok(guard) => Ok((body::read(request.into_body(), limits, Some(&guard)).await?, Arc::new(guard))),
         Err(full) => {
             discard(request.into_body()).await;

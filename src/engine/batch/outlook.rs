@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batcher, Job, Refused, WORTH, Worker, as_f64};
+use super::{Batcher, Job, Lane, Refused, WORTH, Worker, as_f64};
 use crate::engine::shares::Tenant;
 use crate::engine::times::{Expected, Times};
 
@@ -72,20 +72,24 @@ impl<J: Job> Batcher<J> {
 
     /// Works out anew how long a lane will take, or drops it when it is empty.
     pub(super) fn weigh(&mut self, shape: &J::Shape, now: Instant) {
-        let Some(lane) = self.lanes.get(shape) else { return };
-        let before = lane.seconds;
+        let Some(lane) = self.lanes.get_mut(shape) else { return };
         if lane.line.is_empty() {
+            self.seconds -= lane.seconds;
             self.lanes.remove(shape);
-            self.seconds -= before;
         } else {
-            let together = lane.rows.min(self.times[0].best_rows(lane.elements, WORTH, now));
-            let at_least = self.fastest(lane.elements, together).map_or(0.0, |expected| expected.middle.as_secs_f64());
-            let seconds = lane.work.max(at_least / as_f64(self.workers.len()));
-            self.lanes.get_mut(shape).expect("just found").seconds = seconds;
-            self.seconds += seconds - before;
+            let seconds = seconds(lane, &self.times, self.workers.len(), now);
+            self.seconds += seconds - std::mem::replace(&mut lane.seconds, seconds);
         }
         if self.jobs == 0 {
             (self.work, self.seconds) = (0.0, 0.0); // sums of rounded numbers drift
         }
     }
+}
+
+/// How long a lane will take: as long as its jobs' work, or as one batch at least.
+pub(super) fn seconds<J>(lane: &Lane<J>, times: &[Times], workers: usize, now: Instant) -> f64 {
+    let together = lane.rows.min(times[0].best_rows(lane.elements, WORTH, now));
+    let one =
+        times.iter().filter_map(|times| times.expect(lane.elements, together)).map(|expected| expected.middle).min();
+    lane.work.max(one.unwrap_or_default().as_secs_f64() / as_f64(workers))
 }
