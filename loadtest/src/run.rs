@@ -155,15 +155,17 @@ struct Sight {
     end: Instant,
     all: RefCell<Record>,
     traffic: RefCell<Vec<Record>>,
+    /// What requests say that they have.
+    deadline: Option<Duration>,
     /// Sum, number and maximum of the seconds that requests were sent late.
     late: Cell<(f64, u64, f64)>,
 }
 
 impl Sight {
-    fn new(scenario: &Scenario, begun: Instant, end: Instant) -> Rc<Sight> {
+    fn new(scenario: &Scenario, begun: Instant, end: Instant, deadline: Option<Duration>) -> Rc<Sight> {
         let record = || Record::new(scenario.slo());
         let traffic = RefCell::new(scenario.traffic.iter().map(|_| record()).collect());
-        Rc::new(Sight { begun, end, all: RefCell::new(record()), traffic, late: Cell::default() })
+        Rc::new(Sight { begun, end, all: RefCell::new(record()), traffic, deadline, late: Cell::default() })
     }
 }
 
@@ -241,7 +243,8 @@ impl Player {
 
     async fn open(self: &Rc<Self>, name: &str, schedule: Schedule, warmup: Duration, lasts: Duration) -> Rc<Sight> {
         let start = Instant::now() + Duration::from_millis(5);
-        let sight = Sight::new(&self.scenario, start + warmup, start + warmup + lasts);
+        let deadline = self.scenario.send_deadline.then(|| self.scenario.slo());
+        let sight = Sight::new(&self.scenario, start + warmup, start + warmup + lasts, deadline);
         let (due, mut arrivals) = mpsc::unbounded_channel();
         let end = sight.end;
         // Timers of the runtime go by milliseconds.
@@ -289,7 +292,7 @@ impl Player {
         seed: u64,
     ) -> Rc<Sight> {
         let start = Instant::now();
-        let sight = Sight::new(&self.scenario, start + warmup, start + warmup + lasts);
+        let sight = Sight::new(&self.scenario, start + warmup, start + warmup + lasts, None);
         let progress = tokio::task::spawn_local(tell(name.to_owned(), sight.clone()));
         let tasks: Vec<_> = (0..connections)
             .map(|number| {
@@ -324,8 +327,8 @@ impl Player {
     /// Sends one request that was due then, and takes note of what becomes of it.
     async fn ask(&self, sight: &Sight, kind: usize, variant: usize, at: Instant) {
         self.waiting.set(self.waiting.get() + 1);
-        let deadline = self.scenario.send_deadline.then(|| self.scenario.slo());
-        let send = self.client.send(self.scenario.traffic[kind].protocol, &self.prepared[kind], variant, deadline);
+        let send =
+            self.client.send(self.scenario.traffic[kind].protocol, &self.prepared[kind], variant, sight.deadline);
         let answer = tokio::time::timeout(PATIENCE, send).await;
         let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {PATIENCE:?}")));
         self.waiting.set(self.waiting.get() - 1);

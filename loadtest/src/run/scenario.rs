@@ -13,7 +13,7 @@ pub struct Scenario {
     pub description: String,
     /// How long an answer is worth something.
     pub slo_milliseconds: f64,
-    /// Whether requests carry that as their deadline.
+    /// Whether requests carry that as their deadline, where the server does not set the pace.
     #[serde(default)]
     pub send_deadline: bool,
     #[serde(default = "Scenario::default_seed")]
