@@ -29,7 +29,7 @@ def cases(tmp_path_factory):
     command = [PYTHON, "-m", "grid", folder, "--seed", seed, "--wide", "--most", "4"]
     env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "2"}
     done = subprocess.run(command, cwd=GRID, env=env, capture_output=True, text=True, timeout=230)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, f"seed {seed}: {done.stderr[-4000:]}"
     print(done.stdout)
     return sorted(path.parent for path in folder.glob("*/case.json")), seed
 
