@@ -42,7 +42,7 @@ def cases(random):
             places[0], places[1] = (0, 1) if distribution == "uniform" else (-9, 9)
             yield Case(f"quantile_{distribution}_{number}_inverse", model, places, INVERSE, tolerance)
         if random.wide:
-            one_hot = make_column_transformer((OneHotEncoder(), ["city", "visits"]), (StandardScaler(with_mean=False), ["age"]), sparse_threshold=1)
+            one_hot = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city", "visits"]), (StandardScaler(with_mean=False), ["age"]), sparse_threshold=1)
             for ignore in [True, False]:
                 quantiles = QuantileTransformer(n_quantiles=5, output_distribution=distribution, ignore_implicit_zeros=ignore)
                 model = make_pipeline(one_hot, quantiles).fit(random.frame())

@@ -52,7 +52,7 @@ def cases(random):
     for number, step in enumerate(steps if random.wide else []):
         if sklearn.__version__ < "1.2" and (number == 1 or number == 5):
             continue  # needs a scipy that is gone
-        columns = make_column_transformer((preprocessing.OneHotEncoder(), ["city", "plan", "visits"]))
+        columns = make_column_transformer((preprocessing.OneHotEncoder(handle_unknown="ignore"), ["city", "plan", "visits"]))
         yield Case(f"sparse_{number}", make_pipeline(columns, step).fit(frame), random.frame(rows=8))
     for number, scaler in enumerate(scalers(random)):
         yield Case(f"{number}_inverse", scaler.fit(random.rows()), random.rows(rows=4), INVERSE)
