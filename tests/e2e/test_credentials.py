@@ -183,14 +183,14 @@ def test_no_address_gives_its_password_away(tmp_path):
 
 def test_a_lender_that_is_silent_later_holds_nobody_up(store, tmp_path):
     """The keys from before are good for a while."""
-    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
-    lent = {"AccessKeyId": store.ACCESS_KEY, "SecretAccessKey": store.SECRET_KEY, "Token": "", "Expiration": until}
     asked = []
 
     def answer(request):
         asked.append(request)
         if len(asked) > 1:
             time.sleep(servers.PATIENCE / 2)
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+        lent = {"AccessKeyId": store.ACCESS_KEY, "SecretAccessKey": store.SECRET_KEY, "Token": "", "Expiration": until}
         return Reply(headers={"Content-Type": "application/json"}, body=json.dumps(lent).encode())
 
     servers.fill(store.client(), "many", {f"m/{number}": bytes(1000) for number in range(600)})
