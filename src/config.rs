@@ -4,6 +4,7 @@
 //! (KServe puts a runtime's arguments before an InferenceService's), an unknown flag warns and is ignored. Every flag
 //! has an environment twin `STOKER_<NAME>`, which a flag beats. All mistakes are reported at once.
 
+pub mod batching;
 pub mod flags;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use self::batching::Batching;
 use crate::engine::admission::Limits;
-use crate::engine::policy::{MaxQueue, Policy};
 use crate::error::{Error, Result};
 use crate::source::archive;
 use crate::source::cache::Cache;
@@ -68,16 +69,16 @@ pub struct ModelConfig {
     pub poll: Option<Duration>,
     /// `None` brings models straight into memory.
     pub cache: Option<Cache>,
-    pub batching: Policy,
-    /// How long an answer is worth something to callers who do not say.
-    pub slo: Option<Duration>,
+    pub batching: Batching,
     pub backend: BackendOptions,
 }
 
 #[derive(Clone, Debug)]
 pub struct BackendOptions {
-    /// Threads that one model computes with; `None`: as many as there are CPUs.
+    /// Threads that all instances of a model compute with; `None`: as many as there are CPUs.
     pub threads: Option<usize>,
+    /// Of a model, which run at the same time.
+    pub instances: usize,
     pub onnxruntime_library: Option<PathBuf>,
     /// Whether classifiers answer with probabilities unless asked otherwise.
     pub predict_proba: bool,
@@ -131,7 +132,7 @@ impl Config {
         if server.grpc.is_some_and(|grpc| grpc == server.http && grpc.port() != 0) {
             v.problem("grpc_port", "is --http_port: leave it out, gRPC is spoken there anyway");
         }
-        let source = source(v);
+        let (source, backend) = (source(v), backend_options(v));
         let model = ModelConfig {
             name: v.or("model_name", String::new(), model_name),
             version: v.optional("model_version", model_name),
@@ -139,9 +140,8 @@ impl Config {
             digest: v.optional("storage_digest", digest),
             poll: v.get("storage_poll_seconds", seconds).filter(|every| !every.is_zero()),
             cache: Some(cache(v, env)).filter(|cache| cache.directory.as_os_str() != NO_CACHE),
-            batching: batching(v),
-            slo: v.optional("slo_milliseconds", milliseconds),
-            backend: backend_options(v),
+            batching: batching::batching(v, backend.instances),
+            backend,
         };
         let log = LogConfig {
             format: v.or("log_format", LogFormat::Auto, log_format),
@@ -279,31 +279,11 @@ fn cache(values: &mut Values, env: &dyn Fn(&str) -> Option<String>) -> Cache {
     }
 }
 
-fn batching(values: &mut Values) -> Policy {
-    let max_rows = values.or("max_batch_size", 1, count);
-    let preferred = |text: &str| text.split(',').map(|size| count(size.trim())).collect::<Result<Vec<_>, _>>();
-    let mut preferred_rows = values.optional("preferred_batch_size", preferred).unwrap_or_default();
-    preferred_rows.sort_unstable();
-    if preferred_rows.last().is_some_and(|largest| *largest > max_rows) {
-        values.problem("preferred_batch_size", "is more than --max_batch_size");
-    }
-    let max_queue = MaxQueue {
-        jobs: values.or("max_queue_size", 1, count),
-        rows: values.or("max_queue_rows", 1, count),
-        bytes: values.or("max_queue_bytes", 1, bytes),
-    };
-    Policy {
-        preferred_rows,
-        max_delay: values.or("max_queue_delay_microseconds", Duration::ZERO, microseconds),
-        max_queue,
-        ..Policy::new(max_rows, max_queue.jobs)
-    }
-}
-
 fn backend_options(values: &mut Values) -> BackendOptions {
     let threads = values.or("threads", 0, |text| text.parse::<usize>().map_err(|_| "is no whole number".to_owned()));
     BackendOptions {
         threads: (threads > 0).then_some(threads),
+        instances: values.or("instances", 1, batching::instances),
         predict_proba: values.or("predict_proba", false, boolean),
         onnxruntime_library: values.optional("onnxruntime_library", |text| Ok(PathBuf::from(text))),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::InspectConfig;
 use crate::device::{DeviceId, host};
+use crate::engine::joining::Said;
 use crate::error::Result;
 use crate::formats;
 use crate::infer::TensorSpec;
@@ -20,7 +21,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
     let (model, platform) = open_model(&files, &config.backend, DeviceId::Cpu)?;
-    let WarmedUp { model, max_rows, longest_batch, note, .. } = warm_up(model, config.max_rows);
+    let WarmedUp { model, max_rows, longest_batch, note, .. } = warm_up(model, config.max_rows, &Said::default())?;
     let needed = resident().saturating_sub(before);
 
     let signature = model.signature();

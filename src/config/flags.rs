@@ -99,6 +99,67 @@ pub const FLAGS: &[Flag] = &[
         "Sizes that batches should have, for engines built for some. Default: what gets most done, which is learned.",
     ),
     flag(
+        "max_batch_tokens",
+        "N",
+        "",
+        "Most tokens in one batch, of models whose rows have any length: its rows times the longest one. No limit by default.",
+    ),
+    flag(
+        "pad_variable_length_inputs",
+        "INPUT=VALUE,...",
+        "",
+        "Inputs whose rows may be filled up with a value so that others of another length can run with them, e.g.\n      \
+         input_ids=0,attention_mask=0. Tried at warm-up: a model that answers otherwise then is not served.",
+    ),
+    flag(
+        "allow_ragged_batch",
+        "INPUT,...",
+        "",
+        "Inputs that the model takes as one row behind the other, of any length each.",
+    ),
+    flag(
+        "batch_input",
+        "JSON",
+        "",
+        "Inputs that tell such a model where rows end, as Triton's: [{\"kind\": \"BATCH_ACCUMULATED_ELEMENT_COUNT\",\n      \
+         \"target_name\": [\"INDEX\"], \"source_input\": [\"INPUT\"]}, ...].",
+    ),
+    flag(
+        "batch_output",
+        "JSON",
+        "",
+        "Outputs whose rows are as long as those of an input, as Triton's: [{\"kind\": \"BATCH_SCATTER_WITH_INPUT_SHAPE\",\n      \
+         \"target_name\": [\"OUTPUT\"], \"source_input\": [\"INPUT\"]}, ...].",
+    ),
+    flag(
+        "priority_levels",
+        "N",
+        "0",
+        "Levels of V2's parameter priority, of which 1 comes first. 0: it does not count.",
+    ),
+    flag("default_priority_level", "N", "", "Of requests without a priority. Default: the one in the middle."),
+    flag(
+        "default_queue_policy",
+        "JSON",
+        "",
+        "How requests may wait, as Triton's: {\"max_queue_size\": 8, \"default_timeout_microseconds\": 50000,\n      \
+         \"timeout_action\": \"REJECT\" or \"DELAY\", \"allow_timeout_override\": true}.",
+    ),
+    flag("priority_queue_policy", "JSON", "", "The same by level: {\"1\": {...}, ...}."),
+    flag("instances", "N", "1", "Copies of the model that run at the same time, sharing the threads."),
+    flag(
+        "rate_limiter",
+        "JSON",
+        "",
+        "What each instance needs while it runs, as Triton's: {\"resources\": [{\"name\": \"R\", \"count\": 1}], \"priority\": 1}.",
+    ),
+    flag(
+        "rate_limit_resource",
+        "NAME:COUNT,...",
+        "",
+        "How much there is of such resources. Default: as much as one instance needs.",
+    ),
+    flag(
         "slo_milliseconds",
         "MS",
         "",

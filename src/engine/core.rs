@@ -9,7 +9,9 @@ use tokio::time::timeout_at;
 use super::admission::{Admission, Guard};
 use super::batch::Refused;
 use super::instance::{Pending, ShapeKey};
-use super::queue::{PushError, Queue};
+use super::joining::{self, Joining};
+use super::policy::{Levels, TimeoutAction};
+use super::queue::{Evicted, PushError, Queue};
 use super::shares::Tenant;
 use super::stack;
 use crate::error::{Error, Kind, Result};
@@ -26,6 +28,10 @@ pub struct Served {
     pub queue: Arc<Queue<Pending>>,
     /// Most rows of one batch; 1 when each request must run alone and whole.
     pub max_rows: usize,
+    /// Most tokens of one batch.
+    pub max_tokens: usize,
+    pub joining: Arc<Joining>,
+    pub levels: Levels,
     /// How long an answer is worth something to callers who do not say.
     pub slo: Option<Duration>,
 }
@@ -85,57 +91,90 @@ impl Engine {
         let InferRequest { id, inputs, outputs, schedule } = request;
         let outputs = served.signature.select_outputs(&outputs)?;
         let CheckedInputs { inputs, rows } = served.signature.check(inputs)?;
-        let ask = Ask { outputs, deadline: deadline(served, schedule, terms), level: 0, tenant: terms.tenant };
+        let ask = Ask::new(served, outputs, &inputs, schedule, terms)?;
+        let max_rows = served.max_rows.min(served.max_tokens / ask.tokens);
         let outputs = if served.max_rows == 1 {
             run(served, inputs, 1, &ask).await?
-        } else if rows <= served.max_rows {
+        } else if rows <= max_rows {
             run(served, inputs, rows, &ask).await?
         } else {
-            run_in_pieces(served, &inputs, rows, &ask).await?
+            run_in_pieces(served, &inputs, rows, max_rows, ask).await?
         };
         Ok(InferResponse { model: entry.name.clone(), version: served.version.clone(), id, outputs })
     }
-}
-
-/// The earliest of what the headers say, or the model's objective when they say nothing, and of what the request says.
-fn deadline(served: &Served, schedule: Schedule, terms: &Terms) -> Instant {
-    let objective = served.slo.filter(|_| !terms.is_deadline_set);
-    let times = [objective, schedule.timeout].into_iter().flatten().filter_map(|time| terms.started.checked_add(time));
-    times.fold(terms.deadline, Instant::min)
 }
 
 /// What all pieces of a request have in common.
 struct Ask {
     /// Of the signature's.
     outputs: Vec<usize>,
+    /// Of one row.
+    tokens: usize,
     deadline: Instant,
-    level: u32,
+    put_off_at: Option<Instant>,
+    level: usize,
     tenant: Tenant,
 }
 
+impl Ask {
+    /// Its deadline is the earliest of what the headers say, or the model's objective when they say nothing, of what the
+    /// request says, and of what its level allows.
+    fn new(served: &Served, outputs: Vec<usize>, inputs: &[Tensor], schedule: Schedule, terms: &Terms) -> Result<Ask> {
+        let tokens = joining::tokens(&served.signature, inputs);
+        if tokens > served.max_tokens {
+            let most = served.max_tokens;
+            let text = format!("a row of {tokens} tokens is longer than a batch may be: {most} (--max_batch_tokens)");
+            return Err(Error::new(Kind::TooLarge, text));
+        }
+        let (level, policy) = served.levels.of(schedule.priority)?;
+        let objective = served.slo.filter(|_| !terms.is_deadline_set);
+        let own = schedule.timeout.filter(|_| policy.allow_timeout_override);
+        let (delay, reject) = match policy.timeout_action {
+            TimeoutAction::Delay => (policy.timeout, None),
+            TimeoutAction::Reject => (None, policy.timeout),
+        };
+        let end = |time| terms.started.checked_add(time);
+        let deadline =
+            [objective, own, reject].into_iter().flatten().filter_map(end).fold(terms.deadline, Instant::min);
+        Ok(Ask { outputs, tokens, deadline, put_off_at: delay.and_then(end), level, tenant: terms.tenant })
+    }
+}
+
 /// A request of more rows than a batch may have is cut, run piece by piece, and joined again.
-async fn run_in_pieces(served: &Served, inputs: &[Tensor], rows: usize, ask: &Ask) -> Result<Vec<Tensor>> {
+async fn run_in_pieces(
+    served: &Served,
+    inputs: &[Tensor],
+    rows: usize,
+    max_rows: usize,
+    mut ask: Ask,
+) -> Result<Vec<Tensor>> {
     let mut answers = Vec::new();
-    let piece_rows = stack::piece_rows(rows, served.max_rows);
+    let piece_rows = stack::piece_rows(rows, max_rows);
     let pieces = stack::split(inputs, &piece_rows)?;
-    // One after another: the pieces of one large request must not crowd small ones out of the queue.
-    for (piece, rows) in pieces.into_iter().zip(piece_rows) {
-        answers.push(run(served, piece, rows, ask).await?);
+    let deadline = ask.deadline;
+    // One after another: the pieces of one large request must not crowd small ones out of the queue. Each has to leave
+    // time for those that follow.
+    for (number, (piece, rows)) in pieces.into_iter().zip(&piece_rows).enumerate() {
+        let following = u32::try_from(piece_rows.len() - number - 1).unwrap_or(u32::MAX);
+        let takes = served.queue.expect(elements(&piece) / rows, max_rows).saturating_mul(following);
+        ask.deadline = deadline.checked_sub(takes).unwrap_or_else(Instant::now);
+        answers.push(run(served, piece, *rows, &ask).await?);
     }
     stack::join(&answers.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
 async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Result<Vec<Tensor>> {
-    let Ask { ref outputs, deadline, level, tenant } = *ask;
+    let Ask { ref outputs, tokens, deadline, put_off_at, level, tenant } = *ask;
     let (reply, answer) = oneshot::channel();
-    let shape = ShapeKey::of(&served.signature, &inputs, outputs.clone());
-    let elements = inputs.iter().map(|input| input.shape().elements()).sum::<usize>() / rows;
+    let shape = ShapeKey::of(&served.signature, &served.joining, &inputs, outputs.clone());
+    let elements = elements(&inputs) / rows;
     let bytes = inputs.iter().map(|input| input.data().len()).sum();
     let queued = Instant::now();
-    let job = Pending { inputs, rows, elements, bytes, shape, deadline, level, tenant, queued, reply };
-    let evicted = served.queue.push(job).map_err(refusal)?;
-    for job in evicted {
-        let full = refusal(PushError::Refused(Refused::Full { retry_after: Duration::from_secs(1) }));
+    let job =
+        Pending { inputs, rows, elements, tokens, bytes, shape, deadline, put_off_at, level, tenant, queued, reply };
+    let Evicted { jobs, retry_after } = served.queue.push(job).map_err(refusal)?;
+    for job in jobs {
+        let full = refusal(PushError::Refused(Refused::Full { retry_after }));
         let _ = job.reply.send(Err(full)); // an error here means the caller has gone
     }
     match timeout_at(deadline.into(), answer).await {
@@ -145,12 +184,17 @@ async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Re
     }
 }
 
+fn elements(inputs: &[Tensor]) -> usize {
+    inputs.iter().map(|input| input.shape().elements()).sum()
+}
+
 fn refusal(error: PushError) -> Error {
     let overloaded = |text: &str, time| Error::new(Kind::Overloaded, text).with_retry_after(time);
     match error {
         PushError::Closed => Error::new(Kind::NotReady, "the model is being unloaded"),
         PushError::Refused(Refused::Full { retry_after }) => overloaded(
-            "the model's queue is full (--max_queue_size, --max_queue_rows, --max_queue_bytes): try again later",
+            "the model's queue is full (--max_queue_size, --max_queue_rows, --max_queue_bytes, or max_queue_size of the \
+             request's priority): try again later",
             retry_after,
         ),
         PushError::Refused(Refused::Busy { retry_after }) => overloaded(
@@ -164,6 +208,6 @@ fn refusal(error: PushError) -> Error {
                 takes.as_secs_f64() * 1000.0
             ),
         ),
-        PushError::Refused(Refused::TooManyRows) => Error::internal("a piece has more rows than a batch"),
+        PushError::Refused(Refused::TooLarge) => Error::internal("a piece is larger than a batch"),
     }
 }

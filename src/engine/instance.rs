@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Job};
+use super::joining::Joining;
 use super::queue::Queue;
 use super::shares::Tenant;
-use super::stack;
 use crate::backend::Model;
 use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
@@ -24,10 +24,14 @@ pub struct Pending {
     pub rows: usize,
     /// Of one row, over all inputs.
     pub elements: usize,
+    /// As the token budget counts one row.
+    pub tokens: usize,
     pub bytes: usize,
     pub shape: ShapeKey,
     pub deadline: Instant,
-    pub level: u32,
+    /// From when on it comes after the others.
+    pub put_off_at: Option<Instant>,
+    pub level: usize,
     pub tenant: Tenant,
     pub queued: Instant,
     pub reply: oneshot::Sender<Result<Vec<Tensor>>>,
@@ -37,8 +41,10 @@ pub struct Pending {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ShapeKey {
     /// Inner dimensions of the inputs. Ranks are the signature's, so they can simply follow one another; none where
-    /// the signature leaves them no choice.
+    /// the signature leaves them no choice, and without those that may differ because rows can be filled up.
     inner: Vec<usize>,
+    /// The class of the rows' length if that may differ: those of about the same length share a line.
+    length: Option<usize>,
     /// The first input's; the others' are the signature's.
     dtype: Option<DType>,
     /// But of a table whose columns travel apart, each has that in which it came.
@@ -48,12 +54,18 @@ pub struct ShapeKey {
 }
 
 impl ShapeKey {
-    pub fn of(signature: &Signature, inputs: &[Tensor], outputs: Vec<usize>) -> ShapeKey {
-        let shapes = inputs.iter().flat_map(|input| input.shape().dims().iter().skip(1).copied());
-        let inner = if signature.has_free_inner_dims() { shapes.collect() } else { Vec::new() };
+    pub fn of(signature: &Signature, joining: &Joining, inputs: &[Tensor], outputs: Vec<usize>) -> ShapeKey {
+        let length = joining.length_class(inputs);
+        let may_differ = |input, axis| length.is_some() && joining.is_length(input, axis);
+        let dims = |(index, input): (usize, &Tensor)| {
+            let dims = input.shape().dims().iter().enumerate().skip(1);
+            dims.filter(|(axis, _)| !may_differ(index, *axis)).map(|(_, size)| *size).collect::<Vec<_>>()
+        };
+        let is_free = signature.has_free_inner_dims();
+        let inner = if is_free { inputs.iter().enumerate().flat_map(dims).collect() } else { Vec::new() };
         let is_table = signature.table.is_some();
         let others = inputs.iter().skip(1).filter(|_| is_table).map(Tensor::dtype).collect();
-        ShapeKey { inner, dtype: inputs.first().map(Tensor::dtype), others, outputs }
+        ShapeKey { inner, length, dtype: inputs.first().map(Tensor::dtype), others, outputs }
     }
 }
 
@@ -64,12 +76,21 @@ impl Job for Pending {
         &self.shape
     }
 
+    fn can_be_padded(one: &ShapeKey, other: &ShapeKey) -> bool {
+        let same = |one: &ShapeKey, other: &ShapeKey| *one == ShapeKey { length: one.length, ..other.clone() };
+        one.length.is_some() && other.length.is_some() && same(one, other)
+    }
+
     fn rows(&self) -> usize {
         self.rows
     }
 
     fn elements(&self) -> usize {
         self.elements
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens
     }
 
     fn bytes(&self) -> usize {
@@ -80,7 +101,11 @@ impl Job for Pending {
         self.deadline
     }
 
-    fn level(&self) -> u32 {
+    fn put_off_at(&self) -> Option<Instant> {
+        self.put_off_at
+    }
+
+    fn level(&self) -> usize {
         self.level
     }
 
@@ -99,6 +124,7 @@ pub struct Instance {
     pub queue: Arc<Queue<Pending>>,
     /// Which of the queue's workers it is.
     pub worker: usize,
+    pub joining: Arc<Joining>,
     pub metrics: Arc<ModelMetrics>,
 }
 
@@ -172,17 +198,13 @@ impl Instance {
     }
 
     fn compute(&mut self, jobs: &[&[Tensor]], outputs: &[usize], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
-        let inputs = stack::join(jobs)?;
+        let joined = self.joining.join(jobs)?;
         let started = Instant::now();
         // A panic in a backend is a bug, but it must cost one batch, not the server.
-        let outputs = catch_unwind(AssertUnwindSafe(|| self.model.run(&inputs, outputs)))
+        let answers = catch_unwind(AssertUnwindSafe(|| self.model.run(&joined.inputs, outputs)))
             .unwrap_or_else(|_| Err(Error::internal("the model's backend panicked; see the server's log")));
-        self.metrics.observe_batch(rows, started.elapsed());
-        let outputs = outputs?;
-        match jobs {
-            [_] => Ok(vec![outputs]),
-            _ => stack::split(&outputs, rows),
-        }
+        self.metrics.observe_batch(rows, joined.padding, started.elapsed());
+        self.joining.split(jobs, &joined, answers?, outputs, rows)
     }
 }
 

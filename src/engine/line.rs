@@ -16,6 +16,8 @@ pub struct Waiting<J> {
     pub tenant: Tenant,
     /// What it adds to the work that waits, in seconds.
     pub work: f64,
+    /// Whether it has been put off already.
+    pub is_put_off: bool,
 }
 
 pub struct Line<J> {

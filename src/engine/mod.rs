@@ -8,7 +8,10 @@
 //! - a free worker runs at once what waits, as many rows as get most done in a second. Batches grow by themselves when
 //!   requests come faster than they are answered. When deadlines do not allow that, the batch that answers most of them in
 //!   time is taken ([`choice`]);
-//! - requests of other shapes wait in other lines, those of other tenants take turns ([`line`], [`shares`]);
+//! - requests of other shapes wait in other lines, those of other tenants take turns ([`line`], [`shares`]); rows of
+//!   other lengths are filled up where that is right and takes less than a batch of their own ([`joining`],
+//!   [`padding`], [`ragged`]);
+//! - instances that share what not all can have at once take turns ([`resources`], [`limiter`]);
 //! - everything that waits is bounded ([`policy`], [`admission`]).
 
 pub mod admission;
@@ -16,9 +19,14 @@ pub mod batch;
 mod choice;
 mod core;
 pub mod instance;
+pub mod joining;
+pub mod limiter;
 mod line;
+pub mod padding;
 pub mod policy;
 pub mod queue;
+pub mod ragged;
+pub mod resources;
 mod shares;
 pub mod stack;
 mod times;

@@ -11,11 +11,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::batch::{Batch, Batcher, Job, Next, Pushed, Refused};
+use super::limiter::Turn;
 use super::policy::Policy;
 
 pub struct Queue<J: Job> {
     state: Mutex<State<J>>,
     wake: Notify,
+    /// By worker, where they share something with others.
+    turns: Vec<Turn>,
 }
 
 struct State<J: Job> {
@@ -30,6 +33,14 @@ pub enum PushError {
     Closed,
 }
 
+/// Jobs that had to give way to one that came.
+#[derive(Debug)]
+pub struct Evicted<J> {
+    pub jobs: Vec<J>,
+    /// When they may come again.
+    pub retry_after: Duration,
+}
+
 /// What waits.
 #[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
@@ -40,7 +51,13 @@ pub struct Depth {
 
 impl<J: Job> Queue<J> {
     pub fn new(policy: Policy) -> Self {
-        Queue { state: Mutex::new(State { batcher: Batcher::new(policy), closed: false }), wake: Notify::new() }
+        Queue::limited(policy, Vec::new())
+    }
+
+    /// Whose workers wait for their turns before each batch.
+    pub fn limited(policy: Policy, turns: Vec<Turn>) -> Self {
+        let state = Mutex::new(State { batcher: Batcher::new(policy), closed: false });
+        Queue { state, wake: Notify::new(), turns }
     }
 
     /// Says what a batch took at warm-up, on a device of this kind.
@@ -48,32 +65,44 @@ impl<J: Job> Queue<J> {
         self.lock().batcher.learn(kind, elements, rows, took, Instant::now().into_std());
     }
 
-    /// Gives back the jobs that had to give way.
-    ///
+    /// What a batch is expected to take, zero as long as nothing is known.
+    pub fn expect(&self, elements: usize, rows: usize) -> Duration {
+        self.lock().batcher.expect(elements, rows).map_or(Duration::ZERO, |expected| expected.middle)
+    }
+
     /// # Errors
     /// When the job is refused or the queue is closed; the job is dropped.
-    pub fn push(&self, job: J) -> Result<Vec<J>, PushError> {
+    pub fn push(&self, job: J) -> Result<Evicted<J>, PushError> {
         let mut state = self.lock();
         if state.closed {
             return Err(PushError::Closed);
         }
         let pushed = state.batcher.push(job, Instant::now().into_std());
         drop(state);
-        let Pushed { wakes, evicted } = pushed.map_err(PushError::Refused)?;
+        let Pushed { wakes, evicted, retry_after } = pushed.map_err(PushError::Refused)?;
         if wakes {
             self.wake.notify_one();
         }
-        Ok(evicted)
+        Ok(Evicted { jobs: evicted, retry_after })
     }
 
     /// Waits for a worker's next batch; `None` once the queue is closed and empty.
     pub async fn next(&self, worker: usize) -> Option<Batch<J>> {
+        let turn = self.turns.get(worker);
         loop {
+            if let Some(turn) = turn
+                && self.depth().jobs > 0
+            {
+                turn.wait().await;
+            }
             let (next, more, closed) = {
                 let mut state = self.lock();
                 let next = state.batcher.next(worker, Instant::now().into_std());
                 (next, state.batcher.jobs() > 0, state.closed)
             };
+            if !matches!(&next, Next::Run(batch) if !batch.jobs.is_empty()) {
+                turn.into_iter().for_each(Turn::over);
+            }
             match next {
                 Next::Run(batch) => {
                     if more {
@@ -103,6 +132,7 @@ impl<J: Job> Queue<J> {
     /// A worker has finished its batch; what it took is learned if it went well.
     pub fn done(&self, worker: usize, went_well: bool) {
         self.lock().batcher.done(worker, went_well, Instant::now().into_std());
+        self.turns.get(worker).into_iter().for_each(Turn::over);
     }
 
     /// Takes no more jobs; those inside are still handed out.

@@ -38,7 +38,7 @@ impl Times {
 
     /// Learns from a batch that ended now, of `rows` rows of `elements` elements each.
     pub fn observe(&mut self, elements: usize, rows: usize, took: Duration, now: Instant) {
-        let class = class(elements);
+        let class = size_class(elements);
         if self.curves.len() <= class {
             self.curves.resize_with(class + 1, || None);
         }
@@ -64,13 +64,13 @@ impl Times {
     }
 
     fn curve(&self, elements: usize) -> Option<&Curve> {
-        let (smaller, larger) = self.curves.split_at((class(elements) + 1).min(self.curves.len()));
+        let (smaller, larger) = self.curves.split_at((size_class(elements) + 1).min(self.curves.len()));
         smaller.iter().rev().chain(larger).flatten().next()
     }
 }
 
 /// Numbers of about the same size: each to 8 is alone, then there are four classes from each power of two to the next.
-fn class(number: usize) -> usize {
+pub fn size_class(number: usize) -> usize {
     const ALONE: usize = 8;
     if number < ALONE {
         return number;
@@ -109,7 +109,7 @@ impl Corner {
 
 impl Curve {
     fn observe(&mut self, rows: usize, took: Duration, now: Instant) {
-        let class = class(rows);
+        let class = size_class(rows);
         let at = match self.points.binary_search_by_key(&class, |point| point.class) {
             Ok(at) => at,
             Err(at) => {
@@ -235,13 +235,16 @@ mod tests {
     fn classes_are_in_order_and_no_wider_than_a_quarter() {
         let mut first = 0;
         for number in 1..10_000 {
-            assert!(class(number) == class(number - 1) || class(number) == class(number - 1) + 1, "{number}");
-            if class(number) != class(number - 1) {
+            assert!(
+                size_class(number) == size_class(number - 1) || size_class(number) == size_class(number - 1) + 1,
+                "{number}"
+            );
+            if size_class(number) != size_class(number - 1) {
                 first = number;
             }
             assert!(number * 4 <= first * 5, "{first} and {number}");
         }
-        assert!(class(usize::MAX) < 300);
+        assert!(size_class(usize::MAX) < 300);
     }
 
     #[test]

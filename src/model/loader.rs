@@ -11,11 +11,13 @@ use super::phases::{Phases, Summary};
 use super::state::State;
 use super::warmup::{Timed, WarmedUp, warm_up};
 use crate::backend::{self, Model};
+use crate::config::batching::{Batching, RateLimits};
 use crate::config::{BackendOptions, ModelConfig};
 use crate::device::worker::Worker;
 use crate::device::{DeviceId, host};
 use crate::engine::Served;
 use crate::engine::instance::{Instance, Pending};
+use crate::engine::limiter::Limiter;
 use crate::engine::policy::Policy;
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
@@ -24,10 +26,10 @@ use crate::source::cache::{Cache, InUse};
 use crate::source::uri::SourceUri;
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
-/// A model at work: its worker ends when its queue is closed and empty.
+/// A model at work: its workers end when its queue is closed and empty.
 pub struct Running {
     queue: Arc<Queue<Pending>>,
-    worker: Worker,
+    workers: Vec<Worker>,
     /// What the source had when it was loaded; `None` when it was not asked.
     pub fingerprint: Option<String>,
     /// The model's files in the cache.
@@ -38,7 +40,12 @@ impl Running {
     /// Answers what waits, and ends. Bounded: a model that hangs must not hold anything up.
     pub async fn stop(self, name: &str) {
         self.queue.close();
-        if tokio::time::timeout(Duration::from_secs(2), self.worker.join()).await.is_err() {
+        let all = async {
+            for worker in self.workers {
+                worker.join().await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(2), all).await.is_err() {
             tracing::warn!(model = name, "the model did not stop in time");
         }
     }
@@ -184,26 +191,49 @@ async fn prepare(
     };
 
     watcher.becomes(State::Warming);
-    let wanted_rows = config.batching.max_rows;
-    let WarmedUp { model, max_rows, longest_batch, timed, note } =
-        blocking(move || Ok(warm_up(model, wanted_rows))).await?;
+    let (first, timed) = warm(model, config).await?;
+    let (max_rows, joining, signature) = (first.max_rows, Arc::new(first.joining), first.signature);
+    let mut models = vec![(first.model, first.longest_batch)];
+    for _ in 1..config.backend.instances {
+        let (to_open, options) = (files.clone(), config.backend.clone());
+        let (model, _) = blocking(move || open_model(&to_open, &options, device)).await?;
+        let (another, _) = warm(model, config).await?;
+        models.push((another.model, another.longest_batch));
+    }
     phases.done("warmup");
 
-    for note in model.notes().iter().chain(&note) {
+    for note in models[0].0.notes().iter().chain(&first.note) {
         tracing::warn!(model = %config.name, "{note}");
     }
-    let signature = model.signature().clone();
-    let queue = Arc::new(Queue::new(Policy { max_rows, ..config.batching.clone() }));
+    let Batching { policy, levels, slo, limits, .. } = config.batching.clone();
+    let turns = limits.iter().flat_map(|RateLimits { total, needs }| {
+        let limiter = Limiter::new(total.clone());
+        models.iter().map(|_| limiter.turn(needs.clone())).collect::<Vec<_>>()
+    });
+    let max_tokens = policy.max_tokens;
+    let queue = Arc::new(Queue::limited(Policy { max_rows, ..policy }, turns.collect()));
     for Timed { elements, rows, took } in timed {
         queue.learn(0, elements, rows, took);
     }
-    let instance = Instance { model, queue: queue.clone(), worker: 0, metrics: metrics.clone() };
-    let worker = Worker::start(format!("model-{}", config.name), instance, longest_batch)?;
+    let start = |(worker, (model, longest_batch))| {
+        let (queue, joining, metrics) = (queue.clone(), joining.clone(), metrics.clone());
+        let instance = Instance { model, queue, worker, joining, metrics };
+        Worker::start(format!("model-{}", config.name), instance, longest_batch)
+    };
+    let workers = models.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
     let summary = Summary { phases, version: version.clone(), files };
-    let served =
-        Served { version: version.into(), signature, platform, queue: queue.clone(), max_rows, slo: config.slo };
-    let running = Running { queue, worker, fingerprint: local.fingerprint, _in_use: local.in_use };
+    let (version, queue_too) = (version.into(), queue.clone());
+    let served = Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo };
+    let running = Running { queue: queue_too, workers, fingerprint: local.fingerprint, _in_use: local.in_use };
     Ok(Prepared { served, running, metrics, summary })
+}
+
+/// Runs a model for the first time, and tells what batches took.
+async fn warm(model: Box<dyn Model>, config: &ModelConfig) -> Result<(WarmedUp, Vec<Timed>)> {
+    let (max_rows, said) = (config.batching.policy.max_rows, config.batching.joining.clone());
+    let mut warmed = blocking(move || warm_up(model, max_rows, &said)).await?;
+    let timed = std::mem::take(&mut warmed.timed);
+    Ok((warmed, timed))
 }
 
 /// Picks the backend and loads; shared with `stoker inspect`.

@@ -4,9 +4,12 @@
 //! That the outermost dimension is free does not make it a batch axis: it is time in a model that accumulates along
 //! it. So three different rows are run alone and together; only when that makes no difference are requests joined.
 
+mod lengths;
+
 use std::time::{Duration, Instant};
 
 use crate::backend::Model;
+use crate::engine::joining::{Joining, Said};
 use crate::engine::stack;
 use crate::error::Result;
 use crate::infer::{Signature, TensorSpec};
@@ -17,6 +20,10 @@ pub struct WarmedUp {
     pub model: Box<dyn Model>,
     /// Most rows that requests may be joined to; 1 when each must run alone and whole.
     pub max_rows: usize,
+    /// How they are.
+    pub joining: Joining,
+    /// What callers see of it.
+    pub signature: Signature,
     /// What its largest batch took once everything was initialised; very long when that could not be found out.
     pub longest_batch: Duration,
     /// What batches took.
@@ -33,13 +40,20 @@ pub struct Timed {
     pub took: Duration,
 }
 
-/// Runs the model on made-up values, with batches of up to `max_rows` rows.
-pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> WarmedUp {
-    let signature = model.signature().clone();
+/// Runs the model on made-up values, with batches of up to `max_rows` rows, which are joined as somebody `said`.
+///
+/// # Errors
+/// As [`Joining::of`], and when the model then gives something else for rows of several lengths.
+pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize, said: &Said) -> Result<WarmedUp> {
+    let (joining, signature) = Joining::of(model.signature(), said)?;
+    let signature = signature.into_owned();
+    if joining != Joining::Alike {
+        lengths::check(&mut *model, &signature, &joining)?;
+    }
     let (max_rows, note) = if !signature.batches() || max_rows == 1 {
         (1, None)
-    } else if signature.table.is_some() {
-        (max_rows, None) // each row of a table is a prediction of its own
+    } else if signature.table.is_some() || joining != Joining::Alike {
+        (max_rows, None) // each row of a table is a prediction of its own; the other was looked at just now
     } else {
         match shares(&mut *model, &signature) {
             Ok(true) => (max_rows, None),
@@ -47,18 +61,21 @@ pub fn warm_up(mut model: Box<dyn Model>, max_rows: usize) -> WarmedUp {
             Err(error) => (1, Some(format!("not batched: it could not be tried on made-up values: {error}"))),
         }
     };
-    let timed = time_batches(&mut *model, &signature, max_rows);
+    let timed = time_batches(&mut *model, &signature, max_rows, &joining);
     let note = note.or_else(|| timed.as_ref().err().map(|error| format!("could not be warmed up: {error}")));
     let timed = timed.unwrap_or_default();
     // With free inner dimensions a caller may send far more than what was tried.
     let known = timed.last().filter(|_| !signature.has_free_inner_dims()).map(|longest| longest.took);
-    WarmedUp { model, max_rows, longest_batch: known.unwrap_or(Duration::MAX), timed, note }
+    Ok(WarmedUp { model, max_rows, joining, signature, longest_batch: known.unwrap_or(Duration::MAX), timed, note })
 }
 
 /// Whether three rows give the same together as alone, in either order. They rise and fall, within each and from one
 /// to the next, so that sums, sorting and clipping along the axis show. Some models take nothing but ones and zeros.
 fn shares(model: &mut dyn Model, signature: &Signature) -> Result<bool> {
-    let row = |seed| signature.inputs.iter().map(|spec| made_up(spec, 1, seed)).collect::<Result<Vec<_>>>();
+    let row = |seed| {
+        let of_all = signature.inputs.iter().map(|spec| made_up(spec, 1, 1, Values::of(seed)));
+        of_all.collect::<Result<Vec<_>>>()
+    };
     let varied = share(model, &[row(2)?, row(5)?, row(3)?]);
     varied.or_else(|_| share(model, &[row(1)?, row(0)?, row(1)?]))
 }
@@ -80,33 +97,55 @@ fn share(model: &mut dyn Model, rows: &[Vec<Tensor>; 3]) -> Result<bool> {
 
 /// Batches of one row, of two, of four and so on, and of as many as there may be, which are the sizes that a batcher
 /// chooses from.
-fn time_batches(model: &mut dyn Model, signature: &Signature, max_rows: usize) -> Result<Vec<Timed>> {
+fn time_batches(
+    model: &mut dyn Model,
+    signature: &Signature,
+    max_rows: usize,
+    joining: &Joining,
+) -> Result<Vec<Timed>> {
     /// After that, sizes in between are left out.
     const LONG: Duration = Duration::from_secs(5);
+    /// Of rows that may have any: as of texts.
+    const LENGTHS: [usize; 3] = [1, 16, 128];
     let begun = Instant::now();
+    let lengths = if *joining == Joining::Alike { &LENGTHS[..1] } else { &LENGTHS };
     let sizes = std::iter::successors(Some(1), |rows: &usize| rows.checked_mul(2)).take_while(|rows| *rows < max_rows);
     let mut timed = Vec::new();
     for rows in sizes.chain([max_rows]) {
         if rows < max_rows && begun.elapsed() > LONG {
             continue;
         }
-        let inputs = match model.example(rows) {
-            Some(example) => example,
-            None => ones_or_zeros(model, signature, rows)?,
-        };
-        // The first run still pays for what comes later; the second one counts.
-        run_defaults(model, &inputs)?;
-        let began = Instant::now();
-        run_defaults(model, &inputs)?;
-        let elements = inputs.iter().map(|input| input.shape().elements()).sum::<usize>() / rows;
-        timed.push(Timed { elements, rows, took: began.elapsed() });
+        for length in lengths {
+            let inputs = match model.example(rows) {
+                Some(example) => example,
+                None => match ones_or_zeros(model, signature, joining, rows, *length) {
+                    Err(_) if *length > 1 => continue, // longer than the model takes
+                    inputs => inputs?,
+                },
+            };
+            // The first run still pays for what comes later; the second one counts.
+            run_defaults(model, &inputs)?;
+            let began = Instant::now();
+            run_defaults(model, &inputs)?;
+            let elements = inputs.iter().map(|input| input.shape().elements()).sum::<usize>() / rows;
+            timed.push(Timed { elements, rows, took: began.elapsed() });
+        }
     }
     Ok(timed)
 }
 
 /// Some models take nothing but zeros: indices of a table with one entry.
-fn ones_or_zeros(model: &mut dyn Model, signature: &Signature, rows: usize) -> Result<Vec<Tensor>> {
-    let inputs = |seed| signature.inputs.iter().map(move |spec| made_up(spec, rows, seed)).collect::<Result<Vec<_>>>();
+fn ones_or_zeros(
+    model: &mut dyn Model,
+    signature: &Signature,
+    joining: &Joining,
+    rows: usize,
+    length: usize,
+) -> Result<Vec<Tensor>> {
+    let inputs = |seed| {
+        let of_all = signature.inputs.iter().map(move |spec| made_up(spec, rows, length, Values::of(seed)));
+        Ok(joining.join(&[&of_all.collect::<Result<Vec<_>>>()?])?.inputs)
+    };
     let ones = inputs(1)?;
     if run_defaults(model, &ones).is_ok() { Ok(ones) } else { inputs(0) }
 }
@@ -116,25 +155,45 @@ fn run_defaults(model: &mut dyn Model, inputs: &[Tensor]) -> Result<Vec<Tensor>>
     model.run(inputs, &outputs)
 }
 
-/// An input of `rows` rows (where its outermost dimension is free), free inner dimensions 1. With a `seed` of 0 or 1
-/// every element is that number (text its digit); from 2 on they vary with the seed and from element to element,
-/// integers from 0 to 4, floats by quarters from 0 to 1.
-fn made_up(spec: &TensorSpec, rows: usize, seed: usize) -> Result<Tensor> {
-    let mut dims: Vec<usize> = spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
+/// What is made up.
+#[derive(Clone, Copy)]
+enum Values {
+    /// Every element is that number, text its digit.
+    All(u8),
+    /// Vary with the seed and from element to element, integers from 0 to 4, floats the same times a factor.
+    Varied { seed: usize, factor: f32 },
+}
+
+impl Values {
+    /// Seeds of 0 and 1 mean that number; from 2 on values vary, floats by quarters from 0 to 1.
+    fn of(seed: usize) -> Values {
+        match u8::try_from(seed) {
+            Ok(number @ 0..2) => Values::All(number),
+            _ => Values::Varied { seed, factor: 0.25 },
+        }
+    }
+}
+
+/// An input of `rows` rows (where its outermost dimension is free), free inner dimensions of size `length`.
+fn made_up(spec: &TensorSpec, rows: usize, length: usize, values: Values) -> Result<Tensor> {
+    let mut dims: Vec<usize> = spec.dims.iter().map(|dim| dim.unwrap_or(length)).collect();
     if let (Some(first), Some(None)) = (dims.first_mut(), spec.dims.first()) {
         *first = rows;
     }
     let shape = Shape::new(dims)?;
     let mut data = Vec::new();
     for index in 0..shape.elements() {
-        let (value, scale) = if seed < 2 { (seed, 1.0) } else { ((seed + index * 2) % 5, 0.25) };
-        put(&mut data, spec.dtype, u8::try_from(value).unwrap_or(0), scale)?;
+        let (value, factor) = match values {
+            Values::All(number) => (number, 1.0),
+            Values::Varied { seed, factor } => (u8::try_from((seed + index * 2) % 5).unwrap_or(0), factor),
+        };
+        put(&mut data, spec.dtype, value, factor)?;
     }
     Tensor::new(spec.name.clone(), spec.dtype, shape, data.into())
 }
 
-fn put(data: &mut Vec<u8>, dtype: DType, value: u8, scale: f32) -> Result<()> {
-    let float = f32::from(value) * scale;
+fn put(data: &mut Vec<u8>, dtype: DType, value: u8, factor: f32) -> Result<()> {
+    let float = f32::from(value) * factor;
     match dtype {
         DType::Bytes | DType::Json => return push_bytes_element(data, value.to_string().as_bytes()),
         DType::Bool => data.push(value & 1),
@@ -201,7 +260,8 @@ mod tests {
     fn warmed(compute: Compute) -> (usize, Option<String>) {
         let spec = |name: &str| TensorSpec { name: name.into(), dtype: DType::Fp32, dims: vec![None] };
         let signature = Signature::new(vec![spec("x")], vec![spec("y")]);
-        let WarmedUp { max_rows, note, .. } = warm_up(Box::new(Fake { signature, compute }), 8);
+        let WarmedUp { max_rows, note, .. } =
+            warm_up(Box::new(Fake { signature, compute }), 8, &Said::default()).unwrap();
         (max_rows, note)
     }
 

@@ -108,6 +108,7 @@ pub struct Metrics {
     codec_seconds: SecondsOf<DirectionLabels>,
     batch_rows: SizesOf<ModelLabels>,
     batch_requests: SizesOf<ModelLabels>,
+    padding: Family<ModelLabels, Counter>,
     queue_requests: Family<ModelLabels, Gauge>,
     queue_rows: Family<ModelLabels, Gauge>,
     queue_bytes: Family<ModelLabels, Gauge>,
@@ -176,6 +177,12 @@ impl Default for Metrics {
                 "Requests in dispatched batches",
                 Family::new_with_constructor(Sizes),
             ),
+            padding: add(
+                r,
+                "stoker_batch_padding_elements",
+                "Elements computed only to fill rows up to the longest of their batch",
+                Family::default(),
+            ),
             queue_requests: add(r, "stoker_queue_requests", "Requests waiting for the model", Family::default()),
             queue_rows: add(r, "stoker_queue_rows", "Rows waiting for the model", Family::default()),
             queue_bytes: add(r, "stoker_queue_bytes", "Bytes of inputs waiting for the model", Family::default()),
@@ -241,6 +248,7 @@ impl Metrics {
             encode: direction("encode"),
             batch_rows: self.batch_rows.get_or_create_owned(&labels),
             batch_requests: self.batch_requests.get_or_create_owned(&labels),
+            padding: self.padding.get_or_create_owned(&labels),
             queue_requests: self.queue_requests.get_or_create_owned(&labels),
             queue_rows: self.queue_rows.get_or_create_owned(&labels),
             queue_bytes: self.queue_bytes.get_or_create_owned(&labels),
@@ -325,6 +333,7 @@ pub struct ModelMetrics {
     encode: Histogram,
     batch_rows: Histogram,
     batch_requests: Histogram,
+    padding: Counter,
     queue_requests: Gauge,
     queue_rows: Gauge,
     queue_bytes: Gauge,
@@ -382,7 +391,9 @@ impl ModelMetrics {
         self.rejected.get_or_create(&ReasonLabels { model, version, reason }).inc();
     }
 
-    pub fn observe_batch(&self, rows: &[usize], took: Duration) {
+    /// A batch of requests of so many rows each, with so many elements that only fill rows up.
+    pub fn observe_batch(&self, rows: &[usize], padding: usize, took: Duration) {
+        self.padding.inc_by(padding as u64);
         #[allow(clippy::cast_precision_loss)] // batches are small
         let size = |count: usize| count as f64;
         self.batch_rows.observe(size(rows.iter().sum()));

@@ -10,7 +10,7 @@ use stoker::backend::echo::{Act, Echo};
 use stoker::device::worker::Worker;
 use stoker::engine::admission::{Admission, Limits};
 use stoker::engine::instance::Instance;
-use stoker::engine::policy::Policy;
+use stoker::engine::policy::{Levels, Policy};
 use stoker::engine::queue::Queue;
 use stoker::engine::{Engine, Served, Terms};
 use stoker::error::{Error, Kind, Result};
@@ -39,12 +39,28 @@ impl Bench {
         let max_rows = policy.max_rows;
         let queue = Arc::new(Queue::new(policy));
         let signature = model.signature().clone();
-        let instance = Instance { model, queue: queue.clone(), worker: 0, metrics: entry.metrics().unwrap() };
+        let instance = Instance {
+            model,
+            queue: queue.clone(),
+            worker: 0,
+            joining: Arc::default(),
+            metrics: entry.metrics().unwrap(),
+        };
         Worker::start("model-m".to_owned(), instance, expected).unwrap();
         for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
             entry.become_state(state);
         }
-        entry.serve(Served { version: "1".into(), signature, platform: "test", queue, max_rows, slo: None });
+        entry.serve(Served {
+            version: "1".into(),
+            signature,
+            platform: "test",
+            queue,
+            max_rows,
+            max_tokens: usize::MAX,
+            joining: Arc::default(),
+            levels: Levels::default(),
+            slo: None,
+        });
         let catalog = Arc::new(Catalog::default());
         catalog.insert(&entry);
         let limits = Limits { max_requests: 10_000, max_bytes: 1 << 30 };

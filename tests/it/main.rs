@@ -25,6 +25,7 @@ mod hostile_models;
 mod lifecycle;
 mod limits;
 mod overload;
+mod scheduling;
 mod simulation;
 mod support;
 mod tabular;

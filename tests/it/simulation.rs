@@ -3,12 +3,15 @@
 //! tokio's paused clock jumps from event to event, so minutes of traffic pass in milliseconds and a seed always
 //! gives the same run. A failure names its seed.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stoker::engine::batch::{Job, Refused};
+use stoker::engine::limiter::Limiter;
 use stoker::engine::policy::Policy;
 use stoker::engine::queue::{Depth, PushError, Queue};
+use stoker::engine::resources::Needs;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -27,16 +30,25 @@ impl Job for Ask {
     fn shape(&self) -> &u64 {
         &self.shape
     }
+    fn can_be_padded(_: &u64, _: &u64) -> bool {
+        false
+    }
     fn rows(&self) -> usize {
         self.rows
     }
     fn elements(&self) -> usize {
         1
     }
+    fn tokens(&self) -> usize {
+        1
+    }
     fn bytes(&self) -> usize {
         self.rows
     }
-    fn level(&self) -> u32 {
+    fn put_off_at(&self) -> Option<std::time::Instant> {
+        None
+    }
+    fn level(&self) -> usize {
         0
     }
     fn tenant(&self) -> u64 {
@@ -169,4 +181,47 @@ async fn a_lone_request_waits_exactly_the_delay() {
     queue.push(Ask { id: 0, shape: 0, rows: 1, deadline, reply }).unwrap();
     let (jobs, dispatched) = worker.await.unwrap().unwrap();
     assert_eq!((jobs, dispatched - pushed), (1, max_delay));
+}
+
+/// Two models of two instances each, which share what only two of the four can have at once.
+#[tokio::test(start_paused = true)]
+async fn instances_that_share_a_resource_run_by_turns() {
+    let limiter = Limiter::new([("memory".to_owned(), 2)].into());
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (mut queues, mut instances, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let needs = || Needs { resources: [("memory".to_owned(), 1)].into(), priority: 1 };
+        let turns = (0..2).map(|_| limiter.turn(needs())).collect();
+        let queue: Arc<Queue<Ask>> =
+            Arc::new(Queue::limited(Policy { workers: vec![0; 2], ..Policy::new(1, 100) }, turns));
+        for worker in 0..2 {
+            let (queue, running, most) = (queue.clone(), running.clone(), most.clone());
+            instances.push(tokio::spawn(async move {
+                while let Some(batch) = queue.next(worker).await {
+                    let now = running.fetch_add(1, Relaxed) + 1;
+                    most.fetch_max(now, Relaxed);
+                    sleep(Duration::from_millis(10)).await;
+                    running.fetch_sub(1, Relaxed);
+                    queue.done(worker, true);
+                    batch.jobs.into_iter().for_each(|job| job.reply.send(job.id).unwrap());
+                }
+            }));
+        }
+        queues.push(queue);
+    }
+    let began = Instant::now();
+    for id in 0..20 {
+        let (reply, answer) = oneshot::channel();
+        let deadline = began.into_std() + Duration::from_mins(1);
+        queues[id as usize % 2].push(Ask { id, shape: 0, rows: 1, deadline, reply }).unwrap();
+        answers.push(answer);
+    }
+    for answer in answers {
+        answer.await.unwrap();
+    }
+    assert_eq!((most.load(Relaxed), began.elapsed()), (2, Duration::from_millis(100)));
+    queues.iter().for_each(|queue| queue.close());
+    for instance in instances {
+        instance.await.unwrap();
+    }
 }

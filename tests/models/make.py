@@ -297,7 +297,102 @@ def slow():
     save("slow", model, [{"x": fp32(random.standard_normal((batch, 64)))} for batch in (1, 3)])
 
 
+def encoder():
+    """Texts of any length: embeddings, two layers of attention that the mask keeps to the text, and their mean over it."""
+    width, inner = 32, 128
+    random = np.random.default_rng(0)
+    constants = {
+        "words": fp32(random.standard_normal((100, width))),
+        "one": fp32(1),
+        "far": fp32(-1e9),
+        "scale": fp32(1 / np.sqrt(width)),
+        "second": np.array([1]),
+        "last": np.array([2]),
+    }
+    nodes = []
+
+    def node(kind, inputs, output, **attributes):
+        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def weights(name, *shape):
+        constants[name] = fp32(random.standard_normal(shape) / np.sqrt(shape[0]))
+        return name
+
+    on = node("Cast", ["attention_mask"], "on", to=TensorProto.FLOAT)
+    off = node("Sub", ["one", on], "off")
+    away = node("Unsqueeze", [node("Mul", [off, "far"], "away"), "second"], "away_keys")
+    hidden = node("Gather", ["words", "input_ids"], "embedded")
+    for layer in "ab":
+        query, key, content = (
+            node("MatMul", [hidden, weights(f"{part}_{layer}", width, width)], f"{part}s_{layer}")
+            for part in ("query", "key", "content")
+        )
+        turned = node("Transpose", [key], f"turned_{layer}", perm=[0, 2, 1])
+        scores = node("Mul", [node("MatMul", [query, turned], f"products_{layer}"), "scale"], f"scores_{layer}")
+        shares = node("Softmax", [node("Add", [scores, away], f"masked_{layer}")], f"shares_{layer}", axis=-1)
+        seen = node("Add", [hidden, node("MatMul", [shares, content], f"seen_{layer}")], f"attended_{layer}")
+        up = node("Relu", [node("MatMul", [seen, weights(f"up_{layer}", width, inner)], f"up_{layer}s")], f"active_{layer}")
+        hidden = node("Add", [seen, node("MatMul", [up, weights(f"down_{layer}", inner, width)], f"down_{layer}s")], f"out_{layer}")
+    node("Identity", [hidden], "last_hidden_state")
+    kept = node("Mul", [hidden, node("Unsqueeze", [on, "last"], "on_rows")], "kept")
+    total = node("ReduceSum", [kept, "second"], "total", keepdims=0)
+    node("Div", [total, node("ReduceSum", [on, "second"], "count", keepdims=1)], "sentence_embedding")
+    texts = ["batch", "sequence"]
+    model = build(
+        "encoder",
+        nodes,
+        [value("input_ids", "INT64", texts), value("attention_mask", "INT64", texts)],
+        [value("last_hidden_state", "FP32", [*texts, width]), value("sentence_embedding", "FP32", ["batch", width])],
+        constants,
+    )
+
+    def case(*lengths):
+        mask = np.array([[int(at < length) for at in range(max(lengths))] for length in lengths])
+        return {"input_ids": random.integers(0, 100, mask.shape) * mask, "attention_mask": mask}
+
+    save("encoder", model, [case(1), case(5), case(3, 7, 2)])
+
+
+def ragged():
+    """Rows one behind the other, `ends` says where each ends: their sums, and each element less its row's sum."""
+    nodes = [
+        helper.make_node("CumSum", ["values", "zero"], ["sums"]),
+        helper.make_node("Sub", ["ends", "step"], ["lasts"]),
+        helper.make_node("Gather", ["sums", "lasts"], ["up_to"]),
+        helper.make_node("Slice", ["up_to", "from", "to"], ["heads"]),
+        helper.make_node("Concat", ["nothing", "heads"], ["before"], axis=0),
+        helper.make_node("Sub", ["up_to", "before"], ["total"]),
+        # An element's row is the number of rows that end at or before it.
+        helper.make_node("Shape", ["values"], ["count"]),
+        helper.make_node("Squeeze", ["count"], ["elements"]),
+        helper.make_node("Range", ["zero", "elements", "one"], ["places"]),
+        helper.make_node("Unsqueeze", ["places", "second"], ["each"]),
+        helper.make_node("GreaterOrEqual", ["each", "ends"], ["is_after"]),
+        helper.make_node("Cast", ["is_after"], ["after"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["after", "second"], ["row"], keepdims=0),
+        helper.make_node("Gather", ["total", "row"], ["own"]),
+        helper.make_node("Sub", ["values", "own"], ["rest"]),
+    ]
+    model = build(
+        "ragged",
+        nodes,
+        [value("values", "FP32", ["elements"]), value("ends", "INT64", ["batch"])],
+        [value("total", "FP32", ["batch"]), value("rest", "FP32", ["elements"])],
+        {
+            "zero": np.array(0),
+            "one": np.array(1),
+            "step": np.array([1]),
+            "from": np.array([0]),
+            "to": np.array([-1]),
+            "second": np.array([1]),
+            "nothing": fp32([0]),
+        },
+    )
+    save("ragged", model, [{"values": fp32([1, 2, 3, 4, 5]), "ends": np.array([2, 5])}])
+
+
 if __name__ == "__main__":
     models = (iris, identity, two_inputs, variable, fixed_batch, gather, free_width, beside, time_first, nonzero, one_hot)
-    for make in (*models, slow, zipmap):
+    for make in (*models, slow, zipmap, encoder, ragged):
         make()

@@ -30,7 +30,7 @@ impl OnnxBackend {
     /// When the library is not where it is looked for, or cannot be loaded.
     pub fn new(options: &BackendOptions) -> Result<OnnxBackend> {
         let environment = library::environment(options.onnxruntime_library.as_deref())?;
-        let threads = options.threads.unwrap_or_else(host::cpus);
+        let threads = options.threads.unwrap_or_else(host::cpus).div_ceil(options.instances);
         Ok(OnnxBackend { environment, threads })
     }
 

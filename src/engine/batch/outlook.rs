@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batcher, Job, Lane, Refused, WORTH, Worker, as_f64};
+use super::{Batcher, Job, Refused, WORTH, Worker, as_f64};
 use crate::engine::shares::Tenant;
 use crate::engine::times::{Expected, Times};
 
@@ -23,7 +23,7 @@ impl<J: Job> Batcher<J> {
 
     /// Whether a job will have its answer in time when it comes after those that are due before it, and after those of
     /// other tenants whose turn it is.
-    pub(super) fn check_in_time(&self, job: &J, due: Instant, now: Instant) -> Result<(), Refused> {
+    pub(super) fn check_in_time(&self, job: &J, number: usize, due: Instant, now: Instant) -> Result<(), Refused> {
         /// What is older does not refuse anybody: there would never be news again.
         const NEWS: Duration = Duration::from_secs(1);
         let residual = |worker: &Worker| {
@@ -35,10 +35,10 @@ impl<J: Job> Batcher<J> {
         if newest.is_none_or(|newest| is_idle && now.duration_since(newest) > NEWS) {
             return Ok(());
         }
-        let waiting = self.lanes.get(job.shape()).map_or(0, |lane| lane.rows);
+        let waiting = self.lanes.get(number).rows;
         let best = self.times[0].best_rows(job.elements(), WORTH, now).max(job.rows());
         let together = (waiting + job.rows()).min(best);
-        let Some(own) = self.fastest(job.elements(), together) else { return Ok(()) };
+        let Some(own) = self.expect(job.elements(), together) else { return Ok(()) };
         let ahead = self.ahead(job.tenant(), due);
         let wait = if ahead > 0.0 {
             residuals.sum::<Duration>() / u32::try_from(self.workers.len()).unwrap_or(1)
@@ -47,7 +47,7 @@ impl<J: Job> Batcher<J> {
             residuals.min().unwrap_or_default()
         };
         let time = job.deadline().saturating_duration_since(now);
-        let alone = self.fastest(job.elements(), job.rows()).map_or(own.middle, |alone| alone.middle);
+        let alone = self.expect(job.elements(), job.rows()).map_or(own.middle, |alone| alone.middle);
         if alone > time {
             return Err(Refused::Late { takes: alone });
         }
@@ -62,34 +62,30 @@ impl<J: Job> Batcher<J> {
         if self.work <= 0.0 {
             return 0.0;
         }
-        let own: f64 = self.lanes.values().map(|lane| lane.line.work_before(tenant, due)).sum();
+        let own: f64 = self.lanes.waiting().map(|(_, lane)| lane.line.work_before(tenant, due)).sum();
         (self.shares.ahead(tenant, own).min(self.work)) * (self.seconds / self.work).max(1.0)
     }
 
-    pub(super) fn fastest(&self, elements: usize, rows: usize) -> Option<Expected> {
-        self.times.iter().filter_map(|times| times.expect(elements, rows)).min_by_key(|expected| expected.slow)
-    }
-
-    /// Works out anew how long a lane will take, or drops it when it is empty.
-    pub(super) fn weigh(&mut self, shape: &J::Shape, now: Instant) {
-        let Some(lane) = self.lanes.get_mut(shape) else { return };
-        if lane.line.is_empty() {
-            self.seconds -= lane.seconds;
-            self.lanes.remove(shape);
-        } else {
-            let seconds = seconds(lane, &self.times, self.workers.len(), now);
-            self.seconds += seconds - std::mem::replace(&mut lane.seconds, seconds);
+    /// Works out anew how long a lane will take: as long as its jobs' work, or as one batch at least.
+    pub(super) fn weigh(&mut self, number: usize, now: Instant) {
+        let lane = self.lanes.get(number);
+        let together = lane.rows.min(self.times[0].best_rows(lane.elements, WORTH, now));
+        let one = self.expect(lane.elements, together).map_or(0.0, |expected| expected.middle.as_secs_f64());
+        let is_empty = lane.line.is_empty();
+        let workers = as_f64(self.workers.len());
+        let lane = self.lanes.get_mut(number);
+        if is_empty {
+            lane.work = 0.0; // sums of rounded numbers drift
         }
+        let seconds = if is_empty { 0.0 } else { lane.work.max(one / workers) };
+        self.seconds += seconds - std::mem::replace(&mut lane.seconds, seconds);
         if self.jobs == 0 {
-            (self.work, self.seconds) = (0.0, 0.0); // sums of rounded numbers drift
+            (self.work, self.seconds) = (0.0, 0.0);
         }
     }
 }
 
-/// How long a lane will take: as long as its jobs' work, or as one batch at least.
-pub(super) fn seconds<J>(lane: &Lane<J>, times: &[Times], workers: usize, now: Instant) -> f64 {
-    let together = lane.rows.min(times[0].best_rows(lane.elements, WORTH, now));
-    let one =
-        times.iter().filter_map(|times| times.expect(lane.elements, together)).map(|expected| expected.middle).min();
-    lane.work.max(one.unwrap_or_default().as_secs_f64() / as_f64(workers))
+/// What a batch takes on the fastest of several kinds of devices.
+pub(super) fn fastest(times: &[Times], elements: usize, rows: usize) -> Option<Expected> {
+    times.iter().filter_map(|times| times.expect(elements, rows)).min_by_key(|expected| expected.slow)
 }

@@ -11,21 +11,31 @@ struct Fake {
     shape: u8,
     rows: usize,
     deadline: Instant,
-    level: u32,
+    put_off_at: Option<Instant>,
+    level: usize,
     tenant: u64,
     abandoned: bool,
 }
+
+/// Shapes from this one on are of rows of that many elements, which can be filled up.
+const LENGTHS: u8 = 10;
 
 impl Job for Fake {
     type Shape = u8;
     fn shape(&self) -> &u8 {
         &self.shape
     }
+    fn can_be_padded(one: &u8, other: &u8) -> bool {
+        *one >= LENGTHS && *other >= LENGTHS
+    }
     fn rows(&self) -> usize {
         self.rows
     }
     fn elements(&self) -> usize {
-        1
+        if self.shape < LENGTHS { 1 } else { usize::from(self.shape) }
+    }
+    fn tokens(&self) -> usize {
+        self.elements()
     }
     fn bytes(&self) -> usize {
         self.rows * 10
@@ -33,7 +43,10 @@ impl Job for Fake {
     fn deadline(&self) -> Instant {
         self.deadline
     }
-    fn level(&self) -> u32 {
+    fn put_off_at(&self) -> Option<Instant> {
+        self.put_off_at
+    }
+    fn level(&self) -> usize {
         self.level
     }
     fn tenant(&self) -> u64 {
@@ -50,7 +63,8 @@ fn ms(millis: u64) -> Duration {
 
 /// One row of shape 0, that is due in a second.
 fn job(id: usize, now: Instant) -> Fake {
-    Fake { id, shape: 0, rows: 1, deadline: now + ms(1000), level: 0, tenant: 0, abandoned: false }
+    let (deadline, put_off_at) = (now + ms(1000), None);
+    Fake { id, shape: 0, rows: 1, deadline, put_off_at, level: 0, tenant: 0, abandoned: false }
 }
 
 fn ids(jobs: &[Fake]) -> Vec<usize> {
@@ -152,7 +166,7 @@ fn queues_are_bounded_in_each_respect() {
     let bounded = |max_queue| Batcher::new(Policy { max_queue, ..Policy::new(4, 0) });
     let all = MaxQueue { jobs: 2, rows: 100, bytes: 1000 };
     let full = |mut batcher: Batcher<Fake>| {
-        assert!(matches!(batcher.push(Fake { rows: 5, ..job(0, now) }, now), Err(Refused::TooManyRows)));
+        assert!(matches!(batcher.push(Fake { rows: 5, ..job(0, now) }, now), Err(Refused::TooLarge)));
         batcher.push(Fake { rows: 2, ..job(1, now) }, now).unwrap();
         batcher.push(job(2, now), now).unwrap();
         matches!(batcher.push(job(3, now), now), Err(Refused::Full { .. }))
@@ -239,19 +253,79 @@ fn a_slow_device_leaves_to_a_fast_one_what_that_does_sooner() {
     assert!(matches!(batcher.next(1, now), Next::Pass));
 }
 
+/// 1 ms a batch, and 1 ms more for each ten elements.
+fn taught_lengths(policy: Policy, now: Instant) -> Batcher<Fake> {
+    let mut batcher = Batcher::new(policy);
+    for (elements, rows) in [10, 20, 40, 80, 160].into_iter().flat_map(|length| [1, 2, 4, 8].map(|rows| (length, rows)))
+    {
+        batcher.learn(0, elements, rows, ms(1 + (elements * rows / 10) as u64), now);
+    }
+    batcher
+}
+
+#[test]
+fn rows_of_other_lengths_fill_a_batch_up_where_that_takes_less() {
+    let now = Instant::now();
+    let mut batcher = taught_lengths(Policy::new(8, 100), now);
+    for (id, shape) in [20, 160, 20, 21].into_iter().enumerate() {
+        batcher.push(Fake { shape, ..job(id, now) }, now).unwrap();
+    }
+    // Filled up to 160 the short ones would take 16 ms each.
+    assert_eq!(run(&mut batcher, now), [0, 2, 3]);
+    assert_eq!(run(&mut batcher, now), [1]);
+}
+
+#[test]
+fn a_batch_has_no_more_tokens_than_allowed() {
+    let now = Instant::now();
+    let mut batcher = taught_lengths(Policy { max_tokens: 80, ..Policy::new(8, 100) }, now);
+    for (id, shape) in [20, 20, 40, 20, 20].into_iter().enumerate() {
+        batcher.push(Fake { shape, ..job(id, now) }, now).unwrap();
+    }
+    assert_eq!(run(&mut batcher, now), [0, 1, 3, 4]);
+    assert_eq!(run(&mut batcher, now), [2]);
+    let long = Fake { shape: 81, ..job(9, now) };
+    assert!(matches!(batcher.push(long, now), Err(Refused::TooLarge)));
+}
+
+#[test]
+fn who_is_put_off_comes_after_the_others_and_not_never() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy::new(1, 100));
+    batcher.push(Fake { put_off_at: Some(now + ms(5)), ..job(0, now) }, now).unwrap();
+    batcher.push(job(1, now + ms(1)), now + ms(1)).unwrap();
+    assert_eq!(run(&mut batcher, now + ms(6)), [1]);
+    assert_eq!(run(&mut batcher, now + ms(6)), [0]);
+}
+
+#[test]
+fn a_level_has_bounds_of_its_own() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy { max_jobs_of_level: vec![9, 1], ..Policy::new(4, 100) });
+    batcher.push(Fake { level: 1, ..job(0, now) }, now).unwrap();
+    let refused = batcher.push(Fake { level: 1, ..job(1, now) }, now).unwrap_err();
+    assert!(matches!(refused, Refused::Full { .. }));
+    batcher.push(job(2, now), now).unwrap();
+    assert_eq!(run(&mut batcher, now), [2, 0]);
+    batcher.push(Fake { level: 1, ..job(3, now) }, now).unwrap();
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Push { shape: u8, rows: usize, patience: u64, level: u32, tenant: u64, abandoned: bool },
+    Push { shape: u8, rows: usize, patience: u64, put_off: Option<u64>, level: usize, tenant: u64, abandoned: bool },
     Pull,
     Wait(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let push = (0..3_u8, 1..6_usize, 0..40_u64, 0..3_u32, 0..4_u64, proptest::bool::weighted(0.1)).prop_map(
-        |(shape, rows, patience, level, tenant, abandoned)| Step::Push {
+    let shape = prop_oneof![0..3_u8, LENGTHS..3 * LENGTHS];
+    let put_off = proptest::option::weighted(0.2, 0..40_u64);
+    let push = (shape, 1..6_usize, 0..40_u64, put_off, 0..3_usize, 0..4_u64, proptest::bool::weighted(0.1)).prop_map(
+        |(shape, rows, patience, put_off, level, tenant, abandoned)| Step::Push {
             shape,
             rows,
             patience,
+            put_off,
             level,
             tenant,
             abandoned,
@@ -261,8 +335,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Every job leaves exactly once; batches hold one shape within the limit; nothing runs that is late; the queue stays
-    /// within its bounds.
+    /// Every job leaves exactly once; batches hold what can be joined within the limits; nothing runs that is late; the
+    /// queue stays within its bounds.
     #[test]
     fn no_job_is_lost_doubled_or_kept(
         steps in proptest::collection::vec(step(), 0..200),
@@ -270,16 +344,28 @@ proptest! {
         max_delay in 0..20_u64,
         jobs in 1..30_usize,
         rows in 5..60_usize,
+        max_tokens in 100..400_usize,
+        of_last_level in 1..10_usize,
         is_taught: bool,
     ) {
         let mut now = Instant::now();
         let max_queue = MaxQueue { jobs, rows, bytes: 10 * rows };
-        let policy = Policy { max_delay: ms(max_delay), max_queue, ..Policy::new(max_rows, jobs) };
+        let max_jobs_of_level = vec![usize::MAX, usize::MAX, of_last_level];
+        let policy = Policy {
+            max_delay: ms(max_delay),
+            max_tokens,
+            max_queue,
+            max_jobs_of_level,
+            ..Policy::new(max_rows, jobs)
+        };
         let mut batcher = if is_taught { taught(policy, now) } else { Batcher::new(policy) };
         let (mut inside, mut left) = (Vec::new(), Vec::new());
         let check = |Batch { jobs, late }: Batch<Fake>, now: Instant, left: &mut Vec<usize>| {
             prop_assert!(jobs.iter().map(|job| job.rows).sum::<usize>() <= max_rows);
-            prop_assert!(jobs.windows(2).all(|pair| pair[0].shape == pair[1].shape));
+            let can_join = |one: u8, other: u8| one == other || Fake::can_be_padded(&one, &other);
+            prop_assert!(jobs.windows(2).all(|pair| can_join(pair[0].shape, pair[1].shape)));
+            let longest = jobs.iter().map(Job::tokens).max().unwrap_or(0);
+            prop_assert!(longest * jobs.iter().map(|job| job.rows).sum::<usize>() <= max_tokens);
             prop_assert!(jobs.iter().all(|job| !job.abandoned && job.deadline >= now));
             prop_assert!(late.iter().all(|job| !job.abandoned));
             left.extend(ids(&jobs).into_iter().chain(ids(&late)));
@@ -287,9 +373,10 @@ proptest! {
         };
         for (id, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Push { shape, rows, patience, level, tenant, abandoned } => {
-                    let deadline = now + ms(patience);
-                    if let Ok(pushed) = batcher.push(Fake { id, shape, rows, deadline, level, tenant, abandoned }, now) {
+                Step::Push { shape, rows, patience, put_off, level, tenant, abandoned } => {
+                    let (deadline, put_off_at) = (now + ms(patience), put_off.map(|millis| now + ms(millis)));
+                    let job = Fake { id, shape, rows, deadline, put_off_at, level, tenant, abandoned };
+                    if let Ok(pushed) = batcher.push(job, now) {
                         left.extend(ids(&pushed.evicted));
                         inside.push((id, abandoned));
                     }
