@@ -18,6 +18,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use self::lanes::{Lane, Lanes};
+use self::outlook::Caution;
 use super::line::Waiting;
 use super::policy::Policy;
 use super::shares::{Shares, Tenant};
@@ -100,15 +101,37 @@ struct Worker {
     running: Option<Running>,
 }
 
+/// Rows that the last batches did, and the time that they took, in seconds.
+#[derive(Default)]
+struct Achieved {
+    rows: f64,
+    seconds: f64,
+}
+
+impl Achieved {
+    fn add(&mut self, rows: usize, took: Duration) {
+        /// What is kept of those before.
+        const KEPT: f64 = 0.95;
+        (self.rows, self.seconds) = (self.rows * KEPT + as_f64(rows), self.seconds * KEPT + took.as_secs_f64());
+    }
+
+    fn per_second(&self) -> f64 {
+        self.rows / self.seconds.max(1e-9)
+    }
+}
+
 struct Running {
     since: Instant,
     until: Instant,
     elements: usize,
     rows: usize,
+    deadlines: Vec<Instant>,
 }
 
 /// The part of the most that can be done in a second which smaller batches still have to do.
 const WORTH: f64 = 0.98;
+/// As that, of what a batch is filled up to with jobs of a tenant who makes others wait: that it is short is worth more.
+const WORTH_OF_FILLING: f64 = 0.65;
 
 pub struct Batcher<J: Job> {
     policy: Policy,
@@ -125,9 +148,8 @@ pub struct Batcher<J: Job> {
     /// Sums of the lanes'.
     work: f64,
     seconds: f64,
-    last_arrival: Option<Instant>,
-    /// Between arrivals, in seconds, the last ones counting most.
-    gap: Option<f64>,
+    caution: Caution,
+    achieved: Achieved,
     /// Until when free workers sleep; `None`: until a job comes.
     alarm: Option<Instant>,
 }
@@ -148,8 +170,8 @@ impl<J: Job> Batcher<J> {
             bytes: 0,
             work: 0.0,
             seconds: 0.0,
-            last_arrival: None,
-            gap: None,
+            caution: Caution(1.0),
+            achieved: Achieved::default(),
             alarm: None,
         }
     }
@@ -186,10 +208,10 @@ impl<J: Job> Batcher<J> {
         if rows > self.policy.max_rows || rows.saturating_mul(job.tokens()) > self.policy.max_tokens {
             return Err(Refused::TooLarge);
         }
-        self.arrived(now);
         let due = self.due(&job, now);
         let work = self.work_of(job.elements(), rows, job.deadline().saturating_duration_since(now), now);
         let number = self.lanes.number(&job);
+        self.lanes.get_mut(number).came(rows, now);
         self.check_in_time(&job, number, due, now)?;
         let retry_after = Duration::from_secs_f64(self.seconds / 2.0);
         if self.policy.max_jobs_of_level.get(level).is_some_and(|max| self.jobs_of_level[level] >= *max) {
@@ -229,10 +251,13 @@ impl<J: Job> Batcher<J> {
     /// A worker is free again; what it did says something about the next time only if it went well.
     pub fn done(&mut self, worker: usize, went_well: bool, now: Instant) {
         let Worker { kind, running } = &mut self.workers[worker];
-        if let Some(Running { since, elements, rows, .. }) = running.take()
+        if let Some(Running { since, elements, rows, deadlines, .. }) = running.take()
             && went_well
         {
+            let late = deadlines.iter().filter(|deadline| **deadline < now).count();
             self.times[*kind].observe(elements, rows, now.duration_since(since), now);
+            self.caution.learn(late, deadlines.len() - late);
+            self.achieved.add(rows, now.duration_since(since));
         }
     }
 
@@ -242,15 +267,6 @@ impl<J: Job> Batcher<J> {
         let level = ageing.saturating_mul(u32::try_from(job.level()).unwrap_or(u32::MAX));
         let due = job.deadline().min(now + ageing);
         due.checked_add(level).unwrap_or(due)
-    }
-
-    fn arrived(&mut self, now: Instant) {
-        /// Of the newest gap.
-        const WEIGHT: f64 = 0.2;
-        if let Some(last) = self.last_arrival.replace(now) {
-            let gap = now.duration_since(last).as_secs_f64();
-            self.gap = Some(self.gap.map_or(gap, |known| known + (gap - known) * WEIGHT));
-        }
     }
 
     /// Takes out so many jobs of whoever has the most waiting that there is room for one more, as long as he is left with

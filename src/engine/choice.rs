@@ -25,10 +25,18 @@ pub struct Choice {
 /// how long one of so many rows will take.
 ///
 /// As long as all who come first are answered in time together, they run. Otherwise several sizes are weighed by how many
-/// rows of all candidates are answered in time when full batches follow; of two that are equal in that, the one that
-/// answers more rows in a second is taken. Late is who would be so by a batch that is no slower than half of them; who has
-/// a better chance than that gets it.
-pub fn choose(candidates: &[Candidate], most: usize, now: Instant, expect: impl Fn(usize) -> Expected) -> Choice {
+/// rows of all candidates are answered in time when full batches follow, less what is `lost` by then: rows a second that
+/// come and could have been answered instead, when more come than can be done. Without that, saving who waits longest by
+/// small batches would look best each time, and the queue would stay as long. Of two that are equal, the one that answers
+/// more rows in a second is taken. Late is who would be so by a batch that is no slower than half of them; who has a better
+/// chance than that gets it.
+pub fn choose(
+    candidates: &[Candidate],
+    most: usize,
+    lost: f64,
+    now: Instant,
+    expect: impl Fn(usize) -> Expected,
+) -> Choice {
     let is_late = |place: &usize| now + expect(candidates[*place].rows).middle > candidates[*place].deadline;
     let (late, alive): (Vec<usize>, Vec<usize>) = (0..candidates.len()).partition(is_late);
     let first = Batch::of(candidates, &alive, most, None);
@@ -36,9 +44,9 @@ pub fn choose(candidates: &[Candidate], most: usize, now: Instant, expect: impl 
     let run = if first.run.iter().all(|place| end <= candidates[*place].deadline) {
         first.run
     } else {
-        let weighed = weigh(candidates, &alive, first.rows, now, |rows| expect(rows).slow);
+        let weighed = weigh(candidates, &alive, first.rows, lost, now, |rows| expect(rows).slow);
         weighed.unwrap_or_else(|| {
-            weigh(candidates, &alive, first.rows, now, |rows| expect(rows).middle).unwrap_or_default()
+            weigh(candidates, &alive, first.rows, lost, now, |rows| expect(rows).middle).unwrap_or_default()
         })
     };
     Choice { run, late }
@@ -49,24 +57,26 @@ fn weigh(
     candidates: &[Candidate],
     alive: &[usize],
     most: usize,
+    lost: f64,
     now: Instant,
     takes: impl Fn(usize) -> Duration,
 ) -> Option<Vec<usize>> {
     let value = |batch: &Batch| {
         let took = takes(batch.rows);
         let rate = as_f64(batch.rows) / took.as_secs_f64().max(1e-9);
-        (batch.rows + in_time_after(candidates, alive, batch, most, now + took, &takes), rate)
+        let (rows, end) = in_time_after(candidates, alive, batch, most, now + took, &takes);
+        (as_f64(batch.rows + rows) - lost * (end - now).as_secs_f64(), rate)
     };
     // That of the first one, too, who at worst runs alone.
     let alone = alive.first().map(|place| candidates[*place].rows);
-    let sizes = successors(Some(most), |size| (*size > 1).then_some(size / 2)).chain(alone);
+    let sizes = successors(Some(most), |size| (*size > 1).then_some(size * 3 / 4)).chain(alone);
     let batches = sizes.map(|size| Batch::of(candidates, alive, size, Some(now + takes(size))));
     let valued = batches.filter(|batch| batch.rows > 0).map(|batch| (value(&batch), batch.run));
-    let best = valued.max_by(|((a, a_rate), _), ((b, b_rate), _)| a.cmp(b).then(a_rate.total_cmp(b_rate)));
+    let best = valued.max_by(|((a, a_rate), _), ((b, b_rate), _)| a.total_cmp(b).then(a_rate.total_cmp(b_rate)));
     best.map(|(_, run)| run)
 }
 
-/// Rows that are answered in time by full batches after a first one, which ends then.
+/// Rows that are answered in time by full batches after a first one, which ends then, and when the last one ends.
 fn in_time_after(
     candidates: &[Candidate],
     alive: &[usize],
@@ -74,7 +84,7 @@ fn in_time_after(
     most: usize,
     mut free: Instant,
     takes: &impl Fn(usize) -> Duration,
-) -> usize {
+) -> (usize, Instant) {
     let without = |places: &[usize], gone: &[usize]| {
         let mut gone = gone.iter().peekable();
         places.iter().copied().filter(|place| gone.next_if_eq(&place).is_none()).collect::<Vec<_>>()
@@ -84,7 +94,7 @@ fn in_time_after(
         let size = left.iter().map(|place| candidates[*place].rows).sum::<usize>().min(most);
         let next = Batch::of(candidates, &left, size, Some(free + takes(size)));
         if next.rows == 0 {
-            return rows;
+            return (rows, free);
         }
         (free, rows) = (free + takes(next.rows), rows + next.rows);
         left = without(&left, &next.run);
@@ -145,7 +155,7 @@ mod tests {
     fn chosen(deadlines: &[u64], most: usize) -> Choice {
         let now = Instant::now();
         let candidate = |deadline: &u64| Candidate { rows: 1, deadline: now + ms(*deadline) };
-        choose(&deadlines.iter().map(candidate).collect::<Vec<_>>(), most, now, surely)
+        choose(&deadlines.iter().map(candidate).collect::<Vec<_>>(), most, 0.0, now, surely)
     }
 
     #[test]
@@ -176,7 +186,7 @@ mod tests {
         let now = Instant::now();
         let expect = |_| Expected { middle: ms(10), slow: ms(100) };
         let candidates = [Candidate { rows: 1, deadline: now + ms(20) }];
-        assert_eq!(choose(&candidates, 8, now, expect), Choice { run: vec![0], late: vec![] });
+        assert_eq!(choose(&candidates, 8, 0.0, now, expect), Choice { run: vec![0], late: vec![] });
     }
 
     proptest! {
@@ -188,7 +198,7 @@ mod tests {
             let now = Instant::now();
             let candidates: Vec<_> =
                 jobs.iter().map(|(rows, deadline)| Candidate { rows: *rows, deadline: now + ms(*deadline) }).collect();
-            let Choice { run, late } = choose(&candidates, most, now, surely);
+            let Choice { run, late } = choose(&candidates, most, 0.0, now, surely);
             let rows: usize = run.iter().map(|place| candidates[*place].rows).sum();
             prop_assert!(rows <= most);
             for place in &run {

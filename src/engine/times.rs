@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Expected {
     /// Half of them take longer.
     pub middle: Duration,
-    /// One of ten takes longer.
+    /// One of twenty takes longer.
     pub slow: Duration,
 }
 
@@ -91,6 +91,8 @@ struct Curve {
     corners: Vec<Corner>,
     /// Rows a second of the one that gets most done.
     most: f64,
+    /// How much longer than the middle of their kind the last batches of all kinds took.
+    spread: Last,
 }
 
 #[derive(Clone, Copy)]
@@ -117,16 +119,19 @@ impl Curve {
                 at
             }
         };
+        if let Some(middle) = self.points[at].settled() {
+            self.spread.add(took.as_secs_f64() / middle.max(1e-9));
+        }
         self.points[at].observe(rows, took, now);
         let fresh = |point: &&Point| now.duration_since(point.seen) <= FRESH;
         let corner = |(at, point): (usize, &Point)| {
-            let (mut middle, mut slow) = (point.middle, point.slow);
+            let (mut middle, mut slow) = (point.took.middle, point.slow(&self.spread));
             if !fresh(&point) {
                 for smaller in self.points[..at].iter().filter(fresh) {
-                    (middle, slow) = (middle.max(smaller.middle), slow.max(smaller.slow));
+                    (middle, slow) = (middle.max(smaller.took.middle), slow.max(smaller.slow(&self.spread)));
                 }
                 for larger in self.points[at + 1..].iter().filter(fresh) {
-                    (middle, slow) = (middle.min(larger.middle), slow.min(larger.slow));
+                    (middle, slow) = (middle.min(larger.took.middle), slow.min(larger.slow(&self.spread)));
                 }
             }
             Corner { rows: point.rows, middle, slow }
@@ -165,8 +170,41 @@ impl Curve {
     }
 }
 
-/// How many batches are remembered of each kind.
-const REMEMBERED: usize = 32;
+/// The last numbers of many.
+#[derive(Default)]
+struct Last {
+    /// The oldest at `next` once there are enough.
+    numbers: Vec<f64>,
+    next: usize,
+    middle: f64,
+    /// Of twenty one is larger.
+    high: f64,
+}
+
+impl Last {
+    const MOST: usize = 32;
+    /// So many say something of who is the largest of twenty.
+    const ENOUGH: usize = 20;
+
+    fn add(&mut self, number: f64) {
+        if self.numbers.len() < Last::MOST {
+            self.numbers.push(number);
+        } else {
+            self.numbers[self.next] = number;
+            self.next = (self.next + 1) % Last::MOST;
+        }
+        let mut sorted = [0.0; Last::MOST];
+        let sorted = &mut sorted[..self.numbers.len()];
+        sorted.copy_from_slice(&self.numbers);
+        sorted.sort_unstable_by(f64::total_cmp);
+        self.middle = sorted[(sorted.len() - 1) / 2];
+        self.high = sorted[(sorted.len() * 19).div_ceil(20) - 1];
+    }
+
+    fn are_enough(&self) -> bool {
+        self.numbers.len() >= Last::ENOUGH
+    }
+}
 
 /// The last batches of about the same number of rows.
 struct Point {
@@ -174,39 +212,35 @@ struct Point {
     /// Their mean.
     rows: f64,
     most_rows: usize,
-    /// In seconds, the oldest at `next` once there are enough.
-    took: Vec<f64>,
-    next: usize,
-    middle: f64,
-    slow: f64,
+    /// In seconds.
+    took: Last,
     seen: Instant,
 }
 
 impl Point {
     #[allow(clippy::cast_precision_loss)] // rows are few
     fn new(class: usize, rows: usize, now: Instant) -> Point {
-        let took = Vec::with_capacity(REMEMBERED);
-        Point { class, rows: rows as f64, most_rows: rows, took, next: 0, middle: 0.0, slow: 0.0, seen: now }
+        Point { class, rows: rows as f64, most_rows: rows, took: Last::default(), seen: now }
     }
 
     #[allow(clippy::cast_precision_loss)]
     fn observe(&mut self, rows: usize, took: Duration, now: Instant) {
-        let took = took.as_secs_f64();
-        if self.took.len() < REMEMBERED {
-            self.took.push(took);
-        } else {
-            self.took[self.next] = took;
-            self.next = (self.next + 1) % REMEMBERED;
-        }
-        self.rows += (rows as f64 - self.rows) / self.took.len() as f64;
+        self.took.add(took.as_secs_f64());
+        self.rows += (rows as f64 - self.rows) / self.took.numbers.len() as f64;
         self.most_rows = self.most_rows.max(rows);
         self.seen = now;
-        let mut sorted = [0.0; REMEMBERED];
-        let sorted = &mut sorted[..self.took.len()];
-        sorted.copy_from_slice(&self.took);
-        sorted.sort_unstable_by(f64::total_cmp);
-        self.middle = sorted[(sorted.len() - 1) / 2];
-        self.slow = sorted[(sorted.len() * 9 / 10).min(sorted.len() - 1)];
+    }
+
+    /// The middle, once there is one.
+    fn settled(&self) -> Option<f64> {
+        (self.took.numbers.len() >= 4).then_some(self.took.middle)
+    }
+
+    /// What few of them take longer than. Of so few as to say nothing of that: by how much others exceed their middle, lest
+    /// one bad moment keeps batches of a size from being run, and so from being seen, again.
+    fn slow(&self, spread: &Last) -> f64 {
+        let is_known = self.took.are_enough() || !spread.are_enough();
+        if is_known { self.took.high } else { self.took.middle * spread.high.max(1.0) }
     }
 }
 
@@ -263,7 +297,7 @@ mod tests {
         (1..=20).for_each(|took| times.observe(1, 1, ms(f64::from(took)), now));
         assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(10.0), slow: ms(19.0) });
         // What is long ago is forgotten.
-        (0..REMEMBERED).for_each(|_| times.observe(1, 1, ms(1.0), now));
+        (0..Last::MOST).for_each(|_| times.observe(1, 1, ms(1.0), now));
         assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(1.0), slow: ms(1.0) });
     }
 

@@ -210,19 +210,47 @@ fn busy(rows: usize, random: &mut Random) -> Duration {
 #[test]
 fn a_tenant_who_wants_ten_times_his_share_slows_no_other_down() {
     for seed in 0..5 {
-        let run = |streams: &[Stream]| simulate(&Policy::new(32, 1024), busy, streams, LASTS, seed);
-        let modest = Stream { per_second: 300.0, shape: 0, tenant: 1, patience: SLO };
-        let greedy = Stream { per_second: 5000.0, tenant: 0, ..modest };
-        let (mut alone, mut beside) = (run(&[modest]), run(&[greedy, modest]));
-        let [alone_p99, p99] = [&mut alone, &mut beside].map(|outcome| outcome.tenants[1].latency(0.99));
-        let Seen { offered, in_time, .. } = beside.tenants[1];
-        println!(
-            "seed {seed}: p99 {alone_p99:.1?} and {p99:.1?}, {in_time} of {offered} in time, all {}, {:.1} rows",
-            beside.in_time(),
-            beside.rows_per_batch()
-        );
-        assert!(in_time as f64 >= 0.99 * offered as f64, "seed {seed}: {in_time} of {offered}");
-        assert!(beside.in_time() as f64 >= 0.6 * 1000.0 * LASTS.as_secs_f64(), "seed {seed}");
-        assert!(p99 <= alone_p99.mul_f64(1.5), "seed {seed}: {p99:?} instead of {alone_p99:?}");
+        // On the second device short batches are dear: it does six tenths of what it could, and a batch that has begun is
+        // still most of what anybody waits for.
+        for (device, fair, goodput, slower) in [(busy as Device, 500.0, 600.0, 1.5), (steady, 445.0, 520.0, 2.0)] {
+            let run = |streams: &[Stream]| simulate(&Policy::new(32, 1024), device, streams, LASTS, seed);
+            let modest = Stream { per_second: 0.6 * fair, shape: 0, tenant: 1, patience: SLO };
+            let greedy = Stream { per_second: 10.0 * fair, tenant: 0, ..modest };
+            let (mut alone, mut beside) = (run(&[modest]), run(&[greedy, modest]));
+            let [alone_p99, p99] = [&mut alone, &mut beside].map(|outcome| outcome.tenants[1].latency(0.99));
+            let Seen { offered, in_time, .. } = beside.tenants[1];
+            println!(
+                "seed {seed}: p99 {alone_p99:.1?} and {p99:.1?}, {in_time} of {offered} in time, all {}, {:.1} rows",
+                beside.in_time(),
+                beside.rows_per_batch()
+            );
+            assert!(in_time as f64 >= 0.99 * offered as f64, "seed {seed}: {in_time} of {offered}");
+            assert!(beside.in_time() as f64 >= goodput * LASTS.as_secs_f64(), "seed {seed}");
+            assert!(p99 <= alone_p99.mul_f64(slower), "seed {seed}: {p99:?} instead of {alone_p99:?}");
+        }
+    }
+}
+
+/// 28 ms a batch and 3.2 ms a row: 32 rows in 130 ms, 245 a second, more than half of the objective.
+fn tight(rows: usize, random: &mut Random) -> Duration {
+    let time = Duration::from_micros(28_000 + 3200 * rows as u64).mul_f64(0.95 + random.below(100) as f64 / 1000.0);
+    if random.below(50) == 0 { time.mul_f64(1.3) } else { time }
+}
+
+/// Where a full batch takes more than half of the time that answers have, what comes while it runs decides how large the
+/// next one may be: more traffic than capacity lets batches grow a little, and must not make them shrink.
+#[test]
+fn batches_do_not_shrink_under_overload_when_deadlines_are_tight() {
+    const SLO: Duration = Duration::from_millis(200);
+    for seed in 0..5 {
+        let stream = |load: f64| Stream { per_second: load * 245.0, shape: 0, tenant: 0, patience: SLO };
+        let run = |load| simulate(&Policy::new(32, 1024), tight, &[stream(load)], LASTS, seed);
+        let mut outcomes = [1.0, 1.2, 1.5, 2.0, 3.0, 5.0].map(run);
+        let goodput = outcomes.each_ref().map(|outcome| outcome.in_time() as f64 / LASTS.as_secs_f64());
+        let p99 = outcomes.each_mut().map(|outcome| outcome.tenants[0].latency(0.99));
+        println!("seed {seed}: goodput {goodput:.0?}, p99 {p99:.0?}");
+        assert!(goodput.iter().all(|more| *more >= 0.98 * goodput[0]), "seed {seed}: {goodput:?}");
+        assert!(goodput[0] >= 0.8 * 245.0, "seed {seed}: {goodput:?}");
+        assert!(p99.iter().all(|p99| *p99 <= SLO), "seed {seed}: {p99:?}");
     }
 }

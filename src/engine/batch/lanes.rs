@@ -1,8 +1,9 @@
 //! Jobs that wait, by their shape.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
-use super::Job;
+use super::{Job, as_f64};
 use crate::engine::line::{Line, Waiting};
 
 /// Jobs of one shape.
@@ -18,6 +19,9 @@ pub(super) struct Lane<J: Job> {
     pub work: f64,
     /// How long all workers together will take for it, which is more where batches are not full.
     pub seconds: f64,
+    last_arrival: Option<Instant>,
+    /// Seconds between rows that came, whether or not they were taken in, the last ones counting most.
+    pub gap: Option<f64>,
 }
 
 /// All lanes. Those that have run empty are kept for a while: most traffic has few shapes, which come again.
@@ -66,7 +70,27 @@ impl<J: Job> Lanes<J> {
 
 impl<J: Job> Lane<J> {
     fn new(shape: J::Shape) -> Lane<J> {
-        Lane { shape, line: Line::default(), elements: 0, tokens: 0, rows: 0, work: 0.0, seconds: 0.0 }
+        Lane {
+            shape,
+            line: Line::default(),
+            elements: 0,
+            tokens: 0,
+            rows: 0,
+            work: 0.0,
+            seconds: 0.0,
+            last_arrival: None,
+            gap: None,
+        }
+    }
+
+    /// Rows have come that are to be taken in or refused.
+    pub fn came(&mut self, rows: usize, now: Instant) {
+        /// Of the newest gap.
+        const WEIGHT: f64 = 0.1;
+        if let Some(last) = self.last_arrival.replace(now) {
+            let gap = now.duration_since(last).as_secs_f64() / as_f64(rows);
+            self.gap = Some(self.gap.map_or(gap, |known| known + (gap - known) * WEIGHT));
+        }
     }
 
     pub fn push(&mut self, waiting: Waiting<J>) {

@@ -2,9 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batcher, Job, Refused, WORTH, Worker, as_f64};
+use super::{Batcher, Job, Lane, Refused, WORTH, WORTH_OF_FILLING, Worker, as_f64};
 use crate::engine::shares::Tenant;
 use crate::engine::times::{Expected, Times};
+
+/// How much longer than the slow end of what batches take a job must have that is taken in, so that few answers come too
+/// late whatever makes them late. Each that does raises it, each that does not lowers it a little: it rests where as many are
+/// late as may be.
+pub(super) struct Caution(pub f64);
+
+impl Caution {
+    /// The part of all answers that may be late.
+    const MAY_BE_LATE: f64 = 0.005;
+    /// More would not help: something else is wrong then.
+    const MOST: f64 = 3.0;
+
+    pub fn learn(&mut self, late: usize, in_time: usize) {
+        const STEP: f64 = 0.004;
+        #[allow(clippy::cast_precision_loss)] // batches are small
+        let error = late as f64 * (1.0 - Caution::MAY_BE_LATE) - in_time as f64 * Caution::MAY_BE_LATE;
+        self.0 = (self.0 * (STEP * error).exp()).clamp(1.0, Caution::MOST);
+    }
+}
 
 impl<J: Job> Batcher<J> {
     /// How long all workers together take for rows among others, when batches are as large as is best and as those allow
@@ -35,35 +54,55 @@ impl<J: Job> Batcher<J> {
         if newest.is_none_or(|newest| is_idle && now.duration_since(newest) > NEWS) {
             return Ok(());
         }
-        let waiting = self.lanes.get(number).rows;
-        let best = self.times[0].best_rows(job.elements(), WORTH, now).max(job.rows());
-        let together = (waiting + job.rows()).min(best);
-        let Some(own) = self.expect(job.elements(), together) else { return Ok(()) };
-        let ahead = self.ahead(job.tenant(), due);
+        let lane = self.lanes.get(number);
+        let (rows, worth) = (job.rows(), if self.shares.is_much(now).is_some() { WORTH_OF_FILLING } else { WORTH });
+        let best = self.times[0].best_rows(job.elements(), worth, now).max(rows);
+        let (ahead, before) = self.ahead(lane, job.tenant(), due, best - rows);
         let wait = if ahead > 0.0 {
             residuals.sum::<Duration>() / u32::try_from(self.workers.len()).unwrap_or(1)
-                + Duration::from_secs_f64(ahead)
+                + Duration::from_secs_f64(ahead * self.caution.0)
         } else {
             residuals.min().unwrap_or_default()
         };
+        // Until its batch begins others may come to it.
+        let gap = lane.gap.filter(|_| self.overload().is_some());
+        let coming = gap.map_or(0.0, |gap| wait.as_secs_f64() / gap.max(1e-9)).min(as_f64(best));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is few
+        let together = (rows + before + coming as usize).min(best);
+        let Some(own) = self.expect(job.elements(), together) else { return Ok(()) };
         let time = job.deadline().saturating_duration_since(now);
-        let alone = self.expect(job.elements(), job.rows()).map_or(own.middle, |alone| alone.middle);
+        let alone = self.expect(job.elements(), rows).map_or(own.middle, |alone| alone.middle);
         if alone > time {
             return Err(Refused::Late { takes: alone });
         }
-        match (wait + own.slow).checked_sub(time) {
+        match (wait + own.slow.mul_f64(self.caution.0)).checked_sub(time) {
             Some(over) if !over.is_zero() && !wait.is_zero() => Err(Refused::Busy { retry_after: over }),
             _ => Ok(()),
         }
     }
 
-    /// Seconds of work before a job of this tenant that is due then.
-    fn ahead(&self, tenant: Tenant, due: Instant) -> f64 {
+    /// When more rows come than are done: how many a worker does in a second.
+    pub(super) fn overload(&self) -> Option<f64> {
+        let coming: f64 = self.lanes.waiting().filter_map(|(_, lane)| lane.gap).map(|gap| 1.0 / gap.max(1e-9)).sum();
+        let done = self.achieved.per_second();
+        (coming > done * as_f64(self.workers.len())).then_some(done)
+    }
+
+    /// Seconds of work before the batch of a job of this tenant that is due then, and how many rows will be in it that come
+    /// before the job, when there is room for so many.
+    fn ahead(&self, lane: &Lane<J>, tenant: Tenant, due: Instant, room: usize) -> (f64, usize) {
         if self.work <= 0.0 {
-            return 0.0;
+            return (0.0, 0);
         }
         let own: f64 = self.lanes.waiting().map(|(_, lane)| lane.line.work_before(tenant, due)).sum();
-        (self.shares.ahead(tenant, own).min(self.work)) * (self.seconds / self.work).max(1.0)
+        let all = self.shares.ahead(tenant, own).min(self.work);
+        let here = lane.line.work_before(tenant, due);
+        let part = if lane.work > 0.0 { here / lane.work } else { 0.0 };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // queues are short
+        let rows = (as_f64(lane.rows) * part).round() as usize;
+        let before = rows % (room + 1);
+        let along = if rows > 0 { here * as_f64(before) / as_f64(rows) } else { 0.0 };
+        ((all - along).max(0.0) * (self.seconds / self.work).max(1.0), before)
     }
 
     /// Works out anew how long a lane will take: as long as its jobs' work, or as one batch at least.

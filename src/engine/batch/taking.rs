@@ -2,13 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batch, Batcher, Job, Running, WORTH};
+use super::{Batch, Batcher, Job, Running, WORTH, WORTH_OF_FILLING};
 use crate::engine::choice::{Candidate, Choice, choose};
 use crate::engine::line::{Place, Waiting};
 use crate::engine::times::Expected;
-
-/// As [`WORTH`], of what a batch is filled up to with jobs of a tenant who makes others wait: that it is short is worth more.
-const WORTH_OF_FILLING: f64 = 0.7;
 
 /// So much later those are due who come after all others: nobody waits that long.
 const BEHIND_ALL: Duration = Duration::from_hours(24);
@@ -45,15 +42,17 @@ impl<J: Job> Batcher<J> {
         let (found, candidates, mut fates) = self.look_over(&joined, kind, now);
         let most = joined.most.max(candidates.first().map_or(1, |first| first.rows));
         let expect = |rows| self.times[kind].expect(joined.elements, rows).unwrap_or(Expected::UNKNOWN);
-        let Choice { run, late } = choose(&candidates, most, now, expect);
+        let Choice { run, late } = choose(&candidates, most, self.overload().unwrap_or(0.0), now, expect);
         let rows = run.iter().map(|place| candidates[*place].rows).sum();
         let until = now + expect(rows).middle;
         let fated = |places: &[usize], fate| places.iter().map(|place| (found[*place], fate)).collect::<Vec<_>>();
         fates.splice(0..0, [fated(&run, Fate::Runs), fated(&late, Fate::Late)].concat());
         let batch = self.carry_out(&joined.numbers, &fates, now);
         if !batch.jobs.is_empty() {
-            self.workers[worker].running = Some(Running { since: now, until, elements: joined.elements, rows });
+            let (elements, deadlines) = (joined.elements, batch.jobs.iter().map(Job::deadline).collect());
+            self.workers[worker].running = Some(Running { since: now, until, elements, rows, deadlines });
         }
+        self.caution.learn(batch.late.len(), 0);
         batch
     }
 
