@@ -26,6 +26,8 @@ pub enum Kind {
     MediaType,
     /// A queue or a byte budget is full.
     Overloaded,
+    /// What waits takes so long that the answer would come after the deadline.
+    Busy,
     /// A bug or a failing model.
     Internal,
     /// What is asked for exists in the protocol, but not for this model.
@@ -50,6 +52,7 @@ impl Kind {
             Kind::TooLarge => (413, 8),     // RESOURCE_EXHAUSTED
             Kind::MediaType => (415, 3),    // INVALID_ARGUMENT
             Kind::Overloaded => (429, 8),   // RESOURCE_EXHAUSTED
+            Kind::Busy => (429, 8),         // RESOURCE_EXHAUSTED
             Kind::Internal => (500, 13),    // INTERNAL
             Kind::Unsupported => (501, 12), // UNIMPLEMENTED
             Kind::NotReady => (503, 14),    // UNAVAILABLE
@@ -79,7 +82,7 @@ impl Kind {
             Kind::TooLarge => Some("too_large"),
             Kind::Overloaded => Some("queue_full"),
             Kind::NotReady => Some("not_ready"),
-            Kind::Deadline => Some("deadline"),
+            Kind::Busy | Kind::Deadline => Some("deadline"),
             Kind::Internal | Kind::Load => None,
         }
     }

@@ -43,17 +43,11 @@ impl Job for Request {
     fn shape(&self) -> &u64 {
         &self.shape
     }
-    fn can_be_padded(_: &u64, _: &u64) -> bool {
-        false
-    }
     fn rows(&self) -> usize {
         1
     }
     fn elements(&self) -> usize {
         4
-    }
-    fn tokens(&self) -> usize {
-        1
     }
     fn bytes(&self) -> usize {
         16
@@ -61,17 +55,8 @@ impl Job for Request {
     fn deadline(&self) -> Instant {
         self.deadline
     }
-    fn put_off_at(&self) -> Option<Instant> {
-        None
-    }
-    fn level(&self) -> usize {
-        0
-    }
     fn tenant(&self) -> u64 {
         self.tenant
-    }
-    fn abandoned(&self) -> bool {
-        false
     }
 }
 

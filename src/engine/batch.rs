@@ -24,31 +24,43 @@ use super::policy::Policy;
 use super::shares::{Shares, Tenant};
 use super::times::{Expected, Times};
 
-/// What the batcher must know of a job.
+/// What the batcher must know of a job. What has an answer here is so of most jobs.
 pub trait Job {
     /// Jobs of equal shape can be joined into one batch.
     type Shape: Clone + Eq + Hash;
 
     fn shape(&self) -> &Self::Shape;
     /// Whether jobs of these shapes can be joined, too, if those with shorter rows are padded.
-    fn can_be_padded(one: &Self::Shape, other: &Self::Shape) -> bool;
+    fn can_be_padded(_one: &Self::Shape, _other: &Self::Shape) -> bool {
+        false
+    }
     /// Rows this job adds to a batch, at least 1.
     fn rows(&self) -> usize;
     /// Elements of one row: what tells rows that take long from others. About the same for all jobs of a shape.
     fn elements(&self) -> usize;
     /// What one row counts of a batch's `max_tokens`, at least 1. About the same for all jobs of a shape.
-    fn tokens(&self) -> usize;
+    fn tokens(&self) -> usize {
+        1
+    }
     fn bytes(&self) -> usize;
     /// When its answer stops being worth anything.
     fn deadline(&self) -> Instant;
     /// From when on it comes after the others, until its deadline.
-    fn put_off_at(&self) -> Option<Instant>;
+    fn put_off_at(&self) -> Option<Instant> {
+        None
+    }
     /// How many levels of others come before it, 0 for those that come first.
-    fn level(&self) -> usize;
+    fn level(&self) -> usize {
+        0
+    }
     /// Whose it is: tenants get equal parts of the model.
-    fn tenant(&self) -> Tenant;
+    fn tenant(&self) -> Tenant {
+        0
+    }
     /// Whether nobody waits for its answer any more.
-    fn abandoned(&self) -> bool;
+    fn abandoned(&self) -> bool {
+        false
+    }
 }
 
 /// Jobs to run as one batch, and jobs that cannot be answered in time any more.

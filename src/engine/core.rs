@@ -79,8 +79,8 @@ impl Engine {
     /// not run.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when the request does not fit the signature, [`Kind::Overloaded`] when too much waits to answer it
-    /// in time, [`Kind::Deadline`] when the answer is not there by its deadline, and whatever the model fails with.
+    /// [`Kind::Invalid`] when the request does not fit the signature, [`Kind::Overloaded`] when too much waits,
+    /// [`Kind::Busy`] when too much waits to answer it in time, [`Kind::Deadline`] when the answer is not there by its deadline, and whatever the model fails with.
     pub async fn infer(
         &self,
         entry: &Entry,
@@ -189,18 +189,18 @@ fn elements(inputs: &[Tensor]) -> usize {
 }
 
 fn refusal(error: PushError) -> Error {
-    let overloaded = |text: &str, time| Error::new(Kind::Overloaded, text).with_retry_after(time);
     match error {
         PushError::Closed => Error::new(Kind::NotReady, "the model is being unloaded"),
-        PushError::Refused(Refused::Full { retry_after }) => overloaded(
-            "the model's queue is full (--max_queue_size, --max_queue_rows, --max_queue_bytes, or max_queue_size of the \
-             request's priority): try again later",
-            retry_after,
-        ),
-        PushError::Refused(Refused::Busy { retry_after }) => overloaded(
-            "too much waits for the model to answer this request by its deadline: try again later, or allow more time",
-            retry_after,
-        ),
+        PushError::Refused(Refused::Full { retry_after }) => {
+            let text = "the model's queue is full (--max_queue_size, --max_queue_rows, --max_queue_bytes, or \
+                        max_queue_size of the request's priority): try again later";
+            Error::new(Kind::Overloaded, text).with_retry_after(retry_after)
+        }
+        PushError::Refused(Refused::Busy { retry_after }) => {
+            let text = "too much waits for the model to answer this request by its deadline: try again later, or allow \
+                        more time";
+            Error::new(Kind::Busy, text).with_retry_after(retry_after)
+        }
         PushError::Refused(Refused::Late { takes }) => Error::new(
             Kind::Deadline,
             format!(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use stoker::protocol::open_inference as pb;
 
-use crate::support::{Connection, Reply, Running, futures_join};
+use crate::support::{Connection, Reply, Running, futures_join, metric};
 
 const PREDICT: &str = "/v2/models/slow/infer";
 
@@ -72,6 +72,8 @@ async fn who_is_refused_is_told_when_to_come_again() {
     // On a busy machine one that was let in may still turn out to be late; in virtual time it may not (overload.rs).
     assert!(replies.iter().filter(|reply| reply.status == 200).count() >= 1, "{replies:?}");
     assert!(replies.iter().all(|reply| matches!(reply.status, 200 | 429 | 504)), "{replies:?}");
+    let rejected = "stoker_rejected_total{model=\"slow\",version=\"1\",reason=\"deadline\"}";
+    assert!(metric(&server, rejected).await >= refused.len() as f64);
     assert!(replies.iter().all(|reply| reply.header("x-model-version") == Some("1")), "{replies:?}");
 }
 

@@ -30,29 +30,14 @@ impl Job for Ask {
     fn shape(&self) -> &u64 {
         &self.shape
     }
-    fn can_be_padded(_: &u64, _: &u64) -> bool {
-        false
-    }
     fn rows(&self) -> usize {
         self.rows
     }
     fn elements(&self) -> usize {
         1
     }
-    fn tokens(&self) -> usize {
-        1
-    }
     fn bytes(&self) -> usize {
         self.rows
-    }
-    fn put_off_at(&self) -> Option<std::time::Instant> {
-        None
-    }
-    fn level(&self) -> usize {
-        0
-    }
-    fn tenant(&self) -> u64 {
-        0
     }
     fn deadline(&self) -> std::time::Instant {
         self.deadline
