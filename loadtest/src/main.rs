@@ -26,9 +26,10 @@ const USAGE: &str = "\
 Usage: loadtest COMMAND [OPTIONS]
 
   run SCENARIO.toml   play a scenario (see scenarios/) against any V1 or V2 server
-      --target URL           http://HOST:PORT, REST and gRPC on one port
+      --target [NAME=]URL    http://HOST:PORT, REST and gRPC on one port; several share the requests and are compared
       --name NAME            what the result is called [default: the scenario's file]
-      --out DIR              where it is written [default: loadtest/runs]
+      --label TEXT           what it is called beside other results [default: its name]
+      --out DIR              where it is written [default: loadtest/runs]; -: JSON to standard output, nothing else
 
   http-floor   compare stoker's requests per second with a bare hyper server's
       --server-bin FILE      stoker [default: target/release/stoker]

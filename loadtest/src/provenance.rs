@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub struct Provenance {
     pub command: String,
     /// UTC, in RFC 3339 to the second.

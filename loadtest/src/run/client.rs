@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::bodies::Prepared;
 use super::scenario::Protocol;
+use super::targets::Target;
 
 /// What came back.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Answer {
 }
 
 pub struct Client {
-    target: SocketAddr,
+    target: Target,
     idle: RefCell<Vec<http1::SendRequest<Full<Bytes>>>>,
     streams: RefCell<Vec<http2::SendRequest<Full<Bytes>>>>,
     next: Cell<usize>,
@@ -37,7 +38,7 @@ pub struct Client {
 const CHANNELS: usize = 4;
 
 impl Client {
-    pub fn new(target: SocketAddr) -> Client {
+    pub fn new(target: Target) -> Client {
         Client { target, idle: RefCell::default(), streams: RefCell::default(), next: Cell::new(0) }
     }
 
@@ -50,11 +51,11 @@ impl Client {
         deadline: Option<Duration>,
     ) -> Result<Answer> {
         let mut request = Request::post(if protocol == Protocol::Grpc {
-            format!("http://{}{}", self.target, prepared.path)
+            format!("http://{}{}", self.target.authority, prepared.path)
         } else {
             prepared.path.clone()
         });
-        request = request.header("host", self.target.to_string());
+        request = request.header("host", &self.target.authority);
         for (name, value) in &prepared.headers {
             request = request.header(name, value);
         }
@@ -73,7 +74,7 @@ impl Client {
         let mut connection = match idle.filter(http1::SendRequest::is_ready) {
             Some(connection) => connection,
             None => {
-                let (connection, driver) = http1::handshake(TokioIo::new(connect(self.target).await?)).await?;
+                let (connection, driver) = http1::handshake(TokioIo::new(connect(self.target.address).await?)).await?;
                 tokio::task::spawn_local(driver);
                 connection
             }
@@ -87,7 +88,7 @@ impl Client {
 
     async fn stream(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
         while self.streams.borrow().len() < CHANNELS {
-            let io = TokioIo::new(connect(self.target).await?);
+            let io = TokioIo::new(connect(self.target.address).await?);
             let (connection, driver) = http2::handshake(TokioExecutor::new(), io).await?;
             tokio::task::spawn_local(driver);
             self.streams.borrow_mut().push(connection);
@@ -117,8 +118,8 @@ impl Client {
     }
 }
 
-async fn connect(target: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(target).await?;
+async fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

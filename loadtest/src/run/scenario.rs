@@ -72,6 +72,12 @@ pub struct Step {
     /// At the beginning, not measured.
     #[serde(default)]
     pub warmup_seconds: f64,
+    /// Names of the traffic that takes part; by default all of it.
+    #[serde(default)]
+    pub traffic: Vec<String>,
+    /// Kinds of traffic take turns, as their shares say; otherwise they come at random.
+    #[serde(default)]
+    pub by_turns: bool,
     pub load: Load,
 }
 
@@ -92,6 +98,9 @@ pub enum Load {
         /// Grows from nothing to the rate during the step.
         #[serde(default)]
         ramp: bool,
+        /// Most requests on their way at once; others wait here, which counts. No limit by default.
+        #[serde(default)]
+        connections: Option<usize>,
     },
     /// The highest rate at which so many requests are answered within the objective.
     Search {
@@ -119,9 +128,17 @@ impl Scenario {
 
     pub fn read(path: &Path) -> Result<Scenario> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let scenario: Scenario = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        Scenario::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    pub fn parse(text: &str) -> Result<Scenario> {
+        let scenario: Scenario = toml::from_str(text)?;
         ensure!(!scenario.traffic.is_empty() && !scenario.steps.is_empty(), "a scenario has traffic and steps");
         for step in &scenario.steps {
+            for name in &step.traffic {
+                let is_known = scenario.traffic.iter().any(|traffic| traffic.name == *name);
+                ensure!(is_known, "step \"{}\": there is no traffic \"{name}\"", step.name);
+            }
             if let Load::Open { rate, of_capacity, .. } = &step.load {
                 let is_clear = rate.is_some() != of_capacity.is_some();
                 ensure!(is_clear, "step \"{}\": either rate or of_capacity is needed", step.name);
@@ -132,6 +149,12 @@ impl Scenario {
 
     pub fn slo(&self) -> Duration {
         Duration::from_secs_f64(self.slo_milliseconds / 1000.0)
+    }
+}
+
+impl Step {
+    pub fn takes_part(&self, traffic: &Traffic) -> bool {
+        self.traffic.is_empty() || self.traffic.contains(&traffic.name)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a server says of itself: its metrics before and after, and their difference.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -11,20 +11,26 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::kept::Batches;
+use super::targets::Target;
+
 /// By series, as it is written in the text format.
 pub type Samples = BTreeMap<String, f64>;
 
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The samples of `/metrics`; none when there is no such page, as on a peer that has it elsewhere.
-pub async fn scrape(target: SocketAddr) -> Samples {
-    let page = page(target).await.unwrap_or_default();
+pub async fn scrape(target: &Target) -> Samples {
+    let page = tokio::time::timeout(PATIENCE, page(target)).await;
+    let page = page.ok().and_then(Result::ok).unwrap_or_default();
     parse(&String::from_utf8_lossy(&page))
 }
 
-async fn page(target: SocketAddr) -> Result<Vec<u8>> {
-    let io = TokioIo::new(TcpStream::connect(target).await?);
+async fn page(target: &Target) -> Result<Vec<u8>> {
+    let io = TokioIo::new(TcpStream::connect(target.address).await?);
     let (mut connection, driver) = http1::handshake(io).await?;
     tokio::task::spawn_local(driver);
-    let request = Request::get("/metrics").header("host", target.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::get("/metrics").header("host", &target.authority).body(Empty::<Bytes>::new())?;
     Ok(connection.send_request(request).await?.into_body().collect().await?.to_bytes().to_vec())
 }
 
@@ -50,8 +56,18 @@ pub fn difference(before: &Samples, after: &Samples) -> Samples {
     after.iter().filter_map(change).collect()
 }
 
+/// The labels of `stoker_build_info`, where there is one.
+pub fn build(samples: &Samples) -> Option<String> {
+    let labels = samples.keys().find_map(|series| series.strip_prefix("stoker_build_info{"))?;
+    Some(format!("stoker {}", labels.trim_end_matches('}').replace('"', "").replace(',', ", ")))
+}
+
+pub fn batches(samples: &Samples) -> Batches {
+    Batches { mean_batch_rows: mean_batch_rows(samples), batch_rows: batch_rows(samples) }
+}
+
 /// How many batches had how many rows: pairs of an upper bound and the batches up to it that are in no smaller one.
-pub fn batch_rows(samples: &Samples) -> Vec<(String, f64)> {
+fn batch_rows(samples: &Samples) -> Vec<(String, f64)> {
     let buckets = samples.iter().filter(|(series, _)| series.starts_with("stoker_batch_rows_bucket{"));
     let bound = |series: &str| Some(series.split("le=\"").nth(1)?.split('"').next()?.to_owned());
     let mut sums: Vec<(String, f64)> = Vec::new();
@@ -74,7 +90,7 @@ pub fn batch_rows(samples: &Samples) -> Vec<(String, f64)> {
 }
 
 /// Rows of the batches, on average.
-pub fn mean_batch_rows(samples: &Samples) -> Option<f64> {
+fn mean_batch_rows(samples: &Samples) -> Option<f64> {
     let sum =
         |name: &str| samples.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum::<f64>();
     let batches = sum("stoker_batch_rows_count");

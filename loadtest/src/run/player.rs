@@ -1,0 +1,277 @@
+//! Sends what is due when it is due, and notes what becomes of it.
+
+use std::cell::{Cell, RefCell};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::arrivals::Schedule;
+use super::bodies::Prepared;
+use super::client::{Answer, Client};
+use super::record::Record;
+use super::scenario::{Arrivals, Load, Scenario, Step};
+use super::targets::Target;
+use super::turns::{Turn, Turns};
+
+pub struct Player {
+    targets: Vec<Target>,
+    /// One for each target.
+    clients: Vec<Client>,
+    scenario: Scenario,
+    /// For each kind of traffic.
+    prepared: Vec<Prepared>,
+    /// Where the scenario's files are.
+    folder: PathBuf,
+    /// Requests that have no answer yet.
+    waiting: Cell<usize>,
+}
+
+/// What a step has shown.
+pub struct Played {
+    pub record: Rc<RefCell<Record>>,
+    /// Requests a second that were to be sent.
+    pub offered: Option<f64>,
+    /// Rates of a search, the parts answered in time and the 99th percentiles.
+    pub tried: Vec<(f64, f64, f64)>,
+    pub capacity: Option<f64>,
+    /// At most, and in the mean.
+    pub sent_late_milliseconds: (f64, f64),
+}
+
+/// What is seen of a step while it goes on.
+struct Sight {
+    /// From when on is measured.
+    begun: Instant,
+    end: Instant,
+    record: Rc<RefCell<Record>>,
+    turns: RefCell<Turns>,
+    /// What requests say that they have.
+    deadline: Option<Duration>,
+    /// A permit for each request that may be on its way.
+    gate: Semaphore,
+    /// Sum, number and maximum of the seconds that requests were sent late.
+    late: Cell<(f64, u64, f64)>,
+}
+
+impl Sight {
+    fn played(&self, offered: Option<f64>, capacity: Option<f64>) -> Played {
+        let (sum, count, most) = self.late.get();
+        let sent_late_milliseconds = (most * 1000.0, sum * 1000.0 / count.max(1) as f64);
+        Played { record: self.record.clone(), offered, tried: Vec::new(), capacity, sent_late_milliseconds }
+    }
+}
+
+/// More would only measure the generator's memory.
+const MOST_WAITING: usize = 20_000;
+/// Until answers are given up for which nobody waits in the scenario.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Player {
+    pub fn new(targets: &[Target], scenario: &Scenario, prepared: Vec<Prepared>, folder: &Path) -> Player {
+        Player {
+            targets: targets.to_vec(),
+            clients: targets.iter().cloned().map(Client::new).collect(),
+            scenario: scenario.clone(),
+            prepared,
+            folder: folder.to_owned(),
+            waiting: Cell::new(0),
+        }
+    }
+
+    /// Whether each target answers each kind of request at all.
+    pub async fn check(&self) -> Result<()> {
+        for (target, client) in self.targets.iter().zip(&self.clients) {
+            for (traffic, prepared) in self.scenario.traffic.iter().zip(&self.prepared) {
+                let asked = format!("traffic \"{}\" to {}", traffic.name, target.url);
+                let answer = client.send(traffic.protocol, prepared, 0, None).await;
+                let status = answer.with_context(|| asked.clone())?.status;
+                ensure!(status == 200, "{asked} is answered with status {status}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Parts of the capacity are of that which a step before has found.
+    pub async fn step(self: &Rc<Self>, step: &Step, capacity: Option<f64>, seed: u64) -> Result<Played> {
+        match &step.load {
+            Load::Closed { connections } => {
+                let sight = self.closed(step, *connections, seed).await;
+                let lasts = Duration::from_secs_f64(step.seconds);
+                let rate = sight.record.borrow().summary(lasts, |_| true).answered_per_second;
+                Ok(sight.played(None, Some(rate)))
+            }
+            Load::Open { arrivals, rate, of_capacity, ramp, connections } => {
+                let relative = || Some(of_capacity.as_ref()? * capacity?);
+                let rate = rate.or_else(relative).context("no step before has found a capacity")?;
+                let ramp = ramp.then_some(step.warmup_seconds + step.seconds);
+                let schedule = self.schedule(arrivals, rate, ramp, seed)?;
+                Ok(self.open(step, &step.name, schedule, *connections, seed).await.played(Some(rate), None))
+            }
+            Load::Search { arrivals, quantile } => self.search(step, arrivals, *quantile, seed).await,
+        }
+    }
+
+    async fn search(self: &Rc<Self>, step: &Step, arrivals: &Arrivals, quantile: f64, seed: u64) -> Result<Played> {
+        let (mut passed, mut failed): (f64, Option<f64>) = (0.0, None);
+        let (mut tried, mut best, mut rate) = (Vec::new(), None, 32.0);
+        while failed.is_none_or(|failed| failed / passed.max(1.0) > 1.04) && tried.len() < 24 {
+            let seed = seed + tried.len() as u64;
+            let schedule = self.schedule(arrivals, rate, None, seed)?;
+            let sight = self.open(step, &format!("{} {rate:.0}/s", step.name), schedule, None, seed).await;
+            let (part, (_, _, p99)) = (sight.record.borrow().part_in_time(), sight.record.borrow().progress());
+            tried.push((rate, part, p99));
+            if part >= quantile {
+                (passed, best) = (rate, Some(sight.played(Some(rate), Some(rate))));
+            } else {
+                failed = Some(rate);
+            }
+            rate = failed.map_or(passed * 2.0, |failed| (passed.max(1.0) * failed).sqrt());
+            if passed == 0.0 && failed.is_some_and(|failed| failed < 0.1) {
+                break;
+            }
+        }
+        let Some(best) = best else { bail!("not even the smallest rate holds the objective") };
+        Ok(Played { tried, ..best })
+    }
+
+    fn sight(
+        &self,
+        step: &Step,
+        start: Instant,
+        deadline: Option<Duration>,
+        at_once: Option<usize>,
+        seed: u64,
+    ) -> Rc<Sight> {
+        let begun = start + Duration::from_secs_f64(step.warmup_seconds);
+        Rc::new(Sight {
+            begun,
+            end: begun + Duration::from_secs_f64(step.seconds),
+            record: Rc::new(RefCell::new(Record::new(self.scenario.slo()))),
+            turns: RefCell::new(Turns::new(&self.scenario, step, self.targets.len(), seed)),
+            deadline,
+            gate: Semaphore::new(at_once.unwrap_or(Semaphore::MAX_PERMITS)),
+            late: Cell::default(),
+        })
+    }
+
+    async fn open(
+        self: &Rc<Self>,
+        step: &Step,
+        name: &str,
+        schedule: Schedule,
+        at_once: Option<usize>,
+        seed: u64,
+    ) -> Rc<Sight> {
+        let start = Instant::now() + Duration::from_millis(5);
+        let deadline = self.scenario.send_deadline.then(|| self.scenario.slo());
+        let sight = self.sight(step, start, deadline, at_once, seed);
+        let (due, mut arrivals) = mpsc::unbounded_channel();
+        let end = sight.end;
+        // Timers of the runtime go by milliseconds.
+        let pace = std::thread::spawn(move || {
+            for at in schedule {
+                let at = start + Duration::from_secs_f64(at);
+                if at >= end {
+                    break;
+                }
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                if due.send(at).is_err() {
+                    break;
+                }
+            }
+        });
+        let progress = tokio::task::spawn_local(tell(name.to_owned(), sight.clone()));
+        while let Some(at) = arrivals.recv().await {
+            let late = at.elapsed().as_secs_f64();
+            let (sum, count, most) = sight.late.get();
+            sight.late.set((sum + late, count + 1, most.max(late)));
+            let turn = sight.turns.borrow_mut().next();
+            if self.waiting.get() >= MOST_WAITING {
+                note(&sight, turn, at, &Err(anyhow::anyhow!("too many requests wait for their answers")));
+                continue;
+            }
+            let (player, sight) = (self.clone(), sight.clone());
+            tokio::task::spawn_local(async move { player.ask(&sight, turn, at).await });
+        }
+        let _ = pace.join(); // it ends with the channel
+        let given_up = Instant::now() + PATIENCE;
+        while self.waiting.get() > 0 && Instant::now() < given_up {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        progress.abort();
+        sight
+    }
+
+    async fn closed(self: &Rc<Self>, step: &Step, connections: usize, seed: u64) -> Rc<Sight> {
+        let sight = self.sight(step, Instant::now(), None, None, seed);
+        let progress = tokio::task::spawn_local(tell(step.name.clone(), sight.clone()));
+        let tasks: Vec<_> = (0..connections)
+            .map(|_| {
+                let (player, sight) = (self.clone(), sight.clone());
+                tokio::task::spawn_local(async move {
+                    while Instant::now() < sight.end {
+                        let turn = sight.turns.borrow_mut().next();
+                        player.ask(&sight, turn, Instant::now()).await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            let _ = task.await; // a panic has been printed
+        }
+        progress.abort();
+        sight
+    }
+
+    /// Sends one request that was due then, and takes note of what becomes of it.
+    async fn ask(&self, sight: &Sight, turn: Turn, at: Instant) {
+        self.waiting.set(self.waiting.get() + 1);
+        let protocol = self.scenario.traffic[turn.traffic].protocol;
+        let prepared = &self.prepared[turn.traffic];
+        let answer = tokio::time::timeout(PATIENCE, async {
+            let _permit = sight.gate.acquire().await?;
+            self.clients[turn.target].send(protocol, prepared, turn.variant, sight.deadline).await
+        });
+        let answer = answer.await.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {PATIENCE:?}")));
+        self.waiting.set(self.waiting.get() - 1);
+        note(sight, turn, at, &answer);
+    }
+
+    fn schedule(&self, arrivals: &Arrivals, rate: f64, ramp: Option<f64>, seed: u64) -> Result<Schedule> {
+        let mut trace = Vec::new();
+        if let Arrivals::Trace(file) = arrivals {
+            let text = std::fs::read_to_string(self.folder.join(file)).with_context(|| file.display().to_string())?;
+            trace =
+                text.split_whitespace().map(str::parse).collect::<Result<_, _>>().context("a trace is of numbers")?;
+            ensure!(trace.iter().sum::<f64>() > 0.0, "the trace {} has no time in it", file.display());
+        }
+        Ok(Schedule::new(arrivals, trace, rate, ramp, seed))
+    }
+}
+
+fn note(sight: &Sight, turn: Turn, at: Instant, answer: &Result<Answer>) {
+    let latency = at.elapsed();
+    if at >= sight.begun && at < sight.end {
+        sight.record.borrow_mut().add(turn, at - sight.begun, latency, answer);
+    }
+}
+
+/// Says how a step goes, in one line that changes, on a terminal.
+async fn tell(name: String, sight: Rc<Sight>) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (whole, since) = ((sight.end - sight.begun).as_secs_f64(), sight.begun.elapsed().as_secs_f64());
+        let (sent, in_time, p99) = sight.record.borrow().progress();
+        let bar = "#".repeat((since / whole * 20.0).clamp(0.0, 20.0) as usize);
+        let rate = in_time as f64 / since.clamp(0.001, whole);
+        let _ =
+            write!(std::io::stderr(), "\r\x1b[K{name} [{bar:<20}] {sent} sent, {rate:.0}/s in time, p99 {p99:.1} ms");
+    }
+}

@@ -1,0 +1,95 @@
+//! A scenario step by step: what each has shown, and how the targets compare.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::arrivals::Random;
+use super::bodies;
+use super::comparison::{self, Comparison};
+use super::kept::{Batches, Measured};
+use super::player::{Played, Player};
+use super::record::{Record, Sample};
+use super::scenario::{Scenario, Step};
+use super::scrape;
+use super::targets::{Target, Watch};
+
+/// Step by step: what was measured, and how the targets compare, or the versions of the model where there is one target.
+pub async fn play(targets: &[Target], scenario: &Scenario, folder: &Path) -> Result<(Vec<Measured>, Vec<Comparison>)> {
+    let mut random = Random(scenario.seed);
+    let prepared = scenario.traffic.iter().map(|traffic| bodies::prepare(traffic, folder, &mut random));
+    let prepared = prepared.collect::<Result<Vec<_>>>()?;
+    let player = Rc::new(Player::new(targets, scenario, prepared, folder));
+    player.check().await?;
+    let (mut steps, mut comparisons, mut capacity) = (Vec::new(), Vec::new(), None);
+    for (number, step) in scenario.steps.iter().enumerate() {
+        let watch = Watch::begin(targets).await;
+        let seed = scenario.seed + 1 + number as u64;
+        let played = tokio::select! {
+            played = player.step(step, capacity, seed) => played.with_context(|| step.name.clone())?,
+            () = watch.go_on(Duration::from_secs_f64(step.warmup_seconds + step.seconds)) => unreachable!("never ends"),
+        };
+        capacity = played.capacity.or(capacity);
+        let (change, servers) = watch.end().await;
+        let record = played.record.borrow();
+        let groups = if targets.len() > 1 { by_target(&record, targets) } else { by_version(&record) };
+        for (name, samples) in groups.iter().skip(1) {
+            let baseline = (groups[0].0.as_str(), &groups[0].1[..]);
+            comparisons.push(comparison::compare(&step.name, step.seconds, baseline, (name, samples), seed));
+        }
+        steps.push(Measured {
+            servers,
+            batches: scrape::batches(&change),
+            ..measured(&played, scenario, step, targets)
+        });
+    }
+    Ok((steps, comparisons))
+}
+
+fn measured(played: &Played, scenario: &Scenario, step: &Step, targets: &[Target]) -> Measured {
+    let lasts = Duration::from_secs_f64(step.seconds);
+    let record = played.record.borrow();
+    let kinds = scenario.traffic.iter().enumerate().filter(|(_, traffic)| step.takes_part(traffic));
+    let of_kind = |number: usize| record.summary(lasts, |sample| usize::from(sample.traffic) == number);
+    let of_target = |number: usize| record.summary(lasts, |sample| usize::from(sample.target) == number);
+    let of_version = |number: usize| record.summary(lasts, |sample| usize::from(sample.version) == number);
+    let (mut by_target, mut by_version) = (Vec::new(), Vec::new());
+    if targets.len() > 1 {
+        by_target.extend(targets.iter().enumerate().map(|(number, target)| (target.name.clone(), of_target(number))));
+    } else if record.versions.len() > 2 {
+        // The first is of what names none.
+        let named = record.versions.iter().enumerate().skip(1);
+        by_version.extend(named.map(|(number, version)| (version.clone(), of_version(number))));
+    }
+    Measured {
+        name: step.name.clone(),
+        offered_per_second: played.offered,
+        seconds: step.seconds,
+        all: record.summary(lasts, |_| true),
+        traffic: kinds.map(|(number, traffic)| (traffic.name.clone(), of_kind(number))).collect(),
+        targets: by_target,
+        versions: by_version,
+        tried: played.tried.clone(),
+        capacity_per_second: played.capacity,
+        sent_late_milliseconds: played.sent_late_milliseconds,
+        batches: Batches::default(),
+        servers: Vec::new(),
+        drift: record.drift(lasts),
+    }
+}
+
+fn by_target(record: &Record, targets: &[Target]) -> Vec<(String, Vec<Sample>)> {
+    let of = |number| record.samples.iter().filter(move |sample| usize::from(sample.target) == number).copied();
+    targets.iter().enumerate().map(|(number, target)| (target.name.clone(), of(number).collect())).collect()
+}
+
+/// The oldest first, by their numbers; what names no version is not among them.
+fn by_version(record: &Record) -> Vec<(String, Vec<Sample>)> {
+    let of = |number| record.samples.iter().filter(move |sample| usize::from(sample.version) == number).copied();
+    let named = record.versions.iter().enumerate().skip(1);
+    let mut groups: Vec<_> = named.map(|(number, version)| (version.clone(), of(number).collect())).collect();
+    groups.sort_by_key(|(version, _)| (version.parse::<u64>().unwrap_or(u64::MAX), version.clone()));
+    groups
+}
