@@ -10,6 +10,7 @@ mod http;
 mod http_floor;
 mod process;
 mod provenance;
+mod report;
 mod run;
 mod scheduler;
 mod slow_proxy;
@@ -29,7 +30,12 @@ Usage: loadtest COMMAND [OPTIONS]
       --target [NAME=]URL    http://HOST:PORT, REST and gRPC on one port; several share the requests and are compared
       --name NAME            what the result is called [default: the scenario's file]
       --label TEXT           what it is called beside other results [default: its name]
-      --out DIR              where it is written [default: loadtest/runs]; -: JSON to standard output, nothing else
+      --out DIR              where it is written, as JSON and as a page [default: loadtest/runs]; -: the JSON goes to
+                             standard output, and nothing else
+
+  report RUN.json...  put kept runs beside each other on one page
+      --label TEXT           what the run before this is called
+      --out FILE             the page, HTML
 
   http-floor   compare stoker's requests per second with a bare hyper server's
       --server-bin FILE      stoker [default: target/release/stoker]
@@ -70,6 +76,7 @@ fn main() -> Result<()> {
         Some(Value(command)) if command == "slow-proxy" => slow_proxy::run(&slow_proxy::Options::parse(&mut args)?),
         Some(Value(command)) if command == "scheduler" => scheduler::run(&scheduler::Options::parse(&mut args)?),
         Some(Value(command)) if command == "run" => run::run(&run::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "report" => report::run(&report::Options::parse(&mut args)?),
         Some(Value(command)) if command == "tabular" => tabular::run(&tabular::Options::parse(&mut args)?),
         Some(Short('h') | Long("help")) => {
             print!("{USAGE}");

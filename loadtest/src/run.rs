@@ -26,6 +26,7 @@ use self::kept::{Asked, Run};
 use self::scenario::Scenario;
 use self::targets::Target;
 use crate::provenance::Provenance;
+use crate::report;
 
 #[derive(Debug)]
 pub struct Options {
@@ -82,9 +83,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     print(&run);
     std::fs::create_dir_all(&options.out)?;
-    let file = options.out.join(format!("{}-{}.json", run.name, run.provenance.date.replace(':', "-")));
-    std::fs::write(&file, json).with_context(|| file.display().to_string())?;
-    println!("{}", file.display());
+    let stem = format!("{}-{}", run.name, run.provenance.date.replace(':', "-"));
+    for (ending, content) in [("json", json), ("html", report::page(&[run]))] {
+        let file = options.out.join(format!("{stem}.{ending}"));
+        std::fs::write(&file, content).with_context(|| file.display().to_string())?;
+        println!("{}", file.display());
+    }
     Ok(())
 }
 

@@ -102,7 +102,7 @@ pub fn compare(
         Verdict::Better => format!("{candidate} is better than {baseline}"),
         Verdict::Worse => format!("{candidate} is worse than {baseline}"),
         Verdict::Mixed => format!("{candidate} is better than {baseline} in one way and worse in another"),
-        Verdict::NoDifferenceShown => format!("No difference shown between {baseline} and {candidate}"),
+        Verdict::NoDifferenceShown => format!("No difference that matters is shown between {baseline} and {candidate}"),
     };
     Comparison {
         step: step.to_owned(),

@@ -1,7 +1,9 @@
 //! What is kept of a run, as JSON. Fields that came later have defaults: runs that were kept before can be read.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::comparison::Comparison;
@@ -109,7 +111,26 @@ pub struct Summary {
     pub timeline: Vec<(u64, u64, f64, f64)>,
 }
 
+impl Run {
+    pub fn read(file: &Path) -> Result<Run> {
+        let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is no run of loadtest run", file.display()))
+    }
+
+    pub fn label(&self) -> &str {
+        self.label.as_deref().unwrap_or(&self.name)
+    }
+}
+
 impl Summary {
+    pub fn answered(&self) -> u64 {
+        self.outcomes.get("200").copied().unwrap_or_default()
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
     /// A percentile in milliseconds, of those that are named.
     pub fn latency(&self, name: &str) -> Option<f64> {
         self.milliseconds.get(name).copied()
