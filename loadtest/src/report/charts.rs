@@ -105,7 +105,7 @@ fn goodput(subjects: &[Subject], all: &[Vec<RatePoint>], tried: &[Vec<(f64, f64,
                 number(point.offered),
                 percent(goodput / point.summary.sent_per_second.max(1e-9))
             );
-            let note = (goodput == peak).then(|| format!("peak {}/s", number(peak)));
+            let note = (goodput == peak && points.len() > 1).then(|| format!("peak {}/s", number(peak)));
             Some(Point { x: point.offered, y: goodput, title: Some(title), note })
         });
         series.push(Series { name: subject.label.clone(), colour, stroke: Stroke::Solid, pieces });

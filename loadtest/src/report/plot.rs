@@ -65,10 +65,12 @@ pub struct Plot {
 /// Width and height of the whole drawing, in units that a page makes about a pixel each: text is as large in all.
 pub type Size = (f64, f64);
 
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 38.0;
+/// Marks of longer lines would hide them: they show where the pointer is.
+const DENSE: usize = 40;
 /// Of colours that the style has; from then on they come again.
 pub const COLOURS: usize = 7;
 
@@ -138,12 +140,14 @@ impl Plot {
                 let _ =
                     write!(drawing.svg, r#"<polyline class="line {colour}{dashes}" points="{}" />"#, path.join(" "));
             }
+            let marks = piece.iter().filter(|point| point.title.is_some()).count();
             for (point, (x, y)) in piece.iter().zip(places) {
                 if let Some(title) = &point.title {
                     let hollow = if series.stroke == Stroke::Solid { "" } else { " hollow" };
+                    let dense = if marks > DENSE { " dense" } else { "" };
                     let _ = write!(
                         drawing.svg,
-                        r#"<path class="mark {colour}{hollow}" d="{}"><title>{}</title></path>"#,
+                        r#"<path class="mark {colour}{hollow}{dense}" d="{}"><title>{}</title></path>"#,
                         mark(series.colour, x, y),
                         escape(title)
                     );

@@ -127,8 +127,8 @@ fn a_late_generator_is_warned_of() {
         let change = |step: &mut Value| step["sent_late_milliseconds"] = json!([milliseconds, 0.01]);
         page(&[kept(|run| run["steps"].as_array_mut().unwrap().iter_mut().for_each(change))])
     };
-    assert!(late(0.6).contains("The generator itself was late"));
-    assert!(!late(0.4).contains("The generator itself was late"));
+    assert!(late(1.3).contains("The generator itself was late"));
+    assert!(!late(1.2).contains("The generator itself was late"));
 }
 
 #[test]

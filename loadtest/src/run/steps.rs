@@ -59,9 +59,8 @@ fn measured(played: &Played, scenario: &Scenario, step: &Step, targets: &[Target
     if targets.len() > 1 {
         by_target.extend(targets.iter().enumerate().map(|(number, target)| (target.name.clone(), of_target(number))));
     } else if record.versions.len() > 2 {
-        // The first is of what names none.
-        let named = record.versions.iter().enumerate().skip(1);
-        by_version.extend(named.map(|(number, version)| (version.clone(), of_version(number))));
+        by_version
+            .extend(versions(&record).into_iter().map(|(number, version)| (version.to_owned(), of_version(number))));
     }
     Measured {
         name: step.name.clone(),
@@ -85,11 +84,35 @@ fn by_target(record: &Record, targets: &[Target]) -> Vec<(String, Vec<Sample>)> 
     targets.iter().enumerate().map(|(number, target)| (target.name.clone(), of(number).collect())).collect()
 }
 
-/// The oldest first, by their numbers; what names no version is not among them.
 fn by_version(record: &Record) -> Vec<(String, Vec<Sample>)> {
     let of = |number| record.samples.iter().filter(move |sample| usize::from(sample.version) == number).copied();
-    let named = record.versions.iter().enumerate().skip(1);
-    let mut groups: Vec<_> = named.map(|(number, version)| (version.clone(), of(number).collect())).collect();
-    groups.sort_by_key(|(version, _)| (version.parse::<u64>().unwrap_or(u64::MAX), version.clone()));
-    groups
+    let versions = versions(record).into_iter();
+    versions.map(|(number, version)| (format!("version {version}"), of(number).collect())).collect()
+}
+
+/// With their indices, the oldest first; without what names none, which is the record's first.
+fn versions(record: &Record) -> Vec<(usize, &str)> {
+    let mut named: Vec<_> = record.versions.iter().map(String::as_str).enumerate().skip(1).collect();
+    named.sort_by_key(|(_, version)| (version.parse::<u64>().unwrap_or(u64::MAX), *version));
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::client::Answer;
+    use crate::run::turns::Turn;
+
+    #[test]
+    fn versions_go_by_their_numbers() {
+        let mut record = Record::new(Duration::from_secs(1));
+        for version in [Some("10"), Some("9"), None, Some("b"), Some("9")] {
+            let version = version.map(str::to_owned);
+            let answer = Ok(Answer { status: 200, version, says_when_to_retry: false });
+            record.add(Turn { traffic: 0, target: 0, variant: 0 }, Duration::ZERO, Duration::ZERO, &answer);
+        }
+        let groups = by_version(&record);
+        let counts: Vec<_> = groups.iter().map(|(name, samples)| (name.as_str(), samples.len())).collect();
+        assert_eq!(counts, [("version 9", 2), ("version 10", 1), ("version b", 1)]);
+    }
 }
