@@ -178,6 +178,8 @@ impl Load {
 
 #[cfg(test)]
 mod tests {
+    use saphyr_parser::{Event, Parser};
+
     use super::*;
 
     #[test]
@@ -187,6 +189,35 @@ mod tests {
         assert!(!files.is_empty());
         for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
             Scenario::read(file).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_job_plays_a_scenario_with_few_rights() {
+        let job = include_str!("../../job.yaml");
+        let events = Parser::new_from_str(job).map(|event| event.unwrap().0);
+        let words: Vec<String> = events
+            .filter_map(|event| if let Event::Scalar(word, ..) = event { Some(word.into_owned()) } else { None })
+            .collect();
+        let after = |key: &str| words[words.iter().position(|word| word == key).expect(key) + 1].as_str();
+        Scenario::parse(after("capacity.toml")).unwrap();
+        assert_eq!(after("run"), "/scenarios/capacity.toml");
+        assert_eq!([after("runAsNonRoot"), after("readOnlyRootFilesystem"), after("drop")], ["true", "true", "ALL"]);
+        assert_eq!([after("restartPolicy"), after("backoffLimit"), after("type")], ["Never", "0", "RuntimeDefault"]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let parse = |step: &str| {
+            let traffic = "[[traffic]]\nname = \"a\"\nprotocol = \"v2\"\nmodel = \"m\"\n";
+            let step = format!("[[steps]]\nname = \"s\"\nseconds = 1\n{step}\n");
+            Scenario::parse(&format!("description = \"\"\nslo_milliseconds = 1\n{traffic}{step}"))
+        };
+        let open = |rate: &str| format!("load.open = {{ arrivals = \"constant\", {rate} }}");
+        assert!(parse(&open("rate = 1")).is_ok());
+        for wrong in [open("rate = 1, of_capacity = 1"), open("ramp = true"), open("rate = 1") + "\ntraffic = [\"b\"]"]
+        {
+            assert!(parse(&wrong).is_err(), "{wrong}");
         }
     }
 }
