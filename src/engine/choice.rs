@@ -44,36 +44,42 @@ pub fn choose(
     let run = if first.run.iter().all(|place| end <= candidates[*place].deadline) {
         first.run
     } else {
-        let weighed = weigh(candidates, &alive, first.rows, lost, now, |rows| expect(rows).slow);
-        weighed.unwrap_or_else(|| {
-            weigh(candidates, &alive, first.rows, lost, now, |rows| expect(rows).middle).unwrap_or_default()
-        })
+        weigh(candidates, &alive, first.rows, lost, now, expect)
     };
     Choice { run, late }
 }
 
-/// The most valuable batch of at most `most` rows, if any answers anybody in time.
+/// The most valuable batch of at most `most` rows; empty if none can answer anybody in time.
 fn weigh(
     candidates: &[Candidate],
     alive: &[usize],
     most: usize,
     lost: f64,
     now: Instant,
-    takes: impl Fn(usize) -> Duration,
-) -> Option<Vec<usize>> {
+    expect: impl Fn(usize) -> Expected,
+) -> Vec<usize> {
+    /// How likely a batch is to take as long as its slow end rather than its middle.
+    const SLOW: f64 = 0.1;
+    let middle = |rows: usize| expect(rows).middle;
     let value = |batch: &Batch| {
-        let took = takes(batch.rows);
+        let Expected { middle: took, slow } = expect(batch.rows);
+        let of = |end: Instant| batch.run.iter().filter(move |place| candidates[**place].deadline >= end);
+        let in_time = |end: Instant| as_f64(of(end).map(|place| candidates[*place].rows).sum());
+        let likely = in_time(now + took) * (1.0 - SLOW) + in_time(now + slow) * SLOW;
+        let (after, end) = in_time_after(candidates, alive, batch, most, now + took, &middle);
         let rate = as_f64(batch.rows) / took.as_secs_f64().max(1e-9);
-        let (rows, end) = in_time_after(candidates, alive, batch, most, now + took, &takes);
-        (as_f64(batch.rows + rows) - lost * (end - now).as_secs_f64(), rate)
+        (likely + as_f64(after) - lost * (end - now).as_secs_f64(), rate)
     };
     // That of the first one, too, who at worst runs alone.
     let alone = alive.first().map(|place| candidates[*place].rows);
     let sizes = successors(Some(most), |size| (*size > 1).then_some(size * 3 / 4)).chain(alone);
-    let batches = sizes.map(|size| Batch::of(candidates, alive, size, Some(now + takes(size))));
+    let batches = sizes.flat_map(|size| {
+        let Expected { middle, slow } = expect(size);
+        [slow, middle].map(|took| Batch::of(candidates, alive, size, Some(now + took)))
+    });
     let valued = batches.filter(|batch| batch.rows > 0).map(|batch| (value(&batch), batch.run));
     let best = valued.max_by(|((a, a_rate), _), ((b, b_rate), _)| a.total_cmp(b).then(a_rate.total_cmp(b_rate)));
-    best.map(|(_, run)| run)
+    best.map_or_else(Vec::new, |(_, run)| run)
 }
 
 /// Rows that are answered in time by full batches after a first one, which ends then, and when the last one ends.

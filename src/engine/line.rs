@@ -5,6 +5,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Instant;
 
+use super::batch::Job;
 use super::shares::{Shares, Tenant};
 
 /// A job and what was decided when it came.
@@ -104,6 +105,14 @@ impl<J> Line<J> {
         #[allow(clippy::cast_precision_loss)] // queues are short
         let part = jobs.partition_point(|other| other.due <= due) as f64 / jobs.len() as f64;
         work * part
+    }
+
+    /// The earliest deadline of those who are first.
+    pub fn first_deadline(&self) -> Option<Instant>
+    where
+        J: Job,
+    {
+        self.flows.iter().filter_map(|flow| flow.jobs.front()).map(|first| first.job.deadline()).min()
     }
 
     /// All that wait, in no order.

@@ -236,6 +236,7 @@ fn batches_do_not_shrink_under_overload_when_deadlines_are_tight() {
         println!("seed {seed}: goodput {goodput:.0?}, p99 {p99:.0?}");
         assert!(goodput.iter().all(|more| *more >= 0.98 * goodput[0]), "seed {seed}: {goodput:?}");
         assert!(goodput[0] >= 0.8 * 245.0, "seed {seed}: {goodput:?}");
+        assert!(goodput.iter().all(|less| goodput[3] >= 0.93 * less), "seed {seed}: {goodput:?}");
         assert!(p99.iter().all(|p99| *p99 <= SLO), "seed {seed}: {p99:?}");
     }
 }

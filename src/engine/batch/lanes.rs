@@ -20,8 +20,8 @@ pub(super) struct Lane<J: Job> {
     /// How long all workers together will take for it, which is more where batches are not full.
     pub seconds: f64,
     last_arrival: Option<Instant>,
-    /// Seconds between rows that came, whether or not they were taken in, the last ones counting most.
-    pub gap: Option<f64>,
+    /// Seconds between rows that came, the last ones counting most.
+    gap: Option<f64>,
 }
 
 /// All lanes. Those that have run empty are kept for a while: most traffic has few shapes, which come again.
@@ -62,6 +62,11 @@ impl<J: Job> Lanes<J> {
         &mut self.all[number]
     }
 
+    /// Rows that come in a second.
+    pub fn coming(&self, now: Instant) -> f64 {
+        self.all.iter().filter_map(|lane| lane.gap(now)).map(|gap| 1.0 / gap).sum()
+    }
+
     /// Those in which something waits.
     pub fn waiting(&self) -> impl Iterator<Item = (usize, &Lane<J>)> {
         self.all.iter().enumerate().filter(|(_, lane)| !lane.line.is_empty())
@@ -91,6 +96,12 @@ impl<J: Job> Lane<J> {
             let gap = now.duration_since(last).as_secs_f64() / as_f64(rows);
             self.gap = Some(self.gap.map_or(gap, |known| known + (gap - known) * WEIGHT));
         }
+    }
+
+    /// Seconds between rows that come these days, whether or not they are taken in.
+    pub fn gap(&self, now: Instant) -> Option<f64> {
+        let silent = now.duration_since(self.last_arrival?).as_secs_f64();
+        self.gap.map(|gap| gap.max(silent).max(1e-9))
     }
 
     pub fn push(&mut self, waiting: Waiting<J>) {

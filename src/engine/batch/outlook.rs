@@ -13,12 +13,12 @@ pub(super) struct Caution(pub f64);
 
 impl Caution {
     /// The part of all answers that may be late.
-    const MAY_BE_LATE: f64 = 0.005;
+    const MAY_BE_LATE: f64 = 0.003;
     /// More would not help: something else is wrong then.
     const MOST: f64 = 3.0;
 
     pub fn learn(&mut self, late: usize, in_time: usize) {
-        const STEP: f64 = 0.004;
+        const STEP: f64 = 0.01;
         #[allow(clippy::cast_precision_loss)] // batches are small
         let error = late as f64 * (1.0 - Caution::MAY_BE_LATE) - in_time as f64 * Caution::MAY_BE_LATE;
         self.0 = (self.0 * (STEP * error).exp()).clamp(1.0, Caution::MOST);
@@ -57,7 +57,9 @@ impl<J: Job> Batcher<J> {
         let lane = self.lanes.get(number);
         let (rows, worth) = (job.rows(), if self.shares.is_much(now).is_some() { WORTH_OF_FILLING } else { WORTH });
         let best = self.times[0].best_rows(job.elements(), worth, now).max(rows);
-        let (ahead, before) = self.ahead(lane, job.tenant(), due, best - rows);
+        let begins = now + residuals.clone().min().unwrap_or_default();
+        let room = self.fitting(lane, begins, best).saturating_sub(rows);
+        let (ahead, before) = self.ahead(lane, job.tenant(), due, room);
         let wait = if ahead > 0.0 {
             residuals.sum::<Duration>() / u32::try_from(self.workers.len()).unwrap_or(1)
                 + Duration::from_secs_f64(ahead * self.caution.0)
@@ -65,8 +67,8 @@ impl<J: Job> Batcher<J> {
             residuals.min().unwrap_or_default()
         };
         // Until its batch begins others may come to it.
-        let gap = lane.gap.filter(|_| self.overload().is_some());
-        let coming = gap.map_or(0.0, |gap| wait.as_secs_f64() / gap.max(1e-9)).min(as_f64(best));
+        let gap = lane.gap(now).filter(|_| self.overload(now).is_some());
+        let coming = gap.map_or(0.0, |gap| wait.as_secs_f64() / gap).min(as_f64(best));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is few
         let together = (rows + before + coming as usize).min(best);
         let Some(own) = self.expect(job.elements(), together) else { return Ok(()) };
@@ -81,11 +83,24 @@ impl<J: Job> Batcher<J> {
         }
     }
 
+    /// How many rows a lane's next batch may have, of at most `best`, for whoever is first to have his answer in time.
+    fn fitting(&self, lane: &Lane<J>, begins: Instant, best: usize) -> usize {
+        let Some(time) = lane.line.first_deadline().map(|first| first.saturating_duration_since(begins)) else {
+            return best;
+        };
+        let is_in_time = |rows: usize| self.expect(lane.elements, rows).is_none_or(|own| own.slow <= time);
+        let (mut fits, mut not) = (0, best + 1);
+        while not - fits > 1 {
+            let middle = fits.midpoint(not);
+            if is_in_time(middle) { fits = middle } else { not = middle }
+        }
+        fits
+    }
+
     /// When more rows come than are done: how many a worker does in a second.
-    pub(super) fn overload(&self) -> Option<f64> {
-        let coming: f64 = self.lanes.waiting().filter_map(|(_, lane)| lane.gap).map(|gap| 1.0 / gap.max(1e-9)).sum();
-        let done = self.achieved.per_second();
-        (coming > done * as_f64(self.workers.len())).then_some(done)
+    pub(super) fn overload(&self, now: Instant) -> Option<f64> {
+        let done = Some(self.achieved.per_second()).filter(|done| *done > 0.0)?;
+        (self.lanes.coming(now) > done * as_f64(self.workers.len())).then_some(done)
     }
 
     /// Seconds of work before the batch of a job of this tenant that is due then, and how many rows will be in it that come

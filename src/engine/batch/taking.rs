@@ -42,7 +42,7 @@ impl<J: Job> Batcher<J> {
         let (found, candidates, mut fates) = self.look_over(&joined, kind, now);
         let most = joined.most.max(candidates.first().map_or(1, |first| first.rows));
         let expect = |rows| self.times[kind].expect(joined.elements, rows).unwrap_or(Expected::UNKNOWN);
-        let Choice { run, late } = choose(&candidates, most, self.overload().unwrap_or(0.0), now, expect);
+        let Choice { run, late } = choose(&candidates, most, self.overload(now).unwrap_or(0.0), now, expect);
         let rows = run.iter().map(|place| candidates[*place].rows).sum();
         let until = now + expect(rows).middle;
         let fated = |places: &[usize], fate| places.iter().map(|place| (found[*place], fate)).collect::<Vec<_>>();
