@@ -34,6 +34,8 @@ pub struct Options {
     targets: Vec<Target>,
     name: String,
     label: Option<String>,
+    /// Whether requests say no deadline although the scenario would: as against a server that knows none.
+    without_deadlines: bool,
     /// `-`: JSON to standard output, and nothing else.
     out: PathBuf,
 }
@@ -41,13 +43,14 @@ pub struct Options {
 impl Options {
     pub fn parse(args: &mut lexopt::Parser) -> Result<Self> {
         let (mut scenario, mut targets, mut name, mut label) = (None, Vec::new(), None, None);
-        let mut out = PathBuf::from("loadtest/runs");
+        let (mut out, mut without_deadlines) = (PathBuf::from("loadtest/runs"), false);
         while let Some(arg) = args.next()? {
             match arg {
                 Value(file) if scenario.is_none() => scenario = Some(PathBuf::from(file)),
                 Long("target") => targets.push(Target::parse(&args.value()?.string()?, targets.len())?),
                 Long("name") => name = Some(args.value()?.string()?),
                 Long("label") => label = Some(args.value()?.string()?),
+                Long("without-deadlines") => without_deadlines = true,
                 Long("out") => out = PathBuf::from(args.value()?),
                 other => return Err(other.unexpected().into()),
             }
@@ -55,13 +58,14 @@ impl Options {
         let scenario = scenario.context("which scenario?")?;
         let stem = scenario.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         ensure!(!targets.is_empty(), "--target is needed");
-        Ok(Self { targets, name: name.unwrap_or(stem), label, scenario, out })
+        Ok(Self { targets, name: name.unwrap_or(stem), label, without_deadlines, scenario, out })
     }
 }
 
 pub fn run(options: &Options) -> Result<()> {
     let provenance = Provenance::collect(std::thread::available_parallelism()?.get())?;
-    let scenario = Scenario::read(&options.scenario)?;
+    let mut scenario = Scenario::read(&options.scenario)?;
+    scenario.send_deadline &= !options.without_deadlines;
     let folder = options.scenario.parent().unwrap_or(Path::new("."));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let play = async {

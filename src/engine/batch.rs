@@ -18,7 +18,6 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use self::lanes::{Lane, Lanes};
-use self::outlook::Caution;
 use super::line::Waiting;
 use super::policy::Policy;
 use super::shares::{Shares, Tenant};
@@ -137,7 +136,7 @@ struct Running {
     until: Instant,
     elements: usize,
     rows: usize,
-    deadlines: Vec<Instant>,
+    deadlines: Vec<(Tenant, Instant)>,
 }
 
 /// The part of the most that can be done in a second which smaller batches still have to do.
@@ -160,7 +159,6 @@ pub struct Batcher<J: Job> {
     /// Sums of the lanes'.
     work: f64,
     seconds: f64,
-    caution: Caution,
     achieved: Achieved,
     /// Until when free workers sleep; `None`: until a job comes.
     alarm: Option<Instant>,
@@ -182,7 +180,6 @@ impl<J: Job> Batcher<J> {
             bytes: 0,
             work: 0.0,
             seconds: 0.0,
-            caution: Caution(1.0),
             achieved: Achieved::default(),
             alarm: None,
         }
@@ -266,9 +263,8 @@ impl<J: Job> Batcher<J> {
         if let Some(Running { since, elements, rows, deadlines, .. }) = running.take()
             && went_well
         {
-            let late = deadlines.iter().filter(|deadline| **deadline < now).count();
             self.times[*kind].observe(elements, rows, now.duration_since(since), now);
-            self.caution.learn(late, deadlines.len() - late);
+            deadlines.into_iter().for_each(|(tenant, deadline)| self.shares.learn(tenant, deadline < now));
             self.achieved.add(rows, now.duration_since(since));
         }
     }

@@ -41,6 +41,31 @@ struct Account {
     seen: Option<Instant>,
     jobs: usize,
     work: f64,
+    caution: Caution,
+}
+
+/// How much longer than the slow end of what batches take a tenant's job must have that is taken in, so that few of his
+/// answers come too late whatever makes them late. Each that does raises it, each that does not lowers it a little: it rests where as many are
+/// late as may be.
+struct Caution(f64);
+
+impl Default for Caution {
+    fn default() -> Caution {
+        Caution(1.0)
+    }
+}
+
+impl Caution {
+    /// The part of all answers that may be late.
+    const MAY_BE_LATE: f64 = 0.003;
+    /// More would not help: something else is wrong then.
+    const MOST: f64 = 3.0;
+
+    fn learn(&mut self, is_late: bool) {
+        const STEP: f64 = 0.01;
+        let error = f64::from(u8::from(is_late)) - Caution::MAY_BE_LATE;
+        self.0 = (self.0 * (1.0 + STEP * error)).clamp(1.0, Caution::MOST);
+    }
 }
 
 impl Shares {
@@ -70,6 +95,18 @@ impl Shares {
     pub fn is_much(&self, now: Instant) -> Option<f64> {
         let much = self.tenants.values().map(|account| account.work).fold(0.0, f64::max) / 2.0;
         self.tenants.values().any(|account| account.work < much && account.is_present(now)).then_some(much)
+    }
+
+    /// How much longer than expected what comes before a tenant's job, and its own batch, are taken to take.
+    pub fn caution(&self, tenant: Tenant) -> f64 {
+        self.tenants.get(&tenant).map_or(1.0, |account| account.caution.0)
+    }
+
+    /// Whether an answer of a tenant's, who was to have it in time, came too late.
+    pub fn learn(&mut self, tenant: Tenant, is_late: bool) {
+        if let Some(account) = self.tenants.get_mut(&tenant) {
+            account.caution.learn(is_late);
+        }
     }
 
     /// Work of a tenant that waits.

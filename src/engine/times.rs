@@ -42,7 +42,8 @@ impl Times {
         if self.curves.len() <= class {
             self.curves.resize_with(class + 1, || None);
         }
-        self.curves[class].get_or_insert_default().observe(rows, took, now);
+        let max_rows = self.max_rows;
+        self.curves[class].get_or_insert_with(|| Curve::new(max_rows)).observe(rows, took, now);
         self.newest = Some(now);
     }
 
@@ -56,6 +57,13 @@ impl Times {
     /// part of the most. Larger batches are tried anew when they have not been for a while.
     pub fn best_rows(&self, elements: usize, part: f64, now: Instant) -> usize {
         self.curve(elements).map_or(self.max_rows, |curve| curve.best_rows(part, self.max_rows, now))
+    }
+
+    /// A larger batch than that of which little is known yet: it may get more done, and once is not enough to know that it
+    /// does not.
+    pub fn untried(&self, elements: usize, rows: usize) -> Option<usize> {
+        let sizes = &self.curve(elements)?.untried;
+        sizes.iter().map(|untried| untried.rows).find(|size| *size > rows)
     }
 
     /// When a batch last ended.
@@ -93,6 +101,14 @@ struct Curve {
     most: f64,
     /// How much longer than the middle of their kind the last batches of all kinds took.
     spread: Last,
+    /// Ascending.
+    untried: Vec<Untried>,
+}
+
+/// A size of batches that is to be run some more times before it is known.
+struct Untried {
+    rows: usize,
+    times: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -110,6 +126,13 @@ impl Corner {
 }
 
 impl Curve {
+    fn new(max_rows: usize) -> Curve {
+        const ENOUGH: usize = 4;
+        let sizes = std::iter::successors(Some(2), |rows: &usize| rows.checked_mul(2));
+        let sizes = sizes.take_while(|rows| *rows < max_rows).chain([max_rows]);
+        Curve { untried: sizes.map(|rows| Untried { rows, times: ENOUGH }).collect(), ..Curve::default() }
+    }
+
     fn observe(&mut self, rows: usize, took: Duration, now: Instant) {
         let class = size_class(rows);
         let at = match self.points.binary_search_by_key(&class, |point| point.class) {
@@ -119,6 +142,11 @@ impl Curve {
                 at
             }
         };
+        // As near to it as the jobs' rows allow: of five rows each, no batch ever has four.
+        if let Some(tried) = self.untried.iter_mut().find(|untried| rows > untried.rows / 2) {
+            tried.times -= 1;
+        }
+        self.untried.retain(|untried| untried.times > 0);
         if let Some(middle) = self.points[at].settled() {
             self.spread.add(took.as_secs_f64() / middle.max(1e-9));
         }

@@ -6,25 +6,6 @@ use super::{Batcher, Job, Lane, Refused, WORTH, WORTH_OF_FILLING, Worker, as_f64
 use crate::engine::shares::Tenant;
 use crate::engine::times::{Expected, Times};
 
-/// How much longer than the slow end of what batches take a job must have that is taken in, so that few answers come too
-/// late whatever makes them late. Each that does raises it, each that does not lowers it a little: it rests where as many are
-/// late as may be.
-pub(super) struct Caution(pub f64);
-
-impl Caution {
-    /// The part of all answers that may be late.
-    const MAY_BE_LATE: f64 = 0.003;
-    /// More would not help: something else is wrong then.
-    const MOST: f64 = 3.0;
-
-    pub fn learn(&mut self, late: usize, in_time: usize) {
-        const STEP: f64 = 0.01;
-        #[allow(clippy::cast_precision_loss)] // batches are small
-        let error = late as f64 * (1.0 - Caution::MAY_BE_LATE) - in_time as f64 * Caution::MAY_BE_LATE;
-        self.0 = (self.0 * (STEP * error).exp()).clamp(1.0, Caution::MOST);
-    }
-}
-
 impl<J: Job> Batcher<J> {
     /// How long all workers together take for rows among others, when batches are as large as is best and as those allow
     /// who have so much time: one to wait for, one of their own.
@@ -54,7 +35,7 @@ impl<J: Job> Batcher<J> {
         if newest.is_none_or(|newest| is_idle && now.duration_since(newest) > NEWS) {
             return Ok(());
         }
-        let lane = self.lanes.get(number);
+        let (lane, caution) = (self.lanes.get(number), self.shares.caution(job.tenant()));
         let (rows, worth) = (job.rows(), if self.shares.is_much(now).is_some() { WORTH_OF_FILLING } else { WORTH });
         let best = self.times[0].best_rows(job.elements(), worth, now).max(rows);
         let begins = now + residuals.clone().min().unwrap_or_default();
@@ -62,7 +43,7 @@ impl<J: Job> Batcher<J> {
         let (ahead, before) = self.ahead(lane, job.tenant(), due, room);
         let wait = if ahead > 0.0 {
             residuals.sum::<Duration>() / u32::try_from(self.workers.len()).unwrap_or(1)
-                + Duration::from_secs_f64(ahead * self.caution.0)
+                + Duration::from_secs_f64(ahead * caution)
         } else {
             residuals.min().unwrap_or_default()
         };
@@ -77,7 +58,7 @@ impl<J: Job> Batcher<J> {
         if alone > time {
             return Err(Refused::Late { takes: alone });
         }
-        match (wait + own.slow.mul_f64(self.caution.0)).checked_sub(time) {
+        match (wait + own.slow.mul_f64(caution)).checked_sub(time) {
             Some(over) if !over.is_zero() && !wait.is_zero() => Err(Refused::Busy { retry_after: over }),
             _ => Ok(()),
         }

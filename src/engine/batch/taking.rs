@@ -49,10 +49,11 @@ impl<J: Job> Batcher<J> {
         fates.splice(0..0, [fated(&run, Fate::Runs), fated(&late, Fate::Late)].concat());
         let batch = self.carry_out(&joined.numbers, &fates, now);
         if !batch.jobs.is_empty() {
-            let (elements, deadlines) = (joined.elements, batch.jobs.iter().map(Job::deadline).collect());
+            let (elements, deadlines) =
+                (joined.elements, batch.jobs.iter().map(|job| (job.tenant(), job.deadline())).collect());
             self.workers[worker].running = Some(Running { since: now, until, elements, rows, deadlines });
         }
-        self.caution.learn(batch.late.len(), 0);
+        batch.late.iter().for_each(|job| self.shares.learn(job.tenant(), true));
         batch
     }
 
@@ -137,7 +138,10 @@ impl<J: Job> Batcher<J> {
     /// Rows of the next batch at most, when so many wait that are so long.
     fn most_rows(&self, waiting: usize, elements: usize, tokens: usize, kind: usize, now: Instant) -> usize {
         let preferred = self.policy.preferred_rows.iter().rev().find(|size| **size <= waiting);
-        let best = preferred.copied().unwrap_or_else(|| self.times[kind].best_rows(elements, WORTH, now));
+        let best = preferred.copied().unwrap_or_else(|| {
+            let best = self.times[kind].best_rows(elements, WORTH, now);
+            self.times[kind].untried(elements, best).unwrap_or(best)
+        });
         best.min(self.policy.max_rows).min(self.policy.max_tokens / tokens.max(1)).max(1)
     }
 }

@@ -1,0 +1,165 @@
+"""What is promised of scheduling, measured: each promise beside what was seen, on one page of text; the runs are kept.
+
+The server is held to the first CPU that this process may use, with one thread, the generator to the second. Needs
+target/release/stoker and target/release/loadtest, and for the saturated networks: pip install -r loadtest/saturate/requirements.txt
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+STOKER = ROOT / "target/release/stoker"
+LOADTEST = ROOT / "target/release/loadtest"
+MODELS = ROOT / "tests/models"
+ROUNDS_OF_LIGHT = 3
+
+
+@contextmanager
+def serving(cpu, name, folder, *flags):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["taskset", "-c", str(cpu), STOKER, "serve", "--model_name", name, "--model_dir", folder, "--threads", "1"]
+    command += ["--host", "127.0.0.1", "--http_port", str(port), "--log_level", "warn", *flags]
+    server = subprocess.Popen(command)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{url}/v2/health/ready", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            sys.exit(f"{name} did not become ready")
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextmanager
+def made_models():
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, HERE / "saturate/models.py", folder], check=True)
+        yield Path(folder)
+
+
+class Bench:
+    def __init__(self, out):
+        self.out = out
+        self.cpus = sorted(os.sched_getaffinity(0))
+        if len(self.cpus) < 2:
+            sys.exit("two CPUs are needed, one for the server and one for the generator")
+        self.rows = []
+
+    def tell(self, promise, seen, holds):
+        self.rows.append((promise, seen, holds))
+        print(f"{promise}: {seen}{'' if holds else '  (does not hold)'}", flush=True)
+
+    def play(self, scenario, label, model, folder, *flags, options=()):
+        """The steps of a run, by name."""
+        with serving(self.cpus[0], model, folder, *flags) as url, tempfile.TemporaryDirectory() as new:
+            command = ["taskset", "-c", str(self.cpus[1]), LOADTEST, "run", HERE / f"scenarios/{scenario}.toml"]
+            command += ["--target", url, "--label", label, "--out", new, *options]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            (kept,) = Path(new).glob("*.json")
+            text = kept.read_text()
+            (self.out / kept.name).write_text(text)
+        return {step["name"]: step for step in json.loads(text)["steps"]}
+
+    def scheduler(self):
+        with tempfile.TemporaryDirectory() as new:
+            subprocess.run([LOADTEST, "scheduler", "--out", new], check=True, stdout=subprocess.DEVNULL)
+            (kept,) = Path(new).glob("*.json")
+            text = kept.read_text()
+            (self.out / kept.name).write_text(text)
+        worst = max(one["nanoseconds_per_request"] for one in json.loads(text)["measured"])
+        self.tell("scheduling costs under 2 us a request", f"at most {worst / 1000:.2f} us", worst < 2000)
+
+    def saturated(self):
+        with tempfile.TemporaryDirectory() as new:
+            command = [sys.executable, HERE / "saturate/compare.py", "--out", new]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            (kept,) = Path(new).glob("*.json")
+            text = kept.read_text()
+            (self.out / kept.name).write_text(text)
+        for result in json.loads(text)["results"]:
+            ratio, model = result["ratio"], result["model"]
+            self.tell(f"saturated {model}: at least 0.95 of onnxruntime's loop", f"{ratio:.2f}", ratio >= 0.95)
+
+    def overload(self):
+        slow = ("slow", MODELS / "slow")
+        steps = self.play("overload", "stoker", *slow)
+        goodput = {name: step["all"]["goodput_per_second"] for name, step in steps.items()}
+        part = goodput["2.0"] / max(goodput.values())
+        seen = ", ".join(f"{name}: {rate:.0f}/s" for name, rate in goodput.items())
+        self.tell("goodput at 2 times the capacity at least 0.95 of its peak", f"{part:.2f} ({seen})", part >= 0.95)
+        double = steps["2.0"]["all"]
+        outcomes = double["outcomes"]
+        accepted = outcomes["200"] + outcomes.get("504", 0)
+        missed = 1 - double["goodput_per_second"] * steps["2.0"]["seconds"] / accepted
+        seen = f"{missed:.2%} of those let in missed it, p99 of answers {double['milliseconds']['p99']:.0f} ms of 400 ms"
+        self.tell("p99 of who is let in within the objective", seen, missed <= 0.01)
+        refusal = double["refusal_milliseconds"]["p50"]
+        self.tell("a refusal costs under 1 ms", f"{refusal:.2f} ms from request to answer (median)", refusal < 1)
+        flags = ["--max_queue_delay_microseconds", "5000", "--preferred_batch_size", "32"]
+        steps = self.play("overload", "static delay", *slow, *flags, options=["--without-deadlines"])
+        goodput = {name: step["all"]["goodput_per_second"] for name, step in steps.items()}
+        seen = ", ".join(f"{name}: {rate:.0f}/s" for name, rate in goodput.items())
+        self.tell("beside it, a delay of 5 ms and no deadlines known", seen, True)
+
+    def mixed_shapes(self):
+        with made_models() as folder:
+            steps = self.play("mixed-shapes", "stoker", "mlp", folder / "mlp")
+        one, two = steps["one shape"]["mean_batch_rows"], steps["a, b, a, b"]["mean_batch_rows"]
+        self.tell("shapes A,B,A,B: rows a batch at least 0.8 of one shape's", f"{two:.2f} of {one:.2f}", two >= 0.8 * one)
+
+    def light(self):
+        ratios = []
+        for _ in range(ROUNDS_OF_LIGHT):
+            medians = []
+            for label, flags in [("batching", []), ("no batching", ["--max_batch_size", "1"])]:
+                steps = self.play("light", label, "iris", MODELS / "iris", *flags)
+                medians.append(steps["light"]["all"]["milliseconds"]["p50"])
+            ratios.append(medians[0] / medians[1])
+        ratio = statistics.median(ratios)
+        self.tell("light load: p50 within 5 % of batching off", f"{ratio:.3f} times", ratio <= 1.05)
+
+    def fairness(self):
+        with made_models() as folder:
+            steps = self.play("fairness", "stoker", "mlp", folder / "mlp", "--tenant_header", "x-tenant")
+        alone = dict(steps["alone"]["traffic"])["quiet"]["milliseconds"]["p99"]
+        beside = dict(steps["beside"]["traffic"])["quiet"]["milliseconds"]["p99"]
+        seen = f"{beside:.1f} ms instead of {alone:.1f} ms: {beside / alone:.2f} times"
+        self.tell("a tenant that asks ten times its share: another's p99 at most 1.5 times", seen, beside <= 1.5 * alone)
+
+
+def main():
+    parts = ["scheduler", "saturated", "overload", "mixed_shapes", "light", "fairness"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=parts, help=", ".join(parts))
+    parser.add_argument("--out", type=Path, default=HERE / "runs")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.out)
+    for part in options.parts:
+        getattr(bench, part)()
+    print("\n| promise | seen | |\n|---|---|---|")
+    for promise, seen, holds in bench.rows:
+        print(f"| {promise} | {seen} | {'holds' if holds else 'does not hold'} |")
+
+
+if __name__ == "__main__":
+    main()
