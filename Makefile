@@ -3,7 +3,7 @@
 ONNXRUNTIME := target/onnxruntime/libonnxruntime.so.1.31.1
 PORT ?= 8080
 
-.PHONY: run build test e2e bench check clean
+.PHONY: run build test e2e bench check clean loadtest-program
 
 ## Serve the shipped iris model on PORT and say how to ask it.
 run: build
@@ -28,13 +28,18 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-## The same binary against real parts: MinIO, and KServe's and Triton's own clients.
-e2e: build
+## The same binary against real parts: MinIO, KServe's and Triton's own clients, and the load generator.
+e2e: build loadtest-program
 	tests/e2e/run
 
-## How far the HTTP path is from a bare hyper server. Needs two idle cores.
-bench: build
+loadtest-program:
 	cargo build --release --locked -p loadtest
+
+## What is promised of scheduling and how far the HTTP path is from a bare hyper server. Needs two idle cores.
+bench: build loadtest-program
+	test -x target/tools/bench-venv/bin/python || python3 -m venv target/tools/bench-venv
+	target/tools/bench-venv/bin/pip install -q -r loadtest/saturate/requirements.txt
+	target/tools/bench-venv/bin/python loadtest/bench.py
 	target/release/loadtest http-floor --server-bin target/release/stoker --model-dir tests/models/iris \
 		--connections 1,64 --seconds 10 --rounds 5 --out loadtest/runs
 
