@@ -7,6 +7,7 @@ target/release/stoker and target/release/loadtest, and for the saturated network
 import argparse
 import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -17,11 +18,12 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-STOKER = ROOT / "target/release/stoker"
-LOADTEST = ROOT / "target/release/loadtest"
-MODELS = ROOT / "tests/models"
+# Everything is named from here: what is kept has no paths of this machine.
+os.chdir(Path(__file__).resolve().parents[1])
+STOKER = "target/release/stoker"
+LOADTEST = "target/release/loadtest"
+MODELS = Path("tests/models")
+NEW = Path("target/bench")
 ROUNDS_OF_LIGHT = 3
 
 
@@ -52,7 +54,7 @@ def serving(cpu, name, folder, *flags):
 @contextmanager
 def made_models():
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, HERE / "saturate/models.py", folder], check=True)
+        subprocess.run([sys.executable, "loadtest/saturate/models.py", folder], check=True)
         yield Path(folder)
 
 
@@ -70,32 +72,28 @@ class Bench:
 
     def play(self, scenario, label, model, folder, *flags, options=()):
         """The steps of a run, by name."""
-        with serving(self.cpus[0], model, folder, *flags) as url, tempfile.TemporaryDirectory() as new:
-            command = ["taskset", "-c", str(self.cpus[1]), LOADTEST, "run", HERE / f"scenarios/{scenario}.toml"]
-            command += ["--target", url, "--label", label, "--out", new, *options]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            (kept,) = Path(new).glob("*.json")
-            text = kept.read_text()
-            (self.out / kept.name).write_text(text)
-        return {step["name"]: step for step in json.loads(text)["steps"]}
+        with serving(self.cpus[0], model, folder, *flags) as url:
+            command = ["taskset", "-c", str(self.cpus[1]), LOADTEST, "run", f"loadtest/scenarios/{scenario}.toml"]
+            run = self.kept([*command, "--target", url, "--label", label, *options])
+        return {step["name"]: step for step in run["steps"]}
+
+    def kept(self, command):
+        """What a command leaves as JSON."""
+        shutil.rmtree(NEW, ignore_errors=True)
+        NEW.mkdir(parents=True)
+        subprocess.run([*command, "--out", NEW], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        (kept,) = NEW.glob("*.json")
+        text = kept.read_text()
+        (self.out / kept.name).write_text(text)
+        return json.loads(text)
 
     def scheduler(self):
-        with tempfile.TemporaryDirectory() as new:
-            subprocess.run([LOADTEST, "scheduler", "--out", new], check=True, stdout=subprocess.DEVNULL)
-            (kept,) = Path(new).glob("*.json")
-            text = kept.read_text()
-            (self.out / kept.name).write_text(text)
-        worst = max(one["nanoseconds_per_request"] for one in json.loads(text)["measured"])
+        measured = self.kept([LOADTEST, "scheduler"])["measured"]
+        worst = max(one["nanoseconds_per_request"] for one in measured)
         self.tell("scheduling costs under 2 us a request", f"at most {worst / 1000:.2f} us", worst < 2000)
 
     def saturated(self):
-        with tempfile.TemporaryDirectory() as new:
-            command = [sys.executable, HERE / "saturate/compare.py", "--out", new]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            (kept,) = Path(new).glob("*.json")
-            text = kept.read_text()
-            (self.out / kept.name).write_text(text)
-        for result in json.loads(text)["results"]:
+        for result in self.kept([sys.executable, "loadtest/saturate/compare.py"])["results"]:
             ratio, model = result["ratio"], result["model"]
             self.tell(f"saturated {model}: at least 0.95 of onnxruntime's loop", f"{ratio:.2f}", ratio >= 0.95)
 
@@ -139,7 +137,7 @@ class Bench:
 
     def fairness(self):
         with made_models() as folder:
-            steps = self.play("fairness", "stoker", "mlp", folder / "mlp", "--tenant_header", "x-tenant")
+            steps = self.play("fairness", "stoker", "short", folder / "short", "--tenant_header", "x-tenant")
         alone = dict(steps["alone"]["traffic"])["quiet"]["milliseconds"]["p99"]
         beside = dict(steps["beside"]["traffic"])["quiet"]["milliseconds"]["p99"]
         seen = f"{beside:.1f} ms instead of {alone:.1f} ms: {beside / alone:.2f} times"
@@ -150,7 +148,7 @@ def main():
     parts = ["scheduler", "saturated", "overload", "mixed_shapes", "light", "fairness"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=parts, help=", ".join(parts))
-    parser.add_argument("--out", type=Path, default=HERE / "runs")
+    parser.add_argument("--out", type=Path, default=Path("loadtest/runs"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.out)

@@ -15,7 +15,9 @@ class Graph:
         self.nodes, self.weights = [], []
 
     def weight(self, *shape):
-        array = (self.random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        return self.constant((self.random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
+
+    def constant(self, array):
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(array, name))
         return name
@@ -52,15 +54,27 @@ def cnn(path):
 def mlp(path):
     """The feed-forward layers of a transformer, for sequences of any length."""
     graph = Graph()
-    x = "x"
+    graph.write(path, feed_forward(graph, "x"), ["length", 256], ["length", 256])
+
+
+def feed_forward(graph, x):
     for _ in range(6):
         up = graph.add("Relu", [graph.add("MatMul", [x, graph.weight(256, 1024)])])
         x = graph.add("Add", [x, graph.add("MatMul", [up, graph.weight(1024, 256)])])
-    graph.write(path, x, ["length", 256], ["length", 256])
+    return x
+
+
+def short(path):
+    """The same of a single token, taken 32 times: small requests that take as long."""
+    graph = Graph()
+    times = graph.constant(np.array([1, 32, 1]))
+    x = graph.add("Tile", ["x", times])
+    x = feed_forward(graph, x)
+    graph.write(path, graph.add("ReduceMean", [x], axes=[1], keepdims=0), [1, 256], [256])
 
 
 # By name: how it is made, and the shape of a row.
-MODELS = {"cnn": (cnn, [3, 64, 64]), "mlp": (mlp, [32, 256])}
+MODELS = {"cnn": (cnn, [3, 64, 64]), "mlp": (mlp, [32, 256]), "short": (short, [1, 256])}
 
 
 if __name__ == "__main__":

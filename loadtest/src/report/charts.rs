@@ -105,10 +105,10 @@ fn goodput(subjects: &[Subject], all: &[Vec<RatePoint>], tried: &[Vec<(f64, f64,
                 number(point.offered),
                 percent(goodput / point.summary.sent_per_second.max(1e-9))
             );
-            let note = (goodput == peak && points.len() > 1).then(|| format!("peak {}/s", number(peak)));
-            Some(Point { x: point.offered, y: goodput, title: Some(title), note })
+            Some(Point { x: point.offered, y: goodput, title: Some(title) })
         });
-        series.push(Series { name: subject.label.clone(), colour, stroke: Stroke::Solid, pieces });
+        let name = format!("{}, peak {}/s", subject.label, number(peak));
+        series.push(Series { name, colour, stroke: Stroke::Solid, pieces });
         series.push(tries(subject, colour, &tried[colour], |(rate, part, _)| rate * part));
     }
     let highest = series.iter().flat_map(|series| series.pieces.iter().flatten()).map(|point| point.y);
@@ -124,7 +124,7 @@ fn tries(subject: &Subject, colour: usize, tried: &[(f64, f64, f64)], y: impl Fn
         let (rate_shown, p99_shown) = (number(rate), number(p99));
         let title =
             format!("{}, search: at {rate_shown}/s {} in time, p99 {p99_shown} ms", subject.label, percent(part));
-        Point { x: rate, y: y((rate, part, p99)), title: Some(title), note: None }
+        Point { x: rate, y: y((rate, part, p99)), title: Some(title) }
     };
     let pieces = vec![tried.iter().map(point).collect()];
     Series { name: format!("{}, tries of the search", subject.label), colour, stroke: Stroke::None, pieces }
@@ -144,7 +144,7 @@ fn latency_by_rate(
                 let latency = point.summary.latency(name)?;
                 let at = number(point.offered);
                 let title = format!("{}, step {}: {name} {} ms at {at}/s", subject.label, point.step, number(latency));
-                Some(Point { x: point.offered, y: latency, title: Some(title), note: None })
+                Some(Point { x: point.offered, y: latency, title: Some(title) })
             });
             series.push(Series { name: format!("{}, {name}", subject.label), colour, stroke, pieces });
         }
@@ -230,7 +230,7 @@ fn distribution(summary: &Summary, name: &str) -> Vec<Point> {
         let is_marked = is_last || marked.iter().any(|marked| (marked - part).abs() < 1e-9);
         let what = if is_last { "slowest".to_owned() } else { percent(part) };
         let title = is_marked.then(|| format!("{name}, {what}: {} ms", number(latency)));
-        points.push(Point { x: latency, y: part.min(told), title, note: None });
+        points.push(Point { x: latency, y: part.min(told), title });
     }
     points
 }
@@ -303,7 +303,7 @@ impl Timeline {
 fn pieces(moments: &[Moment], name: &str, unit: &str, value: fn(&Moment) -> f64) -> Vec<Vec<Point>> {
     let point = |moment: &Moment| {
         let title = format!("{name} at {} s: {}{unit}", number(moment.at), number(value(moment)));
-        Point { x: moment.at, y: value(moment), title: Some(title), note: None }
+        Point { x: moment.at, y: value(moment), title: Some(title) }
     };
     let is_gap = |moment: &Moment| unit == " ms" && value(moment) == 0.0;
     moments.split(is_gap).filter(|piece| !piece.is_empty()).map(|piece| piece.iter().map(point).collect()).collect()
@@ -394,7 +394,7 @@ pub fn memory(runs: &[Run], servers: &[Subject]) -> Vec<Figure> {
             let step = server.step(name).filter(|step| step.drift.is_some())?;
             let point = |&(at, bytes): &(f64, f64)| {
                 let title = format!("{} at {} s: {}", server.label, number(at), mebibytes(bytes));
-                Point { x: at, y: bytes / f64::from(1 << 20), title: Some(title), note: None }
+                Point { x: at, y: bytes / f64::from(1 << 20), title: Some(title) }
             };
             let pieces = vec![server.server(step)?.memory.iter().map(point).collect()];
             Some(Series { name: server.label.clone(), colour, stroke: Stroke::Solid, pieces })

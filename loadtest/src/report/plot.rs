@@ -27,8 +27,6 @@ pub struct Point {
     pub y: f64,
     /// Shown where the pointer rests, and a mark for it; none without.
     pub title: Option<String>,
-    /// Written beside it.
-    pub note: Option<String>,
 }
 
 pub struct Series {
@@ -151,10 +149,6 @@ impl Plot {
                         mark(series.colour, x, y),
                         escape(title)
                     );
-                }
-                if let Some(note) = &point.note {
-                    let (anchor, aside) = if x > drawing.size.0 * 0.6 { ("end", -6.0) } else { ("start", 6.0) };
-                    drawing.text("note strong", (x + aside, (y - 8.0).max(TOP + 10.0)), anchor, note);
                 }
             }
         }
@@ -310,7 +304,7 @@ mod tests {
 
     #[test]
     fn points_are_where_their_values_are() {
-        let point = |x, y| Point { x, y, title: Some(format!("<{x}>")), note: None };
+        let point = |x, y| Point { x, y, title: Some(format!("<{x}>")) };
         let svg = plot(vec![point(0.0, 0.0), point(106.0, 106.0)]).svg();
         let (left, right) = (LEFT, 400.0 - RIGHT);
         let expected = format!(r#"points="{left:.1},{:.1} {right:.1},{TOP:.1}""#, 200.0 - BOTTOM);
