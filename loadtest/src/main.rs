@@ -15,6 +15,8 @@ mod run;
 mod scheduler;
 mod slow_proxy;
 mod tabular;
+#[path = "../../tests/it/virtual_time.rs"]
+mod virtual_time;
 
 use anyhow::{Result, bail};
 use lexopt::prelude::*;

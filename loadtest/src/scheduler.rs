@@ -1,5 +1,6 @@
 //! What the scheduler costs: the pure core alone, in this process, with requests that come 100,000 times a second of
-//! virtual time and a device that is just fast enough. Told is the processor's time for one request, from `push` to `done`.
+//! virtual time and a device that is just fast enough. Told is the processor's time for one request, from `turn_away` to
+//! `done`, with what it takes to play the device.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lexopt::prelude::*;
 use serde::Serialize;
-use stoker::engine::batch::{Batcher, Job, Next};
+use stoker::engine::batch::Batcher;
 use stoker::engine::policy::Policy;
 
 use crate::provenance::Provenance;
+use crate::virtual_time::{Ask, Ran, play, teach};
 
 #[derive(Debug)]
 pub struct Options {
@@ -29,34 +31,6 @@ impl Options {
             }
         }
         Ok(Self { rounds, out })
-    }
-}
-
-struct Request {
-    shape: u64,
-    deadline: Instant,
-    tenant: u64,
-}
-
-impl Job for Request {
-    type Shape = u64;
-    fn shape(&self) -> &u64 {
-        &self.shape
-    }
-    fn rows(&self) -> usize {
-        1
-    }
-    fn elements(&self) -> usize {
-        4
-    }
-    fn bytes(&self) -> usize {
-        16
-    }
-    fn deadline(&self) -> Instant {
-        self.deadline
-    }
-    fn tenant(&self) -> u64 {
-        self.tenant
     }
 }
 
@@ -121,42 +95,29 @@ fn measure(traffic: Traffic, rounds: usize) -> Measured {
     let mut times = Vec::new();
     let mut rows_per_batch = 0.0;
     for _ in 0..rounds {
-        let (took, batches, rows) = round(traffic);
+        let (took, ran) = round(traffic);
         times.push(took.as_secs_f64() * 1e9 / f64::from(REQUESTS));
-        rows_per_batch = f64::from(rows) / f64::from(batches.max(1));
+        rows_per_batch = ran.rows_per_batch();
     }
     times.sort_unstable_by(f64::total_cmp);
     Measured { traffic, nanoseconds_per_request: times[times.len() / 2], rows_per_batch }
 }
 
-/// The processor's time, and how many batches and rows ran.
-fn round(traffic: Traffic) -> (Duration, u32, u32) {
+/// The processor's time, and what ran.
+fn round(traffic: Traffic) -> (Duration, Ran) {
     // A full batch takes what makes the load that is wanted; half of it is the same for all sizes.
     let full = GAP.mul_f64(MAX_ROWS as f64 * traffic.load);
     let takes = |rows: usize| full.mul_f64(0.5 + 0.5 * rows as f64 / MAX_ROWS as f64);
-    let mut now = Instant::now();
+    let start = Instant::now();
+    let ask = |number: u32| {
+        let (came, number) = (start + GAP * (number + 1), u64::from(number));
+        let deadline = came + Duration::from_millis(traffic.slo_milliseconds);
+        Ask { shape: number % traffic.shapes, tenant: number % traffic.tenants, came, deadline }
+    };
+    let asks: Vec<Ask> = (0..REQUESTS).map(ask).collect();
     let mut batcher = Batcher::new(Policy::new(MAX_ROWS, 1024));
-    for rows in [1, 2, 4, 8, 16, 32] {
-        batcher.learn(0, 4, rows, takes(rows), now);
-    }
-    let (mut busy_until, mut batches, mut rows) = (None::<Instant>, 0, 0);
+    teach(&mut batcher, MAX_ROWS, start, takes);
     let began = Instant::now();
-    for number in 0..u64::from(REQUESTS) {
-        now += GAP;
-        let deadline = now + Duration::from_millis(traffic.slo_milliseconds);
-        let request = Request { shape: number % traffic.shapes, deadline, tenant: number % traffic.tenants };
-        let _ = std::hint::black_box(batcher.push(request, now));
-        if let Some(end) = busy_until.filter(|end| *end <= now) {
-            batcher.done(0, true, end);
-            busy_until = None;
-        }
-        if busy_until.is_none()
-            && let Next::Run(batch) = batcher.next(0, now)
-            && !batch.jobs.is_empty()
-        {
-            busy_until = Some(now + takes(batch.jobs.len()));
-            (batches, rows) = (batches + 1, rows + batch.jobs.len() as u32);
-        }
-    }
-    (began.elapsed(), batches, rows)
+    let ran = play(&mut batcher, 1, asks, start + GAP * REQUESTS, takes, |_, _| {});
+    (began.elapsed(), ran)
 }

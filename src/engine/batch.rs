@@ -17,7 +17,8 @@ mod turn;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use self::lanes::{Lane, Lanes};
+use self::lanes::{Arrivals, Lane, Lanes};
+use self::outlook::Asked;
 use super::line::Waiting;
 use super::policy::Policy;
 use super::shares::{Shares, Tenant};
@@ -150,6 +151,8 @@ pub struct Batcher<J: Job> {
     times: Vec<Times>,
     workers: Vec<Worker>,
     lanes: Lanes<J>,
+    /// In all lanes.
+    arrivals: Arrivals,
     shares: Shares,
     jobs: usize,
     /// By level, of those levels that have a limit.
@@ -174,6 +177,7 @@ impl<J: Job> Batcher<J> {
             jobs_of_level: vec![0; policy.max_jobs_of_level.len()],
             policy,
             lanes: Lanes::new(),
+            arrivals: Arrivals::default(),
             shares: Shares::default(),
             jobs: 0,
             rows: 0,
@@ -217,11 +221,12 @@ impl<J: Job> Batcher<J> {
         if rows > self.policy.max_rows || rows.saturating_mul(job.tokens()) > self.policy.max_tokens {
             return Err(Refused::TooLarge);
         }
-        let due = self.due(&job, now);
-        let work = self.work_of(job.elements(), rows, job.deadline().saturating_duration_since(now), now);
+        let (elements, deadline) = (job.elements(), job.deadline());
+        let due = self.due(deadline, level, now);
+        let work = self.work_of(elements, rows, deadline.saturating_duration_since(now), now);
         let number = self.lanes.number(&job);
-        self.lanes.get_mut(number).came(rows, now);
-        self.check_in_time(&job, number, due, now)?;
+        self.came(number, rows, now);
+        self.check_in_time(&Asked { rows, elements, deadline, due, tenant }, self.lanes.get(number), now)?;
         let retry_after = Duration::from_secs_f64(self.seconds / 2.0);
         if self.policy.max_jobs_of_level.get(level).is_some_and(|max| self.jobs_of_level[level] >= *max) {
             return Err(Refused::Full { retry_after });
@@ -233,6 +238,39 @@ impl<J: Job> Batcher<J> {
         let is_anybody_free = self.workers.iter().any(|worker| worker.running.is_none());
         let wakes = is_anybody_free && self.alarm.is_none_or(|alarm| self.ripe_at(self.lanes.get(number), now) < alarm);
         Ok(Pushed { wakes, evicted, retry_after })
+    }
+
+    /// Whether a tenant's job with that deadline would be refused now whatever it were, among all that have come so far:
+    /// so he can be told before it is read. When he is, it counts as one that came.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`].
+    pub fn turn_away(&mut self, tenant: Tenant, deadline: Instant, now: Instant) -> Result<(), Refused> {
+        if self.jobs == 0 {
+            return Ok(());
+        }
+        let due = self.due(deadline, 0, now);
+        let mut least: Option<(Duration, usize)> = None;
+        for (number, lane) in self.lanes.all() {
+            let asked = Asked { rows: 1, elements: lane.elements, deadline, due, tenant };
+            match self.check_in_time(&asked, lane, now) {
+                Err(Refused::Busy { retry_after }) => {
+                    least = Some(least.map_or((retry_after, number), |known| known.min((retry_after, number))));
+                }
+                _ => return Ok(()),
+            }
+        }
+        let Some((retry_after, number)) = least else { return Ok(()) };
+        self.came(number, self.lanes.get(number).last_rows, now);
+        Err(Refused::Busy { retry_after })
+    }
+
+    /// Rows have come to a lane that are to be taken in or refused.
+    fn came(&mut self, number: usize, rows: usize, now: Instant) {
+        self.arrivals.came(rows, now);
+        let lane = self.lanes.get_mut(number);
+        lane.arrivals.came(rows, now);
+        lane.last_rows = rows;
     }
 
     /// What a worker that is free is to do now. Jobs handed out are gone from the batcher.
@@ -270,10 +308,10 @@ impl<J: Job> Batcher<J> {
     }
 
     /// When a job's turn is among those of its tenant: by its deadline, and no later than others that come so much later.
-    fn due(&self, job: &J, now: Instant) -> Instant {
+    fn due(&self, deadline: Instant, level: usize, now: Instant) -> Instant {
         let ageing = self.policy.ageing;
-        let level = ageing.saturating_mul(u32::try_from(job.level()).unwrap_or(u32::MAX));
-        let due = job.deadline().min(now + ageing);
+        let level = ageing.saturating_mul(u32::try_from(level).unwrap_or(u32::MAX));
+        let due = deadline.min(now + ageing);
         due.checked_add(level).unwrap_or(due)
     }
 

@@ -36,6 +36,12 @@ pub struct Served {
     pub slo: Option<Duration>,
 }
 
+impl Served {
+    fn objective(&self, terms: &Terms) -> Option<Duration> {
+        self.slo.filter(|_| !terms.is_deadline_set)
+    }
+}
+
 /// What a caller says of his request beside what it asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
@@ -46,6 +52,17 @@ pub struct Terms {
     /// Whether he has said.
     pub is_deadline_set: bool,
     pub tenant: Tenant,
+}
+
+impl Terms {
+    /// So long after it began to come; `None`: beyond all times.
+    fn end(&self, time: Duration) -> Option<Instant> {
+        self.started.checked_add(time)
+    }
+
+    fn deadline_within(&self, times: impl IntoIterator<Item = Duration>) -> Instant {
+        times.into_iter().filter_map(|time| self.end(time)).fold(self.deadline, Instant::min)
+    }
 }
 
 pub struct Engine {
@@ -73,6 +90,15 @@ impl Engine {
     /// Requests being read, waiting or running.
     pub fn inflight(&self) -> usize {
         self.admission.requests()
+    }
+
+    /// Whether a request would be refused under these terms whatever it asks, which costs less to know before it is read;
+    /// not for one whose deadline is not known yet.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`].
+    pub fn check_in_time(&self, served: &Served, terms: &Terms) -> Result<()> {
+        served.queue.turn_away(terms.tenant, terms.deadline_within(served.objective(terms))).map_err(refusal)
     }
 
     /// Runs one request against a ready model. Dropping the future gives the request up: if it still waits, it will
@@ -127,16 +153,20 @@ impl Ask {
             return Err(Error::new(Kind::TooLarge, text));
         }
         let (level, policy) = served.levels.of(schedule.priority)?;
-        let objective = served.slo.filter(|_| !terms.is_deadline_set);
         let own = schedule.timeout.filter(|_| policy.allow_timeout_override);
         let (delay, reject) = match policy.timeout_action {
             TimeoutAction::Delay => (policy.timeout, None),
             TimeoutAction::Reject => (None, policy.timeout),
         };
-        let end = |time| terms.started.checked_add(time);
-        let deadline =
-            [objective, own, reject].into_iter().flatten().filter_map(end).fold(terms.deadline, Instant::min);
-        Ok(Ask { outputs, tokens, deadline, put_off_at: delay.and_then(end), level, tenant: terms.tenant })
+        let deadline = terms.deadline_within([served.objective(terms), own, reject].into_iter().flatten());
+        Ok(Ask {
+            outputs,
+            tokens,
+            deadline,
+            put_off_at: delay.and_then(|time| terms.end(time)),
+            level,
+            tenant: terms.tenant,
+        })
     }
 }
 

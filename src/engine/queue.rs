@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::batch::{Batch, Batcher, Job, Next, Pushed, Refused};
 use super::limiter::Turn;
 use super::policy::Policy;
+use super::shares::Tenant;
 
 pub struct Queue<J: Job> {
     state: Mutex<State<J>>,
@@ -68,6 +69,14 @@ impl<J: Job> Queue<J> {
     /// What a batch is expected to take, zero as long as nothing is known.
     pub fn expect(&self, elements: usize, rows: usize) -> Duration {
         self.lock().batcher.expect(elements, rows).map_or(Duration::ZERO, |expected| expected.middle)
+    }
+
+    /// As [`Batcher::turn_away`].
+    ///
+    /// # Errors
+    /// When any job would be refused.
+    pub fn turn_away(&self, tenant: Tenant, deadline: std::time::Instant) -> Result<(), PushError> {
+        self.lock().batcher.turn_away(tenant, deadline, Instant::now().into_std()).map_err(PushError::Refused)
     }
 
     /// # Errors

@@ -140,6 +140,9 @@ async fn predict(
     let entry = find(server, &message.model_name, &message.model_version)?;
     found(&entry);
     let served = entry.served()?;
+    if context.terms.is_deadline_set {
+        server.engine.check_in_time(&served, &context.terms)?;
+    }
     let (request, raw) = super::apart(size, move || codec::decode(message)).await?;
     let decode = began.elapsed();
 

@@ -53,7 +53,7 @@ pub async fn handle(server: &Server, context: &Context, request: Request<Incomin
         Ok(Route::RepositoryLoad(model)) => load(server, context, &model, request).await,
         other => {
             let described = other.and_then(|route| describe(server, &route, request.headers()));
-            discard(request.into_body()).await;
+            leave_unread(request).await;
             described
         }
     };
@@ -199,7 +199,7 @@ async fn infer(
             }))
         }
         Err(error) => {
-            discard(request.into_body()).await;
+            leave_unread(request).await;
             watch.finish(Err(error))
         }
     }
@@ -213,6 +213,15 @@ async fn predict(
     request: Request<Incoming>,
 ) -> Result<(Response<ResponseBody>, Spent)> {
     let media_type = media_type(request.headers(), form.protocol());
+    // A deadline that a V2 body may still bring nearer would also bring its turn nearer.
+    let is_deadline_known = form != Form::V2 || context.terms.is_deadline_set;
+    if is_deadline_known
+        && let Ok(served) = entry.served()
+        && let Err(busy) = server.engine.check_in_time(&served, &context.terms)
+    {
+        leave_unread(request).await;
+        return Err(busy);
+    }
     let (body, guard) = read_body(server, context, request).await?;
     let served = entry.served()?;
     if form == Form::V1Explain && !served.signature.outputs.iter().any(|output| &*output.name == EXPLANATION) {
@@ -277,17 +286,27 @@ fn decode(
 /// Reads the body under the server's limits. The guard keeps the bytes accounted for: hold it as long as them.
 async fn read_body(server: &Server, context: &Context, request: Request<Incoming>) -> Result<(Bytes, Arc<Guard>)> {
     let limits = server.body_limits(context);
-    // Who asks before sending gets the refusal before sending.
-    let asks_first = request.headers().contains_key(EXPECT);
-    if asks_first && request.body().size_hint().lower() > limits.max_bytes as u64 {
+    if asks_first(&request) && request.body().size_hint().lower() > limits.max_bytes as u64 {
         return Err(body::too_large(limits.max_bytes));
     }
     match server.engine.admit(context.terms.started) {
         Ok(guard) => Ok((body::read(request.into_body(), limits, Some(&guard)).await?, Arc::new(guard))),
         Err(full) => {
-            discard(request.into_body()).await;
+            leave_unread(request).await;
             Err(full)
         }
+    }
+}
+
+/// Whether the caller sends his body only when he has been told to: he gets a refusal before.
+fn asks_first(request: &Request<Incoming>) -> bool {
+    request.headers().contains_key(EXPECT)
+}
+
+/// Of a request that is answered without its body, which others may be sending already.
+async fn leave_unread(request: Request<Incoming>) {
+    if !asks_first(&request) {
+        discard(request.into_body()).await;
     }
 }
 

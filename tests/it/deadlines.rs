@@ -59,6 +59,30 @@ async fn the_models_objective_holds_for_those_who_say_nothing() {
 }
 
 #[tokio::test]
+async fn who_has_no_chance_is_refused_before_his_request_is_read() {
+    let server = Running::serve("slow", &["--max_batch_size=1"]).await;
+    let takes = model_takes(&server).await;
+    let body = body("");
+    let deadline = humantime::format_rfc3339_micros(SystemTime::now() + takes * 8).to_string();
+    let headers = [("x-request-deadline", deadline.as_str())];
+    let waiting = async { futures_join((0..20).map(|_| ask(&server, &headers, &body)).collect()).await };
+    let refused = async {
+        tokio::time::sleep(takes / 4).await;
+        let mut connection = Connection::open(server.addresses.http).await.unwrap();
+        let head = format!("POST {PREDICT} HTTP/1.1\r\nhost: x\r\nx-request-deadline: {deadline}\r\n");
+        let head = format!("{head}content-length: 1000\r\nexpect: 100-continue\r\n\r\n");
+        connection.write(head.as_bytes()).await.unwrap();
+        let asked = Instant::now();
+        (connection.read().await.unwrap(), asked.elapsed())
+    };
+    let (replies, (reply, took)) = tokio::join!(waiting, refused);
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    assert!(reply.error().contains("too much waits") && reply.header("retry-after").is_some(), "{reply:?}");
+    assert!(took < takes * 4, "{took:?}: it was told late");
+    assert!(replies.iter().any(|(reply, _)| reply.status == 200), "{replies:?}");
+}
+
+#[tokio::test]
 async fn who_is_refused_is_told_when_to_come_again() {
     let server = Running::serve("slow", &["--max_batch_size=1"]).await;
     let takes = model_takes(&server).await;

@@ -29,4 +29,5 @@ mod scheduling;
 mod simulation;
 mod support;
 mod tabular;
+mod virtual_time;
 mod wide;

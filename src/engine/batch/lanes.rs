@@ -19,9 +19,34 @@ pub(super) struct Lane<J: Job> {
     pub work: f64,
     /// How long all workers together will take for it, which is more where batches are not full.
     pub seconds: f64,
-    last_arrival: Option<Instant>,
-    /// Seconds between rows that came, the last ones counting most.
+    pub arrivals: Arrivals,
+    /// Of the job that came last.
+    pub last_rows: usize,
+}
+
+/// How often rows come these days, whether or not they are taken in.
+#[derive(Default)]
+pub(super) struct Arrivals {
+    last: Option<Instant>,
+    /// Seconds between rows, the last ones counting most.
     gap: Option<f64>,
+}
+
+impl Arrivals {
+    pub fn came(&mut self, rows: usize, now: Instant) {
+        /// Of the newest gap.
+        const WEIGHT: f64 = 0.1;
+        if let Some(last) = self.last.replace(now) {
+            let gap = now.duration_since(last).as_secs_f64() / as_f64(rows);
+            self.gap = Some(self.gap.map_or(gap, |known| known + (gap - known) * WEIGHT));
+        }
+    }
+
+    /// Seconds between rows.
+    pub fn gap(&self, now: Instant) -> Option<f64> {
+        let silent = now.duration_since(self.last?).as_secs_f64();
+        self.gap.map(|gap| gap.max(silent).max(1e-9))
+    }
 }
 
 /// All lanes. Those that have run empty are kept for a while: most traffic has few shapes, which come again.
@@ -62,14 +87,13 @@ impl<J: Job> Lanes<J> {
         &mut self.all[number]
     }
 
-    /// Rows that come in a second.
-    pub fn coming(&self, now: Instant) -> f64 {
-        self.all.iter().filter_map(|lane| lane.gap(now)).map(|gap| 1.0 / gap).sum()
+    pub fn all(&self) -> impl Iterator<Item = (usize, &Lane<J>)> {
+        self.all.iter().enumerate()
     }
 
     /// Those in which something waits.
     pub fn waiting(&self) -> impl Iterator<Item = (usize, &Lane<J>)> {
-        self.all.iter().enumerate().filter(|(_, lane)| !lane.line.is_empty())
+        self.all().filter(|(_, lane)| !lane.line.is_empty())
     }
 }
 
@@ -83,25 +107,9 @@ impl<J: Job> Lane<J> {
             rows: 0,
             work: 0.0,
             seconds: 0.0,
-            last_arrival: None,
-            gap: None,
+            arrivals: Arrivals::default(),
+            last_rows: 1,
         }
-    }
-
-    /// Rows have come that are to be taken in or refused.
-    pub fn came(&mut self, rows: usize, now: Instant) {
-        /// Of the newest gap.
-        const WEIGHT: f64 = 0.1;
-        if let Some(last) = self.last_arrival.replace(now) {
-            let gap = now.duration_since(last).as_secs_f64() / as_f64(rows);
-            self.gap = Some(self.gap.map_or(gap, |known| known + (gap - known) * WEIGHT));
-        }
-    }
-
-    /// Seconds between rows that come these days, whether or not they are taken in.
-    pub fn gap(&self, now: Instant) -> Option<f64> {
-        let silent = now.duration_since(self.last_arrival?).as_secs_f64();
-        self.gap.map(|gap| gap.max(silent).max(1e-9))
     }
 
     pub fn push(&mut self, waiting: Waiting<J>) {

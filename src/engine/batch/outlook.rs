@@ -6,6 +6,15 @@ use super::{Batcher, Job, Lane, Refused, WORTH, WORTH_OF_FILLING, Worker, as_f64
 use crate::engine::shares::Tenant;
 use crate::engine::times::{Expected, Times};
 
+/// What is known of a job when it comes.
+pub(super) struct Asked {
+    pub rows: usize,
+    pub elements: usize,
+    pub deadline: Instant,
+    pub due: Instant,
+    pub tenant: Tenant,
+}
+
 impl<J: Job> Batcher<J> {
     /// How long all workers together take for rows among others, when batches are as large as is best and as those allow
     /// who have so much time: one to wait for, one of their own.
@@ -23,45 +32,55 @@ impl<J: Job> Batcher<J> {
 
     /// Whether a job will have its answer in time when it comes after those that are due before it, and after those of
     /// other tenants whose turn it is.
-    pub(super) fn check_in_time(&self, job: &J, number: usize, due: Instant, now: Instant) -> Result<(), Refused> {
-        /// What is older does not refuse anybody: there would never be news again.
+    pub(super) fn check_in_time(&self, asked: &Asked, lane: &Lane<J>, now: Instant) -> Result<(), Refused> {
+        if !self.has_news(now) {
+            return Ok(());
+        }
+        let (wait, together) = self.wait(asked, lane, now);
+        let Some(own) = self.expect(asked.elements, together) else { return Ok(()) };
+        let time = asked.deadline.saturating_duration_since(now);
+        let alone = self.expect(asked.elements, asked.rows).map_or(own.middle, |alone| alone.middle);
+        if alone > time {
+            return Err(Refused::Late { takes: alone });
+        }
+        match (wait + own.slow.mul_f64(self.shares.caution(asked.tenant))).checked_sub(time) {
+            Some(over) if !over.is_zero() && !wait.is_zero() => Err(Refused::Busy { retry_after: over }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what is known of batches is new enough to refuse anybody by it: without batches there would never be news.
+    fn has_news(&self, now: Instant) -> bool {
         const NEWS: Duration = Duration::from_secs(1);
+        let is_idle = self.jobs == 0 && self.workers.iter().all(|worker| worker.running.is_none());
+        let newest = self.times.iter().filter_map(Times::newest).max();
+        newest.is_some_and(|newest| !is_idle || now.duration_since(newest) <= NEWS)
+    }
+
+    /// How long it takes until the batch of a job begins, and how many rows will be in it.
+    fn wait(&self, asked: &Asked, lane: &Lane<J>, now: Instant) -> (Duration, usize) {
+        let Asked { rows, elements, tenant, due, .. } = *asked;
         let residual = |worker: &Worker| {
             worker.running.as_ref().map_or(Duration::ZERO, |running| running.until.saturating_duration_since(now))
         };
         let residuals = self.workers.iter().map(residual);
-        let is_idle = self.jobs == 0 && self.workers.iter().all(|worker| worker.running.is_none());
-        let newest = self.times.iter().filter_map(Times::newest).max();
-        if newest.is_none_or(|newest| is_idle && now.duration_since(newest) > NEWS) {
-            return Ok(());
-        }
-        let (lane, caution) = (self.lanes.get(number), self.shares.caution(job.tenant()));
-        let (rows, worth) = (job.rows(), if self.shares.is_much(now).is_some() { WORTH_OF_FILLING } else { WORTH });
-        let best = self.times[0].best_rows(job.elements(), worth, now).max(rows);
-        let begins = now + residuals.clone().min().unwrap_or_default();
-        let room = self.fitting(lane, begins, best).saturating_sub(rows);
-        let (ahead, before) = self.ahead(lane, job.tenant(), due, room);
+        let first_free = residuals.clone().min().unwrap_or_default();
+        let worth = if self.shares.is_much(now).is_some() { WORTH_OF_FILLING } else { WORTH };
+        let best = self.times[0].best_rows(elements, worth, now).max(rows);
+        let room = self.fitting(lane, now + first_free, best).saturating_sub(rows);
+        let (ahead, before) = self.ahead(lane, tenant, due, room);
         let wait = if ahead > 0.0 {
             residuals.sum::<Duration>() / u32::try_from(self.workers.len()).unwrap_or(1)
-                + Duration::from_secs_f64(ahead * caution)
+                + Duration::from_secs_f64(ahead * self.shares.caution(tenant))
         } else {
-            residuals.min().unwrap_or_default()
+            first_free
         };
         // Until its batch begins others may come to it.
-        let gap = lane.gap(now).filter(|_| self.overload(now).is_some());
+        let gap = lane.arrivals.gap(now).filter(|_| self.overload(now).is_some());
         let coming = gap.map_or(0.0, |gap| wait.as_secs_f64() / gap).min(as_f64(best));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is few
         let together = (rows + before + coming as usize).min(best);
-        let Some(own) = self.expect(job.elements(), together) else { return Ok(()) };
-        let time = job.deadline().saturating_duration_since(now);
-        let alone = self.expect(job.elements(), rows).map_or(own.middle, |alone| alone.middle);
-        if alone > time {
-            return Err(Refused::Late { takes: alone });
-        }
-        match (wait + own.slow.mul_f64(caution)).checked_sub(time) {
-            Some(over) if !over.is_zero() && !wait.is_zero() => Err(Refused::Busy { retry_after: over }),
-            _ => Ok(()),
-        }
+        (wait, together)
     }
 
     /// How many rows a lane's next batch may have, of at most `best`, for whoever is first to have his answer in time.
@@ -81,7 +100,8 @@ impl<J: Job> Batcher<J> {
     /// When more rows come than are done: how many a worker does in a second.
     pub(super) fn overload(&self, now: Instant) -> Option<f64> {
         let done = Some(self.achieved.per_second()).filter(|done| *done > 0.0)?;
-        (self.lanes.coming(now) > done * as_f64(self.workers.len())).then_some(done)
+        let gap = self.arrivals.gap(now)?;
+        (1.0 / gap > done * as_f64(self.workers.len())).then_some(done)
     }
 
     /// Seconds of work before the batch of a job of this tenant that is due then, and how many rows will be in it that come

@@ -108,6 +108,39 @@ fn alternating_shapes_still_form_full_batches() {
 }
 
 #[test]
+fn who_is_turned_away_unread_would_have_been_refused() {
+    let now = Instant::now();
+    let mut batcher = taught(Policy::new(4, 100), now);
+    assert_eq!(batcher.turn_away(0, now + ms(1), now), Ok(()), "nothing waits");
+    for id in 0..20 {
+        let deadline = now + ms(500);
+        batcher.push(Fake { shape: u8::from(id % 2 == 1), deadline, ..job(id, now) }, now).unwrap();
+    }
+    let mut turned_away = 0;
+    // Who is due before all of them comes first.
+    for millis in [10, 50, 499] {
+        assert_eq!(batcher.turn_away(0, now + ms(millis), now), Ok(()), "{millis} ms");
+    }
+    let mut batcher = taught(Policy::new(4, 100), now);
+    for id in 0..20 {
+        let deadline = now + ms(30);
+        let _ = batcher.push(Fake { shape: u8::from(id % 2 == 1), deadline, ..job(id, now) }, now);
+    }
+    for millis in 1..150 {
+        let deadline = now + ms(millis);
+        if let Err(refused) = batcher.turn_away(0, deadline, now) {
+            turned_away += 1;
+            assert!(matches!(refused, Refused::Busy { .. }));
+            for shape in [0, 1] {
+                let refused = batcher.push(Fake { shape, deadline, ..job(100, now) }, now).unwrap_err();
+                assert!(matches!(refused, Refused::Busy { .. } | Refused::Late { .. }), "{millis} ms: {refused:?}");
+            }
+        }
+    }
+    assert!((5..149).contains(&turned_away), "{turned_away}");
+}
+
+#[test]
 fn a_lane_waits_for_company_until_its_delay_or_until_it_is_full() {
     let now = Instant::now();
     let mut batcher = Batcher::new(Policy { max_delay: ms(10), ..Policy::new(2, 100) });

@@ -24,7 +24,8 @@ impl<J: Job> Batcher<J> {
             start.min(waiting.arrived + *max_delay)
         };
         let until = lane.line.all().map(latest).min().unwrap_or(now);
-        let is_lonely = lane.gap(now).is_some_and(|gap| until.saturating_duration_since(now).as_secs_f64() < gap);
+        let is_lonely =
+            lane.arrivals.gap(now).is_some_and(|gap| until.saturating_duration_since(now).as_secs_f64() < gap);
         if is_lonely { now } else { until }
     }
 
