@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ServerConfig};
 use crate::engine::Engine;
 use crate::engine::admission::Admission;
+use crate::engine::limiter::Limiter;
 use crate::error::{Error, Result};
 use crate::model::catalog::{Catalog, Entry};
-use crate::model::loader::{self, Running};
+use crate::model::loader::{self, Common, Running};
 use crate::model::reload::{Asked, Asker, Reloader, asking};
 use crate::model::state::State;
 use crate::server::Server;
@@ -86,6 +87,8 @@ impl App {
         catalog.insert(&entry);
         let engine = Arc::new(Engine::new(catalog, Admission::new(config.limits)));
         let server = Server::new(engine.clone(), metrics.clone(), config.server.clone(), asker);
+        let resources = config.model.batching.limits.iter().flat_map(|limits| limits.total.clone()).collect();
+        let common = Common { metrics, limiter: Limiter::new(resources) };
         let graceful = Arc::new(GracefulShutdown::new());
         let mut accepting = JoinSet::new();
         let mut sockets = Some([Some(http), grpc]);
@@ -105,7 +108,7 @@ impl App {
 
         tokio::pin!(shutdown);
         let loaded = tokio::select! {
-            loaded = loader::load(&entry, &config.model, &metrics) => Some(loaded),
+            loaded = loader::load(&entry, &config.model, &common) => Some(loaded),
             _ = &mut shutdown => None,
         };
         let running = match loaded {
@@ -117,7 +120,7 @@ impl App {
             open(&mut accepting)?;
         }
 
-        let mut reloader = Reloader { entry: &entry, config: &config.model, metrics: &metrics, running };
+        let mut reloader = Reloader { entry: &entry, config: &config.model, common: &common, running };
         let how = tokio::select! {
             how = shutdown => how,
             never = reloader.run(&mut asked) => never,

@@ -26,6 +26,13 @@ use crate::source::cache::{Cache, InUse};
 use crate::source::uri::SourceUri;
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
+/// What all models of a process share.
+pub struct Common {
+    pub metrics: Arc<Metrics>,
+    /// Of the resources that instances take turns with.
+    pub limiter: Arc<Limiter>,
+}
+
 /// A model at work: its workers end when its queue is closed and empty.
 pub struct Running {
     queue: Arc<Queue<Pending>>,
@@ -55,9 +62,9 @@ impl Running {
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load), with the step, the file and the reason.
-pub async fn load(entry: &Arc<Entry>, config: &ModelConfig, metrics: &Metrics) -> Result<Running> {
+pub async fn load(entry: &Arc<Entry>, config: &ModelConfig, common: &Common) -> Result<Running> {
     let mut first = First(entry);
-    match prepare(config, None, metrics, Phases::of_process(), &mut first).await {
+    match prepare(config, None, common, Phases::of_process(), &mut first).await {
         Ok(Prepared { served, running, metrics, summary }) => {
             entry.serve(served);
             summary.tell(&metrics);
@@ -79,12 +86,12 @@ pub async fn replace(
     entry: &Arc<Entry>,
     config: &ModelConfig,
     look: Look,
-    metrics: &Metrics,
+    common: &Common,
     before: &mut Running,
 ) -> Result<()> {
     let phases = Phases::since(look.begun());
     let Prepared { served, running, metrics, summary } =
-        prepare(config, Some(look), metrics, phases, &mut Beside).await?;
+        prepare(config, Some(look), common, phases, &mut Beside).await?;
     let old = std::mem::replace(before, running);
     let (name, last) = (entry.name.clone(), entry.replace(served, metrics.clone()));
     summary.tell(&metrics);
@@ -151,14 +158,14 @@ impl Watcher for Beside {
 async fn prepare(
     config: &ModelConfig,
     look: Option<Look>,
-    metrics: &Metrics,
+    common: &Common,
     mut phases: Phases,
     watcher: &mut impl Watcher,
 ) -> Result<Prepared> {
     watcher.becomes(State::Fetching);
     let device = DeviceId::Cpu;
     let early = Early::new(config.backend.clone(), device);
-    let local = fetch(config, look, metrics, &mut phases, early.beginner()).await?;
+    let local = fetch(config, look, &common.metrics, &mut phases, early.beginner()).await?;
     phases.done("all_bytes");
 
     watcher.becomes(State::Placing);
@@ -176,64 +183,73 @@ async fn prepare(
         }
     };
     let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
-    let metrics = watcher.identified(&config.name, &version, metrics);
+    let metrics = watcher.identified(&config.name, &version, &common.metrics);
     phases.done("place");
 
     watcher.becomes(State::Loading);
     let (model, platform) = match loaded {
         Some(loaded) => loaded,
         None => {
-            let (to_open, options) = (files.clone(), config.backend.clone());
-            let opened = blocking(move || open_model(&to_open, &options, device)).await?;
+            let opened = open(&files, config, device).await?;
             phases.done("parse");
             opened
         }
     };
 
     watcher.becomes(State::Warming);
-    let (first, timed) = warm(model, config).await?;
-    let (max_rows, joining, signature) = (first.max_rows, Arc::new(first.joining), first.signature);
-    let mut models = vec![(first.model, first.longest_batch)];
-    for _ in 1..config.backend.instances {
-        let (to_open, options) = (files.clone(), config.backend.clone());
-        let (model, _) = blocking(move || open_model(&to_open, &options, device)).await?;
-        let (another, _) = warm(model, config).await?;
-        models.push((another.model, another.longest_batch));
+    let mut instances = vec![warm(model, config).await?];
+    while instances.len() < config.backend.instances {
+        instances.push(warm(open(&files, config, device).await?.0, config).await?);
     }
     phases.done("warmup");
-
-    for note in models[0].0.notes().iter().chain(&first.note) {
+    for note in instances[0].model.notes().iter().chain(&instances[0].note) {
         tracing::warn!(model = %config.name, "{note}");
     }
+
+    let (served, workers) = start(instances, config, &version, platform, &common.limiter, &metrics)?;
+    let queue = served.queue.clone();
+    let running = Running { queue, workers, fingerprint: local.fingerprint, _in_use: local.in_use };
+    let summary = Summary { phases, version, files };
+    Ok(Prepared { served, running, metrics, summary })
+}
+
+async fn open(files: &ModelFiles, config: &ModelConfig, device: DeviceId) -> Result<(Box<dyn Model>, &'static str)> {
+    let (files, options) = (files.clone(), config.backend.clone());
+    blocking(move || open_model(&files, &options, device)).await
+}
+
+/// Runs a model for the first time.
+async fn warm(model: Box<dyn Model>, config: &ModelConfig) -> Result<WarmedUp> {
+    let (max_rows, said) = (config.batching.policy.max_rows, config.batching.joining.clone());
+    blocking(move || warm_up(model, max_rows, &said)).await
+}
+
+/// Puts instances of a model to work on a queue of their own. There is at least one, and all are alike.
+fn start(
+    instances: Vec<WarmedUp>,
+    config: &ModelConfig,
+    version: &str,
+    platform: &'static str,
+    limiter: &Arc<Limiter>,
+    metrics: &Arc<ModelMetrics>,
+) -> Result<(Served, Vec<Worker>)> {
     let Batching { policy, levels, slo, limits, .. } = config.batching.clone();
-    let turns = limits.iter().flat_map(|RateLimits { total, needs }| {
-        let limiter = Limiter::new(total.clone());
-        models.iter().map(|_| limiter.turn(needs.clone())).collect::<Vec<_>>()
-    });
-    let max_tokens = policy.max_tokens;
+    let (max_rows, max_tokens) = (instances[0].max_rows, policy.max_tokens);
+    let (signature, joining) = (instances[0].signature.clone(), Arc::new(instances[0].joining.clone()));
+    let turns =
+        limits.iter().flat_map(|RateLimits { needs, .. }| instances.iter().map(|_| limiter.turn(needs.clone())));
     let queue = Arc::new(Queue::limited(Policy { max_rows, ..policy }, turns.collect()));
-    for Timed { elements, rows, took } in timed {
-        queue.learn(0, elements, rows, took);
+    for Timed { elements, rows, took } in instances.iter().flat_map(|instance| &instance.timed) {
+        queue.learn(0, *elements, *rows, *took);
     }
-    let start = |(worker, (model, longest_batch))| {
+    let start = |(worker, WarmedUp { model, longest_batch, .. })| {
         let (queue, joining, metrics) = (queue.clone(), joining.clone(), metrics.clone());
         let instance = Instance { model, queue, worker, joining, metrics };
         Worker::start(format!("model-{}", config.name), instance, longest_batch)
     };
-    let workers = models.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
-    let summary = Summary { phases, version: version.clone(), files };
-    let (version, queue_too) = (version.into(), queue.clone());
-    let served = Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo };
-    let running = Running { queue: queue_too, workers, fingerprint: local.fingerprint, _in_use: local.in_use };
-    Ok(Prepared { served, running, metrics, summary })
-}
-
-/// Runs a model for the first time, and tells what batches took.
-async fn warm(model: Box<dyn Model>, config: &ModelConfig) -> Result<(WarmedUp, Vec<Timed>)> {
-    let (max_rows, said) = (config.batching.policy.max_rows, config.batching.joining.clone());
-    let mut warmed = blocking(move || warm_up(model, max_rows, &said)).await?;
-    let timed = std::mem::take(&mut warmed.timed);
-    Ok((warmed, timed))
+    let workers = instances.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
+    let version = version.into();
+    Ok((Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo }, workers))
 }
 
 /// Picks the backend and loads; shared with `stoker inspect`.

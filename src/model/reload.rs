@@ -9,11 +9,10 @@ use tokio::time::sleep;
 
 use super::catalog::Entry;
 use super::fetch::{Look, look};
-use super::loader::{Running, replace};
+use super::loader::{Common, Running, replace};
 use crate::config::ModelConfig;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::loads::Reloaded;
-use crate::telemetry::metrics::Metrics;
 
 /// Lets others ask for a reload.
 #[derive(Clone)]
@@ -51,7 +50,7 @@ impl Asker {
 pub struct Reloader<'a> {
     pub entry: &'a Arc<Entry>,
     pub config: &'a ModelConfig,
-    pub metrics: &'a Metrics,
+    pub common: &'a Common,
     /// What is served.
     pub running: Running,
 }
@@ -96,7 +95,7 @@ impl Reloader<'_> {
     async fn reload(&mut self, seen: Option<Look>) -> Result<Reloaded> {
         let (name, before) = (self.entry.name.clone(), self.entry.version());
         let done = self.take_over(seen).await;
-        self.metrics.loads.observe_reload(&name, done.as_ref().map_or(Reloaded::Failed, |outcome| *outcome));
+        self.common.metrics.loads.observe_reload(&name, done.as_ref().map_or(Reloaded::Failed, |outcome| *outcome));
         match &done {
             Ok(Reloaded::Swapped) => {
                 tracing::info!(model = %name, %before, now = %self.entry.version(), "model reloaded");
@@ -120,7 +119,7 @@ impl Reloader<'_> {
         if self.running.fingerprint == Some(look.fingerprint()?) {
             return Ok(Reloaded::Unchanged);
         }
-        replace(self.entry, self.config, look, self.metrics, &mut self.running).await.map(|()| Reloaded::Swapped)
+        replace(self.entry, self.config, look, self.common, &mut self.running).await.map(|()| Reloaded::Swapped)
     }
 }
 

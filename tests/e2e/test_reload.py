@@ -67,7 +67,11 @@ def answers(tmp_path_factory):
     return said
 
 
-def test_every_request_is_answered_while_models_come_and_go(tmp_path, answers):
+ONE_RUNS = ["--instances=2", '--rate_limiter={"resources": [{"name": "R", "count": 1}]}', "--rate_limit_resource=R:1"]
+
+
+@pytest.mark.parametrize("flags", [[], ONE_RUNS], ids=["", "who-share-a-resource"])
+def test_every_request_is_answered_while_models_come_and_go(tmp_path, answers, flags):
     path = tmp_path / "model.joblib"
     path.write_bytes(MODELS[0])
     rounds, done = 8, []
@@ -78,7 +82,7 @@ def test_every_request_is_answered_while_models_come_and_go(tmp_path, answers):
             said.append(ask(server))
         return said
 
-    with servers.stoker("--model_name=m", f"--model_dir={tmp_path}") as server, ThreadPoolExecutor(4) as pool:
+    with servers.stoker("--model_name=m", f"--model_dir={tmp_path}", *flags) as server, ThreadPoolExecutor(4) as pool:
         threads = [pool.submit(hammer) for _ in range(4)]
         try:
             for turn in range(1, rounds + 1):
