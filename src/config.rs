@@ -161,7 +161,7 @@ impl Config {
 pub struct InspectConfig {
     pub path: PathBuf,
     pub warnings: Vec<String>,
-    pub max_rows: usize,
+    pub batching: Batching,
     pub backend: BackendOptions,
 }
 
@@ -177,10 +177,10 @@ impl InspectConfig {
         };
         let typed = flags::read(flags, env);
         let mut values = Values { typed: &typed, problems: Vec::new() };
-        let max_rows = values.or("max_batch_size", 1, count);
         let backend = backend_options(&mut values);
+        let batching = batching::batching(&mut values, backend.instances);
         match values.problems.as_slice() {
-            [] => Ok(InspectConfig { path: path.into(), warnings: typed.warnings, max_rows, backend }),
+            [] => Ok(InspectConfig { path: path.into(), warnings: typed.warnings, batching, backend }),
             problems => Err(Error::load(problems.join("\n"))),
         }
     }

@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::config::InspectConfig;
+use crate::config::batching::Batching;
 use crate::device::{DeviceId, host};
-use crate::engine::joining::Said;
+use crate::engine::joining::Joining;
 use crate::error::Result;
 use crate::formats;
 use crate::infer::TensorSpec;
@@ -21,10 +22,11 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
     let (model, platform) = open_model(&files, &config.backend, DeviceId::Cpu)?;
-    let WarmedUp { model, max_rows, longest_batch, note, .. } = warm_up(model, config.max_rows, &Said::default())?;
+    let Batching { policy, joining, .. } = &config.batching;
+    let warmed = warm_up(model, policy.max_rows, joining)?;
+    let WarmedUp { model, max_rows, joining, signature, longest_batch, note, .. } = warmed;
     let needed = resident().saturating_sub(before);
 
-    let signature = model.signature();
     let mut text = String::new();
     let mut line = |key: &str, value: String| writeln!(text, "{key:<9}{value}").expect("writing to a string");
     line("format", files.format.name().to_owned());
@@ -36,10 +38,11 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     );
     line(
         "batching",
-        if max_rows > 1 {
-            format!("up to {max_rows} rows")
-        } else {
-            "no: each request runs alone and whole".to_owned()
+        match joining {
+            _ if max_rows == 1 => "no: each request runs alone and whole".to_owned(),
+            Joining::Alike => format!("up to {max_rows} rows"),
+            Joining::Padded(_) => format!("up to {max_rows} rows, which are filled up to the longest"),
+            Joining::Ragged(_) => format!("up to {max_rows} rows of any lengths, one behind the other"),
         },
     );
     line("memory", format!("{} once loaded and warmed up with {max_rows} rows", size(needed)));

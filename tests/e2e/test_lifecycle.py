@@ -191,11 +191,18 @@ def test_inspect_says_what_would_be_served():
     assert "MiB once loaded" in facts["memory"]
 
 
+def test_inspect_tries_what_is_said_of_lengths():
+    said = inspect(MODELS / "encoder", "--pad_variable_length_inputs=input_ids=0,attention_mask=0")
+    assert "up to 32 rows, which are filled up to the longest" in said.stdout, said.stderr
+    said = inspect(MODELS / "encoder", "--pad_variable_length_inputs=input_ids=0,attention_mask=1")
+    assert said.returncode == 1 and "does it mask what is?" in said.stderr
+
+
 def test_inspect_fails_where_serving_would(tmp_path):
     said = inspect(tmp_path)
     assert said.returncode == 1
     assert f"{tmp_path}: no model file found" in said.stderr
 
 
-def inspect(path):
-    return subprocess.run([STOKER, "inspect", path], env={}, capture_output=True, text=True, timeout=PATIENCE)
+def inspect(path, *flags):
+    return subprocess.run([STOKER, "inspect", path, *flags], env={}, capture_output=True, text=True, timeout=PATIENCE)
