@@ -165,9 +165,13 @@ impl Instance {
         };
         match answers {
             Ok(answers) => {
-                for (job, outputs) in jobs.into_iter().zip(answers) {
-                    let _ = job.reply.send(Ok(outputs)); // an error here means the caller has gone
-                }
+                let replies = jobs.into_iter().map(|job| job.reply).zip(answers);
+                // All at once, from within the runtime: woken for each of them, it would take turns with this thread.
+                tokio::spawn(async move {
+                    for (reply, outputs) in replies {
+                        let _ = reply.send(Ok(outputs)); // an error here means the caller has gone
+                    }
+                });
                 true
             }
             // One bad request must not fail its neighbours: run each alone, so that only the culprit hears of it.

@@ -125,10 +125,8 @@ impl Model for OnnxModel {
     }
 
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
-        let values: Vec<(&str, SessionInputValue)> = inputs
-            .iter()
-            .map(|tensor| Ok((&**tensor.name(), values::to_ort(tensor)?.into())))
-            .collect::<Result<_>>()?;
+        let values: Vec<(&str, SessionInputValue)> =
+            inputs.iter().map(|tensor| Ok((&**tensor.name(), values::to_ort(tensor)?))).collect::<Result<_>>()?;
         let answers = self.session.run_with_options(values, &self.run_options).map_err(|error| run_error(&error))?;
         let outputs = outputs.iter().map(|output| {
             let spec = &self.signature.outputs[*output];

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use ort::memory::Allocator;
-use ort::value::{DynTensor, DynTensorValueType, DynValue, Tensor as OrtTensor, TensorElementType};
+use ort::session::SessionInputValue;
+use ort::value::{DynTensor, DynTensorValueType, DynValue, Tensor as OrtTensor, TensorElementType, TensorRef};
 
 use crate::error::{Error, Result};
 use crate::infer::TensorSpec;
@@ -48,16 +49,49 @@ fn element_type(dtype: DType) -> TensorElementType {
     }
 }
 
-/// Copies a tensor into memory that ONNX Runtime has allocated, and so aligned as it likes.
+/// A tensor where it is, if ONNX Runtime can read it there; else a copy.
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) for text that is not UTF-8 or holds a NUL.
-pub fn to_ort(tensor: &Tensor) -> Result<DynTensor> {
-    let failed = |error: ort::Error| Error::internal(error.message()).context("ONNX Runtime cannot hold an input");
+pub fn to_ort(tensor: &Tensor) -> Result<SessionInputValue<'_>> {
+    macro_rules! view {
+        ($type:ty) => {{
+            // SAFETY: any bytes are such a number.
+            let (before, numbers, after) = unsafe { tensor.data().align_to::<$type>() };
+            let is_aligned = before.is_empty() && after.is_empty() && !numbers.is_empty();
+            is_aligned.then(|| TensorRef::from_array_view((tensor.shape().dims(), numbers)).map(Into::into))
+        }};
+    }
+    let view = match tensor.dtype() {
+        DType::Uint8 => view!(u8),
+        DType::Uint16 => view!(u16),
+        DType::Uint32 => view!(u32),
+        DType::Uint64 => view!(u64),
+        DType::Int8 => view!(i8),
+        DType::Int16 => view!(i16),
+        DType::Int32 => view!(i32),
+        DType::Int64 => view!(i64),
+        DType::Fp32 => view!(f32),
+        DType::Fp64 => view!(f64),
+        DType::Bool | DType::Fp16 | DType::Bf16 | DType::Bytes | DType::Json => None,
+    };
+    match view {
+        Some(view) => view.map_err(|error| cannot_hold(&error)),
+        None => copy(tensor).map(Into::into),
+    }
+}
+
+fn cannot_hold(error: &ort::Error) -> Error {
+    Error::internal(error.message()).context("ONNX Runtime cannot hold an input")
+}
+
+/// Into memory that ONNX Runtime has allocated, and so aligned as it likes.
+fn copy(tensor: &Tensor) -> Result<DynTensor> {
     let dims: Vec<usize> = tensor.shape().dims().to_vec();
     if tensor.dtype() == DType::Bytes {
         return strings(tensor, dims);
     }
+    let failed = |error: ort::Error| cannot_hold(&error);
     let mut value = DynTensor::new(&Allocator::default(), element_type(tensor.dtype()), dims).map_err(failed)?;
     let data = tensor.data();
     if !data.is_empty() {
