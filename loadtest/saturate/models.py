@@ -73,8 +73,15 @@ def short(path):
     graph.write(path, graph.add("ReduceMean", [x], axes=[1], keepdims=0), [1, 256], [256])
 
 
+def mean(path):
+    """The same of the mean of any number of values: rows of several shapes take equally long."""
+    graph = Graph()
+    x = graph.add("MatMul", [graph.add("ReduceMean", ["x"], axes=[1], keepdims=1), graph.weight(1, 256)])
+    graph.write(path, feed_forward(graph, x), ["length"], [256])
+
+
 # By name: how it is made, and the shape of a row.
-MODELS = {"cnn": (cnn, [3, 64, 64]), "mlp": (mlp, [32, 256]), "short": (short, [1, 256])}
+MODELS = {"cnn": (cnn, [3, 64, 64]), "mlp": (mlp, [32, 256]), "short": (short, [1, 256]), "mean": (mean, [8])}
 
 
 if __name__ == "__main__":

@@ -246,8 +246,8 @@ impl<J: Job> Batcher<J> {
     /// # Errors
     /// [`Refused::Busy`].
     pub fn turn_away(&mut self, tenant: Tenant, deadline: Instant, now: Instant) -> Result<(), Refused> {
-        if self.jobs == 0 {
-            return Ok(());
+        if self.overload(now).is_none() {
+            return Ok(()); // few are refused: they can be told when they have been read
         }
         let due = self.due(deadline, 0, now);
         let mut least: Option<(Duration, usize)> = None;

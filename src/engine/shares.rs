@@ -3,6 +3,7 @@
 //! has had the least comes first. Unlike there, who wants little may save up a little, so that a few of his requests that
 //! come at once do not wait for each other's turns. Pure.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ pub struct Shares {
     tenants: HashMap<Tenant, Account>,
     /// How many there were after those were forgotten that need not be known.
     kept: usize,
+    /// What [`Shares::is_much`] has found since anything changed, infinite for nothing: under overload most requests ask,
+    /// and few change it.
+    much: Cell<Option<f64>>,
 }
 
 #[derive(Default)]
@@ -71,6 +75,7 @@ impl Caution {
 impl Shares {
     /// A job waits, of so much work.
     pub fn came(&mut self, tenant: Tenant, work: f64, now: Instant) {
+        self.much.set(None);
         let account = self.tenants.entry(tenant).or_default();
         account.seen = Some(now);
         account.jobs += 1;
@@ -79,6 +84,7 @@ impl Shares {
 
     /// A job waits no longer; `served` if it runs now.
     pub fn left(&mut self, tenant: Tenant, work: f64, served: bool, now: Instant) {
+        self.much.set(None);
         let Some(account) = self.tenants.get_mut(&tenant) else { return };
         account.jobs = account.jobs.saturating_sub(1);
         account.work = if account.jobs == 0 { 0.0 } else { account.work - work };
@@ -93,8 +99,13 @@ impl Shares {
     /// From how much waiting work on a tenant makes others wait: half of what anybody has, if somebody who is there these
     /// days has less.
     pub fn is_much(&self, now: Instant) -> Option<f64> {
-        let much = self.tenants.values().map(|account| account.work).fold(0.0, f64::max) / 2.0;
-        self.tenants.values().any(|account| account.work < much && account.is_present(now)).then_some(much)
+        let found = self.much.get().unwrap_or_else(|| {
+            let much = self.tenants.values().map(|account| account.work).fold(0.0, f64::max) / 2.0;
+            let has_less = |account: &Account| account.work < much && account.is_present(now);
+            if self.tenants.values().any(has_less) { much } else { f64::INFINITY }
+        });
+        self.much.set(Some(found));
+        Some(found).filter(|found| found.is_finite())
     }
 
     /// How much longer than expected what comes before a tenant's job, and its own batch, are taken to take.

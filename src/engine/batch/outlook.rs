@@ -89,7 +89,10 @@ impl<J: Job> Batcher<J> {
             return best;
         };
         let is_in_time = |rows: usize| self.expect(lane.elements, rows).is_none_or(|own| own.slow <= time);
-        let (mut fits, mut not) = (0, best + 1);
+        if is_in_time(best) {
+            return best;
+        }
+        let (mut fits, mut not) = (0, best);
         while not - fits > 1 {
             let middle = fits.midpoint(not);
             if is_in_time(middle) { fits = middle } else { not = middle }

@@ -121,7 +121,12 @@ fn who_is_turned_away_unread_would_have_been_refused() {
     for millis in [10, 50, 499] {
         assert_eq!(batcher.turn_away(0, now + ms(millis), now), Ok(()), "{millis} ms");
     }
+    // More comes than is done: 4 rows in 14 ms, 20 at once.
     let mut batcher = taught(Policy::new(4, 100), now);
+    (0..4).for_each(|id| drop(batcher.push(job(id, now), now)));
+    assert_eq!(batch(batcher.next(0, now)).jobs.len(), 4);
+    let now = now + ms(14);
+    batcher.done(0, true, now);
     for id in 0..20 {
         let deadline = now + ms(30);
         let _ = batcher.push(Fake { shape: u8::from(id % 2 == 1), deadline, ..job(id, now) }, now);
