@@ -59,6 +59,12 @@ impl Times {
         self.curve(elements).map_or(self.max_rows, |curve| curve.best_rows(part, self.max_rows, now))
     }
 
+    /// As [`Times::best_rows`], as far as is known: nothing is tried anew.
+    pub fn enough_rows(&self, elements: usize, part: f64) -> usize {
+        let known = |curve: &Curve| curve.points.get(curve.enough(part)).map(|point| point.most_rows);
+        self.curve(elements).and_then(known).unwrap_or(self.max_rows).min(self.max_rows)
+    }
+
     /// A larger batch than that of which little is known yet: it may get more done, and once is not enough to know that it
     /// does not.
     pub fn untried(&self, elements: usize, rows: usize) -> Option<usize> {
@@ -189,10 +195,15 @@ impl Curve {
         Expected { middle: duration(middle), slow: duration(slow) }
     }
 
+    /// The place of the smallest size that gets as much done as this part of the most.
+    fn enough(&self, part: f64) -> usize {
+        self.corners.iter().position(|corner| corner.rate() >= part * self.most).unwrap_or(0)
+    }
+
     fn best_rows(&self, part: f64, max_rows: usize, now: Instant) -> usize {
         /// How often larger ones are tried, in case they were slow by accident.
         const TRY_AGAIN: Duration = Duration::from_mins(1);
-        let best = self.corners.iter().position(|corner| corner.rate() >= part * self.most).unwrap_or(0);
+        let best = self.enough(part);
         let forgotten = self.points.iter().skip(best + 1).find(|point| now.duration_since(point.seen) > TRY_AGAIN);
         let rows = forgotten.or(self.points.get(best)).map_or(max_rows, |point| point.most_rows);
         // The largest that were seen were the best: so may be those beyond.

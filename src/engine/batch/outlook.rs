@@ -65,8 +65,11 @@ impl<J: Job> Batcher<J> {
         };
         let residuals = self.workers.iter().map(residual);
         let first_free = residuals.clone().min().unwrap_or_default();
-        let worth = if self.shares.is_much(now).is_some() { WORTH_OF_FILLING } else { WORTH };
-        let best = self.times[0].best_rows(elements, worth, now).max(rows);
+        let best = match self.shares.is_much(now) {
+            Some(_) => self.times[0].enough_rows(elements, WORTH_OF_FILLING),
+            None => self.times[0].best_rows(elements, WORTH, now),
+        };
+        let best = best.max(rows);
         let room = self.fitting(lane, now + first_free, best).saturating_sub(rows);
         let (ahead, before) = self.ahead(lane, tenant, due, room);
         let wait = if ahead > 0.0 {

@@ -89,7 +89,7 @@ impl<J: Job> Batcher<J> {
         now: Instant,
     ) -> (Vec<Found>, Vec<Candidate>, Vec<(Found, Fate)>) {
         let much = self.shares.is_much(now);
-        let best_filled = |_| self.times[kind].best_rows(joined.elements, WORTH_OF_FILLING, now).min(joined.most);
+        let best_filled = |_| self.times[kind].enough_rows(joined.elements, WORTH_OF_FILLING).min(joined.most);
         let filled = much.map_or(joined.most, best_filled);
         let (mut found, mut candidates, mut fates, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for number in &joined.numbers {
