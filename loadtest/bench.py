@@ -8,48 +8,22 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+from serving import serving
+
 # Everything is named from here: what is kept has no paths of this machine.
 os.chdir(Path(__file__).resolve().parents[1])
-STOKER = "target/release/stoker"
 LOADTEST = "target/release/loadtest"
 MODELS = Path("tests/models")
 NEW = Path("target/bench")
 # The machine has its moods.
 ROUNDS = 3
-
-
-@contextmanager
-def serving(cpu, name, folder, *flags):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["taskset", "-c", str(cpu), STOKER, "serve", "--model_name", name, "--model_dir", folder, "--threads", "1"]
-    command += ["--host", "127.0.0.1", "--http_port", str(port), "--log_level", "warn", *flags]
-    server = subprocess.Popen(command)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{url}/v2/health/ready", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            sys.exit(f"{name} did not become ready")
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,10 +23,11 @@ import onnxruntime
 from models import MODELS
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from serving import serving
+
 ROOT = HERE.parents[1]
-STOKER = ROOT / "target/release/stoker"
 LOADTEST = ROOT / "target/release/loadtest"
-LIBRARY = ROOT / "target/onnxruntime/libonnxruntime.so.1.31.1"
 SIZES = [1, 2, 4, 8, 16, 32]
 SATURATED = ["cnn", "mlp"]
 
@@ -47,25 +47,11 @@ def loop(running, batch, seconds):
     return rows / took
 
 
-def serve(name, folder, cpu, port):
-    command = [STOKER, "serve", "--model_name", name, "--model_dir", folder, "--http_port", str(port)]
-    command += ["--host", "127.0.0.1", "--threads", "1", "--onnxruntime_library", LIBRARY, "--log_level", "warn"]
-    server = subprocess.Popen(["taskset", "-c", str(cpu), *command])
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1).close()
-            return server
-        except OSError:
-            time.sleep(0.1)
-    server.kill()
-    sys.exit("stoker did not become ready")
-
-
-def ask(name, cpu, port):
+def ask(name, cpu, url):
     """Rows a second, and rows a batch."""
     with tempfile.TemporaryDirectory() as out:
         command = ["taskset", "-c", str(cpu), LOADTEST, "run", HERE / f"{name}.toml"]
-        command += ["--target", f"http://127.0.0.1:{port}", "--out", out]
+        command += ["--target", url, "--out", out]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         step = json.loads(next(Path(out).glob("*.json")).read_text())["steps"][0]
     assert list(step["all"]["outcomes"]) == ["200"], step["all"]["outcomes"]
@@ -81,13 +67,8 @@ def measure(name, rounds, seconds, cpus, folder):
     batches = {size: np.random.default_rng(1).random((size, *dims), dtype=np.float32) for size in SIZES}
     alone = {size: loop(running, batch, seconds / 4) for size, batch in batches.items()}
     best = max(alone, key=alone.get)
-    port = 18700 + os.getpid() % 100
-    server = serve(name, folder / name, cpus[0], port)
-    try:
-        pairs = [(loop(running, batches[best], seconds), *ask(name, cpus[1], port)) for _ in range(rounds)]
-    finally:
-        server.terminate()
-        server.wait()
+    with serving(cpus[0], name, folder / name) as url:
+        pairs = [(loop(running, batches[best], seconds), *ask(name, cpus[1], url)) for _ in range(rounds)]
     ratio = statistics.median(served / loop for loop, served, _ in pairs)
     return {
         "model": name,

@@ -223,7 +223,6 @@ impl<J: Job> Batcher<J> {
         }
         let (elements, deadline) = (job.elements(), job.deadline());
         let due = self.due(deadline, level, now);
-        let work = self.work_of(elements, rows, deadline.saturating_duration_since(now), now);
         let number = self.lanes.number(&job);
         self.came(number, rows, now);
         self.check_in_time(&Asked { rows, elements, deadline, due, tenant }, self.lanes.get(number), now)?;
@@ -232,6 +231,7 @@ impl<J: Job> Batcher<J> {
             return Err(Refused::Full { retry_after });
         }
         let evicted = self.make_room(rows, bytes, tenant, now).ok_or(Refused::Full { retry_after })?;
+        let work = self.work_of(elements, rows, deadline.saturating_duration_since(now), now);
         self.take_in(number, Waiting { job, arrived: now, due, tenant, work, is_put_off: false }, now);
         self.weigh(number, now);
         // A sleeping worker has to look again if this is to be run before it would.

@@ -97,7 +97,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Kind::Busy`].
-    pub fn check_in_time(&self, served: &Served, terms: &Terms) -> Result<()> {
+    pub fn turn_away(&self, served: &Served, terms: &Terms) -> Result<()> {
         served.queue.turn_away(terms.tenant, terms.deadline_within(served.objective(terms))).map_err(refusal)
     }
 

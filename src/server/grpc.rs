@@ -141,7 +141,7 @@ async fn predict(
     found(&entry);
     let served = entry.served()?;
     if context.terms.is_deadline_set {
-        server.engine.check_in_time(&served, &context.terms)?;
+        server.engine.turn_away(&served, &context.terms)?;
     }
     let (request, raw) = super::apart(size, move || codec::decode(message)).await?;
     let decode = began.elapsed();

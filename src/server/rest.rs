@@ -217,7 +217,7 @@ async fn predict(
     let is_deadline_known = form != Form::V2 || context.terms.is_deadline_set;
     if is_deadline_known
         && let Ok(served) = entry.served()
-        && let Err(busy) = server.engine.check_in_time(&served, &context.terms)
+        && let Err(busy) = server.engine.turn_away(&served, &context.terms)
     {
         leave_unread(request).await;
         return Err(busy);

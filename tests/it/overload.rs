@@ -64,6 +64,7 @@ fn exponential(per_second: f64, random: &mut Random) -> Duration {
 
 /// Lets streams of requests come for so long.
 fn simulate(policy: &Policy, device: Device, streams: &[Stream], lasts: Duration, seed: u64) -> Outcome {
+    println!("seed {seed}"); // shown if it fails
     let mut random = Random(seed);
     let start = Instant::now();
     let end = start + lasts;
