@@ -5,7 +5,10 @@
 //! has an environment twin `STOKER_<NAME>`, which a flag beats. All mistakes are reported at once.
 
 pub mod batching;
+mod commands;
 pub mod flags;
+
+pub use self::commands::{DevicesConfig, InspectConfig, PinConfig, PinFormat, PlaceConfig, PullConfig, Pulled};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -153,116 +156,6 @@ impl Config {
             return Err(Error::load(problems.join("\n")));
         }
         Ok(Config { server, model, limits, log, termination_log, warnings: typed.warnings })
-    }
-}
-
-/// What `stoker inspect` was told.
-#[derive(Clone, Debug)]
-pub struct InspectConfig {
-    pub path: PathBuf,
-    pub warnings: Vec<String>,
-    pub batching: Batching,
-    pub backend: BackendOptions,
-}
-
-impl InspectConfig {
-    /// Resolves the arguments after `stoker inspect`: one path, and the flags of `serve` that matter to a load.
-    ///
-    /// # Errors
-    /// As [`Config::parse`].
-    pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<InspectConfig> {
-        let (path, flags) = match args.split_first() {
-            Some((path, flags)) if !path.starts_with('-') => (path, flags),
-            _ => return Err(Error::load("expected a model directory: stoker inspect DIR")),
-        };
-        let typed = flags::read(flags, env);
-        let mut values = Values { typed: &typed, problems: Vec::new() };
-        let backend = backend_options(&mut values);
-        let batching = batching::batching(&mut values, backend.instances);
-        match values.problems.as_slice() {
-            [] => Ok(InspectConfig { path: path.into(), warnings: typed.warnings, batching, backend }),
-            problems => Err(Error::load(problems.join("\n"))),
-        }
-    }
-}
-
-/// What `stoker pull` brings where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
-    pub uri: SourceUri,
-    pub directory: PathBuf,
-    /// Not brought, but handed over to a server that does (`stoker+s3://...`).
-    pub handed_over: bool,
-}
-
-/// All that `stoker pull` brings.
-#[derive(Clone, Debug)]
-pub struct PullConfig {
-    pub pairs: Vec<Pulled>,
-}
-
-impl PullConfig {
-    /// Resolves the arguments after `stoker pull`: sources and directories by turns, as KServe gives them to its storage
-    /// initializer.
-    ///
-    /// # Errors
-    /// When a source has no directory, or is no URI.
-    pub fn parse(args: &[String]) -> Result<PullConfig> {
-        if args.is_empty() || !args.len().is_multiple_of(2) {
-            return Err(Error::load("expected sources and directories by turns: stoker pull SRC DST [SRC DST ...]"));
-        }
-        let pair = |pair: &[String]| {
-            let (text, handed_over) =
-                pair[0].strip_prefix("stoker+").map_or((pair[0].as_str(), false), |text| (text, true));
-            Ok(Pulled { uri: uri::parse(text)?, directory: PathBuf::from(&pair[1]), handed_over })
-        };
-        Ok(PullConfig { pairs: args.chunks(2).map(pair).collect::<Result<_>>()? })
-    }
-}
-
-/// What `stoker pin` looks up.
-#[derive(Clone, Debug)]
-pub struct PinConfig {
-    pub uri: SourceUri,
-    pub cache: Cache,
-    pub format: PinFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PinFormat {
-    Json,
-    /// A merge patch for an InferenceService, with annotations and `storageUri`.
-    Annotations,
-}
-
-impl PinConfig {
-    /// Resolves the arguments after `stoker pin`: one URI, `--format`, and the flags of `serve` that are of the cache.
-    ///
-    /// # Errors
-    /// As [`Config::parse`].
-    pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<PinConfig> {
-        let usage = || Error::load("expected stoker pin URI [--format=json|annotations] [--cache_dir=DIR]");
-        let (text, flags) = args.split_first().filter(|(first, _)| !first.starts_with('-')).ok_or_else(usage)?;
-        let (formats, flags): (Vec<String>, Vec<String>) =
-            flags.iter().cloned().partition(|flag| flag.starts_with("--format="));
-        let format = match formats.last().map(|flag| flag.trim_start_matches("--format=")) {
-            None | Some("json") => PinFormat::Json,
-            Some("annotations") => PinFormat::Annotations,
-            Some(_) => return Err(usage()),
-        };
-        let typed = flags::read(&flags, env);
-        if let Some(warning) = typed.warnings.first() {
-            return Err(Error::load(format!("{warning}\n{}", usage().message())));
-        }
-        let mut values = Values { typed: &typed, problems: Vec::new() };
-        let cache = cache(&mut values, env);
-        if cache.directory.as_os_str() == NO_CACHE {
-            values.problem("cache_dir", "has to be a directory here");
-        }
-        match values.problems.as_slice() {
-            [] => Ok(PinConfig { uri: uri::parse(text)?, cache, format }),
-            problems => Err(Error::load(problems.join("\n"))),
-        }
     }
 }
 

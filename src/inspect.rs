@@ -12,6 +12,7 @@ use crate::formats;
 use crate::infer::TensorSpec;
 use crate::model::loader::open_model;
 use crate::model::warmup::{WarmedUp, warm_up};
+use crate::text::size;
 
 /// Loads the model, warms it up with the batch sizes that serving would use, and describes it.
 ///
@@ -57,15 +58,4 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     }
     text.truncate(text.trim_end().len());
     Ok(text)
-}
-
-fn size(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss)] // shown with one decimal
-    let of = |unit: u64| bytes as f64 / unit as f64;
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{:.1} KiB", of(1 << 10)),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", of(1 << 20)),
-        _ => format!("{:.1} GiB", of(1 << 30)),
-    }
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use stoker::bench::bench;
-use stoker::config::{Config, InspectConfig, LogFormat, PinConfig, PullConfig, flags};
+use stoker::config::{Config, DevicesConfig, InspectConfig, LogFormat, PinConfig, PlaceConfig, PullConfig, flags};
+use stoker::devices::devices;
 use stoker::inspect::inspect;
 use stoker::pin::pin;
+use stoker::place::place;
 use stoker::pull::pull;
 use stoker::serve::{leave_reason, serve};
 use stoker::telemetry;
@@ -19,6 +21,8 @@ const USAGE: &str = "stoker, an inference server for KServe\n\n\
     Usage:\n  \
     stoker serve --model_name NAME --model_dir DIR   serve a model (stoker serve --help lists all flags)\n  \
     stoker inspect DIR                               say what would be served\n  \
+    stoker devices [--json]                          say what GPUs and MIG devices there are, and which are ours\n  \
+    stoker place --demands=FILE [--explain]          say which models would run on which of them, and why\n  \
     stoker pin URI                                   say what exactly a URI means now, with the digest of its files\n  \
     stoker pull SRC DST [SRC DST ...]                bring models to directories, as KServe's storage initializer\n  \
     stoker pull --bench SRC DST                      how fast that is, beside a raw parallel GET\n  \
@@ -40,6 +44,9 @@ fn main() -> ExitCode {
             config.warnings.iter().for_each(|warning| eprintln!("stoker: {warning}"));
             inspect(&config)
         }),
+        "place" if wants_help => Ok(PlaceConfig::HELP.to_owned()),
+        "place" => PlaceConfig::parse(rest).and_then(|config| place(&config, &env)),
+        "devices" if !wants_help => DevicesConfig::parse(rest).and_then(|config| devices(&config, &env)),
         "pull" if !wants_help && rest.first().is_some_and(|first| first == "--bench") => {
             telemetry::log::init(LogFormat::Auto, "warn");
             PullConfig::parse(&rest[1..]).and_then(|config| bench(&config, &env))

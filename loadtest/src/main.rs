@@ -8,10 +8,12 @@ mod bare_server;
 mod closed_loop;
 mod http;
 mod http_floor;
+mod placement;
 mod process;
 mod provenance;
 mod report;
 mod run;
+mod rounds;
 mod scheduler;
 mod slow_proxy;
 mod tabular;
@@ -49,6 +51,7 @@ Usage: loadtest COMMAND [OPTIONS]
       --out DIR              where the result is written [default: loadtest/runs]
 
   scheduler    time the scheduler alone, for each of several kinds of traffic
+  placement    time the placement of 1,000 models on 64 devices
       --rounds N             [default: 9]
       --out DIR              where the result is written, if anywhere
 
@@ -76,7 +79,8 @@ fn main() -> Result<()> {
         Some(Value(command)) if command == "http-floor" => http_floor::run(&http_floor::Options::parse(&mut args)?),
         Some(Value(command)) if command == "bare-server" => bare_server::run(&bare_server::Options::parse(&mut args)?),
         Some(Value(command)) if command == "slow-proxy" => slow_proxy::run(&slow_proxy::Options::parse(&mut args)?),
-        Some(Value(command)) if command == "scheduler" => scheduler::run(&scheduler::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "scheduler" => scheduler::run(&rounds::Options::parse(&mut args)?),
+        Some(Value(command)) if command == "placement" => placement::run(&rounds::Options::parse(&mut args)?),
         Some(Value(command)) if command == "run" => run::run(&run::Options::parse(&mut args)?),
         Some(Value(command)) if command == "report" => report::run(&report::Options::parse(&mut args)?),
         Some(Value(command)) if command == "tabular" => tabular::run(&tabular::Options::parse(&mut args)?),

@@ -2,37 +2,15 @@
 //! virtual time and a device that is just fast enough. Told is the processor's time for one request, from `turn_away` to
 //! `done`, with what it takes to play the device.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use lexopt::prelude::*;
+use anyhow::Result;
 use serde::Serialize;
 use stoker::engine::batch::Batcher;
 use stoker::engine::policy::Policy;
 
-use crate::provenance::Provenance;
+use crate::rounds::Options;
 use crate::virtual_time::{Ask, Ran, play, teach};
-
-#[derive(Debug)]
-pub struct Options {
-    rounds: usize,
-    out: Option<PathBuf>,
-}
-
-impl Options {
-    pub fn parse(args: &mut lexopt::Parser) -> Result<Self> {
-        let (mut rounds, mut out) = (9, None);
-        while let Some(arg) = args.next()? {
-            match arg {
-                Long("rounds") => rounds = args.value()?.parse()?,
-                Long("out") => out = Some(PathBuf::from(args.value()?)),
-                other => return Err(other.unexpected().into()),
-            }
-        }
-        Ok(Self { rounds, out })
-    }
-}
 
 /// Traffic that is measured.
 #[derive(Clone, Copy, Serialize)]
@@ -68,39 +46,28 @@ struct Measured {
 }
 
 #[derive(Serialize)]
-struct Report {
-    #[serde(flatten)]
-    provenance: Provenance,
+struct Seen {
     requests: u32,
     measured: Vec<Measured>,
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let provenance = Provenance::collect(std::thread::available_parallelism()?.get())?;
-    let measured: Vec<Measured> = TRAFFIC.into_iter().map(|traffic| measure(traffic, options.rounds)).collect();
+    let measured: Vec<Measured> = TRAFFIC.into_iter().map(|traffic| measure(traffic, options)).collect();
     println!("| traffic | ns a request | rows a batch |\n|---|---:|---:|");
     for Measured { traffic, nanoseconds_per_request, rows_per_batch } in &measured {
         println!("| {} | {nanoseconds_per_request:.0} | {rows_per_batch:.1} |", traffic.name);
     }
-    if let Some(folder) = &options.out {
-        let name = format!("scheduler-{}.json", provenance.date.replace(':', "-"));
-        let report = Report { provenance, requests: REQUESTS, measured };
-        let path = folder.join(name);
-        std::fs::write(&path, serde_json::to_vec_pretty(&report)?).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    options.keep("scheduler", &Seen { requests: REQUESTS, measured })
 }
 
-fn measure(traffic: Traffic, rounds: usize) -> Measured {
-    let mut times = Vec::new();
+fn measure(traffic: Traffic, options: &Options) -> Measured {
     let mut rows_per_batch = 0.0;
-    for _ in 0..rounds {
+    let seconds = options.median(|| {
         let (took, ran) = round(traffic);
-        times.push(took.as_secs_f64() * 1e9 / f64::from(REQUESTS));
         rows_per_batch = ran.rows_per_batch();
-    }
-    times.sort_unstable_by(f64::total_cmp);
-    Measured { traffic, nanoseconds_per_request: times[times.len() / 2], rows_per_batch }
+        took
+    });
+    Measured { traffic, nanoseconds_per_request: seconds * 1e9 / f64::from(REQUESTS), rows_per_batch }
 }
 
 /// The processor's time, and what ran.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::topology::Memory;
+
 /// CPUs this process may use, at least 1: the smallest of the affinity mask and the cgroup's quota (v1 and v2),
 /// both of which the standard library reads.
 pub fn cpus() -> usize {
@@ -22,15 +24,21 @@ pub fn process_memory() -> Option<ProcessMemory> {
     Some(ProcessMemory { virtual_bytes: pages.next()?? * page, resident_bytes: pages.next()?? * page })
 }
 
-/// Memory that can still be had without swapping, of the machine and within the container's limit.
-pub fn free_memory() -> Option<u64> {
+/// Memory of the machine, or of the container where its limit leaves less; free is what can still be had without
+/// swapping. `None` where there is no procfs.
+pub fn memory() -> Option<Memory> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let machine = line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10;
+    let bytes = |name: &str| {
+        let line = machine.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    };
+    let (total, free) = (bytes("MemTotal:")?, bytes("MemAvailable:")?);
     let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
     // Without a limit the file says "max".
-    let container = read("memory.max").zip(read("memory.current")).map(|(most, used)| most.saturating_sub(used));
-    Some(container.map_or(machine, |container| container.min(machine)))
+    let limits = read("memory.max").zip(read("memory.current"));
+    let (total, free) =
+        limits.map_or((total, free), |(most, used)| (most.min(total), most.saturating_sub(used).min(free)));
+    Some(Memory { total, used: total.saturating_sub(free) })
 }
 
 /// Bytes that can still be written below a directory.

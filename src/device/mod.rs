@@ -1,9 +1,21 @@
-//! What a model can be placed on. So far the CPU of this machine; GPUs and MIG slices come with their probe.
+//! What a model can be placed on: the CPU, GPUs, and MIG devices, which are parts of GPUs.
+//!
+//! The driver is asked what there is ([`topology`]), the environment which of it is ours ([`visible`]).
 
 pub mod host;
+#[cfg(feature = "cuda")]
+mod nvml;
+pub mod recording;
+pub mod topology;
+pub mod visible;
 pub mod worker;
 
 use std::fmt;
+use std::path::Path;
+
+use self::recording::Recording;
+use self::topology::{Cpu, Topology};
+use crate::error::{Error, Result};
 
 /// Names one device of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,4 +29,38 @@ impl fmt::Display for DeviceId {
             DeviceId::Cpu => f.write_str("cpu"),
         }
     }
+}
+
+/// What `stoker devices --json` wrote into a file, or else what is here now.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn recorded_or_here(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Recording> {
+    let Some(path) = file else { return Ok(record(env)) };
+    let place = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| Error::load(format!("{place}: {error}")))?;
+    Recording::parse(&text).map_err(|error| error.context(place))
+}
+
+/// What this machine has, and what of it the environment says is ours.
+fn record(env: &dyn Fn(&str) -> Option<String>) -> Recording {
+    let names = std::fs::read_dir(visible::MOUNTED_NAMES).into_iter().flatten().flatten();
+    let mut mounted: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    mounted.sort();
+    let set = |name: &&str| Some(((*name).to_owned(), env(name)?));
+    let environment = visible::VARIABLES.iter().filter_map(set).collect();
+    Recording {
+        environment,
+        mounted,
+        cpu: Cpu { cpus: host::cpus(), memory: host::memory().unwrap_or_default() },
+        topology: probe(),
+    }
+}
+
+/// The GPUs that the driver tells of. A build without CUDA sees none.
+fn probe() -> Topology {
+    #[cfg(feature = "cuda")]
+    return nvml::topology();
+    #[cfg(not(feature = "cuda"))]
+    Topology::default()
 }

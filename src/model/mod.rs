@@ -6,6 +6,7 @@ pub mod early;
 pub mod fetch;
 pub mod loader;
 pub mod phases;
+pub mod placement;
 pub mod reload;
 pub mod state;
 pub mod warmup;

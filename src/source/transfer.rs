@@ -20,6 +20,7 @@ use super::reading::{BUFFER_BYTES, read_into, read_range};
 use super::{RangeReader, RemoteFile, Source, identity, total_bytes};
 use crate::content::{Content, Contents};
 use crate::device::host;
+use crate::device::topology::Memory;
 use crate::error::{Error, Result};
 
 /// More than any model has; a bound on how many parts a wrong size makes.
@@ -112,7 +113,7 @@ impl<'a> Transfer<'a> {
     ) -> Result<Transfer<'a>> {
         let wanted = manifest.iter().filter(|file| early(&file.path));
         let early_bytes = wanted.fold(0_u64, |bytes, file| bytes.saturating_add(file.bytes));
-        let has_room = early_bytes > 0 && host::free_memory().is_none_or(|free| early_bytes < free / 2);
+        let has_room = early_bytes > 0 && host::memory().is_none_or(|memory| early_bytes < memory.free() / 2);
         let in_memory = |path: &str| has_room && early(path);
         let mut transfer = Transfer::begin(source, manifest, &in_memory, &in_memory)?;
         // Whoever goes on with it has to cut the files alike.
@@ -136,7 +137,7 @@ impl<'a> Transfer<'a> {
         early: &dyn Fn(&str) -> bool,
     ) -> Result<Transfer<'a>> {
         let bytes = total_bytes(manifest);
-        if let Some(free) = host::free_memory().filter(|free| *free < bytes) {
+        if let Some(free) = host::memory().map(Memory::free).filter(|free| *free < bytes) {
             return Err(Error::load(format!(
                 "the model has {bytes} bytes, and only {free} bytes of memory are free: serve it from the disk \
                  (--cache_dir)"

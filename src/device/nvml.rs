@@ -1,0 +1,205 @@
+//! The GPUs of this machine, as NVIDIA's management library tells them. It comes with the driver and is loaded when it is
+//! asked; without one there are no GPUs.
+//!
+//! Source: NVML API Reference Guide.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
+use nvml_wrapper::enums::device::UsedGpuMemory;
+use nvml_wrapper::error::{NvmlError, nvml_try};
+use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
+
+use super::topology::{
+    CudaVersion, Driver, Gpu, Health, Memory, MigDevice, Process, RowRemap, Topology, multiprocessors, profile,
+};
+
+type Result<T> = std::result::Result<T, NvmlError>;
+
+const LIBRARY: &str = "libnvidia-ml.so.1";
+/// Where the driver's other half, in the kernel, shows itself.
+const KERNEL_DRIVER: &str = "/proc/driver/nvidia/version";
+
+/// What there is, and why it is not more.
+pub fn topology() -> Topology {
+    let nvml = match Nvml::builder().lib_path(OsStr::new(LIBRARY)).init() {
+        Ok(nvml) => nvml,
+        Err(error) => {
+            let problems = why_none(&error, Path::new(KERNEL_DRIVER).exists()).into_iter().collect();
+            return Topology { problems, ..Topology::default() };
+        }
+    };
+    let mut problems = Vec::new();
+    let mut noted = |what: String, error: &NvmlError| problems.push(format!("{what}: {error}{}", what_to_do(error)));
+    let driver = driver(&nvml).inspect_err(|error| noted("the driver's version".to_owned(), error)).ok();
+    let count = nvml.device_count().inspect_err(|error| noted("the GPUs".to_owned(), error)).unwrap_or_default();
+    let gpus = (0..count).filter_map(|index| {
+        let gpu = nvml.device_by_index(index).and_then(|device| gpu(index, &device));
+        gpu.inspect_err(|error| noted(format!("gpu{index}"), error)).ok()
+    });
+    let gpus = gpus.collect();
+    Topology { driver, gpus, problems }
+}
+
+/// Why there are no GPUs; `None` where nobody expects any.
+fn why_none(error: &NvmlError, is_driver_in_kernel: bool) -> Option<String> {
+    match error {
+        NvmlError::LibloadingError(_) if !is_driver_in_kernel => None,
+        NvmlError::LibloadingError(error) => Some(format!(
+            "the NVIDIA driver is loaded ({KERNEL_DRIVER}), but {LIBRARY} cannot be ({error}): a container needs \
+             NVIDIA's runtime (runtimeClassName: nvidia) and NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        )),
+        error => Some(format!("{LIBRARY}: {error}{}", what_to_do(error))),
+    }
+}
+
+fn what_to_do(error: &NvmlError) -> &'static str {
+    match error {
+        NvmlError::DriverNotLoaded => ": load it (modprobe nvidia), or in a container ask for nvidia.com/gpu",
+        NvmlError::LibRmVersionMismatch => {
+            ": the driver was updated under a running system: restart the machine, or in a container the pod"
+        }
+        NvmlError::GpuLost | NvmlError::ResetRequired => ": drain the node, and restart it",
+        NvmlError::NoPermission | NvmlError::OperatingSystem => ": let this user open /dev/nvidia*",
+        NvmlError::FailedToLoadSymbol(_) => ": the driver is older than this program expects: update it",
+        _ => "",
+    }
+}
+
+fn driver(nvml: &Nvml) -> Result<Driver> {
+    let cuda = nvml.sys_cuda_driver_version()?;
+    let part = |part: i32| u32::try_from(part).unwrap_or_default();
+    let (major, minor) = (part(cuda_driver_version_major(cuda)), part(cuda_driver_version_minor(cuda)));
+    Ok(Driver { version: nvml.sys_driver_version()?, cuda: CudaVersion { major, minor } })
+}
+
+fn gpu(index: u32, device: &Device) -> Result<Gpu> {
+    let capability = device.cuda_compute_capability()?;
+    let part = |part: i32| u32::try_from(part).unwrap_or_default();
+    let compute_capability = CudaVersion { major: part(capability.major), minor: part(capability.minor) };
+    let cores = told(device.num_cores())?;
+    let memory = memory(device)?;
+    Ok(Gpu {
+        index,
+        uuid: device.uuid()?,
+        name: device.name()?,
+        pci_bus_id: device.pci_info()?.bus_id,
+        numa_node: numa_node(device),
+        compute_capability,
+        multiprocessors: cores.and_then(|cores| multiprocessors(cores, compute_capability)),
+        memory,
+        mig: slices(device, memory.total)?,
+        health: health(device)?,
+        processes: processes(device)?,
+    })
+}
+
+/// `None` for what this GPU or this driver does not tell, or not to us.
+fn told<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(
+            NvmlError::NotSupported
+            | NvmlError::NoPermission
+            | NvmlError::NotFound
+            | NvmlError::FunctionNotFound
+            | NvmlError::FailedToLoadSymbol(_),
+        ) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn memory(device: &Device) -> Result<Memory> {
+    let memory = device.memory_info()?;
+    // What the driver keeps for itself is not free either.
+    Ok(Memory { total: memory.total, used: memory.total.saturating_sub(memory.free) })
+}
+
+/// The node whose memory is nearest; `None` when several are, or it is not told.
+fn numa_node(device: &Device) -> Option<u32> {
+    const WORDS: usize = 16;
+    const SCOPE_NODE: u32 = 0;
+    let words = device.memory_affinity(WORDS, SCOPE_NODE).ok()?;
+    let nodes: u32 = words.iter().map(|word| word.count_ones()).sum();
+    let first = words.iter().zip(0u32..).find(|(word, _)| **word != 0)?;
+    (nodes == 1).then(|| first.1 * std::ffi::c_ulong::BITS + first.0.trailing_zeros())
+}
+
+/// The MIG devices, those that this container was given; `None` without MIG.
+fn slices(gpu: &Device, total: u64) -> Result<Option<Vec<MigDevice>>> {
+    if told(gpu.mig_mode())?.is_none_or(|mode| mode.current != 1) {
+        return Ok(None);
+    }
+    let places = 0..gpu.mig_device_count()?;
+    let devices = places.filter_map(|place| told(gpu.mig_device_by_index(place)).transpose());
+    devices.map(|device| slice(&device?, total)).collect::<Result<_>>().map(Some)
+}
+
+fn slice(device: &Device, of: u64) -> Result<MigDevice> {
+    let memory = memory(device)?;
+    let attributes = told(device.attributes())?;
+    let slices = attributes
+        .as_ref()
+        .map_or((0, 0), |attributes| (attributes.gpu_instance_slice_count, attributes.compute_instance_slice_count));
+    let lib = device.nvml().lib();
+    let id = |call: &std::result::Result<unsafe extern "C" fn(_, _) -> _, _>| -> Result<u32> {
+        let Ok(call) = call else { return Err(NvmlError::FunctionNotFound) };
+        let mut id = 0;
+        // SAFETY: NVML's own function, on a device that it has given us; it writes one number.
+        nvml_try(unsafe { call(device.handle(), &raw mut id) })?;
+        Ok(id)
+    };
+    Ok(MigDevice {
+        uuid: device.uuid()?,
+        gpu_instance: id(&lib.nvmlDeviceGetGpuInstanceId)?,
+        compute_instance: id(&lib.nvmlDeviceGetComputeInstanceId)?,
+        profile: profile(&device.name()?, slices, memory.total, of),
+        multiprocessors: attributes.map(|attributes| attributes.multiprocessor_count),
+        memory,
+        processes: processes(device)?,
+    })
+}
+
+fn health(device: &Device) -> Result<Health> {
+    let errors = told(device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile))?;
+    Ok(Health { uncorrected_ecc_errors: errors, row_remap: told(row_remap(device))? })
+}
+
+fn row_remap(device: &Device) -> Result<RowRemap> {
+    let Ok(call) = &device.nvml().lib().nvmlDeviceGetRemappedRows else { return Err(NvmlError::FunctionNotFound) };
+    let (mut correctable, mut uncorrectable, mut pending, mut failed) = (0, 0, 0, 0);
+    // SAFETY: NVML's own function, on a device that it has given us; it writes four numbers.
+    let code = unsafe {
+        call(device.handle(), &raw mut correctable, &raw mut uncorrectable, &raw mut pending, &raw mut failed)
+    };
+    nvml_try(code)?;
+    Ok(RowRemap { uncorrectable, pending: pending != 0, failed: failed != 0 })
+}
+
+fn processes(device: &Device) -> Result<Vec<Process>> {
+    let running = told(device.running_compute_processes())?.unwrap_or_default();
+    let process = |process: &nvml_wrapper::struct_wrappers::device::ProcessInfo| {
+        let memory_bytes = match process.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(bytes),
+            UsedGpuMemory::Unavailable => None,
+        };
+        Process { pid: process.pid, memory_bytes }
+    };
+    Ok(running.iter().map(process).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_only_where_somebody_expects_it() {
+        let missing = Nvml::builder().lib_path(OsStr::new("/nowhere/libnvidia-ml.so")).init();
+        let error = missing.err().unwrap();
+        assert_eq!(why_none(&error, false), None);
+        assert!(why_none(&error, true).unwrap().contains("NVIDIA_DRIVER_CAPABILITIES=compute,utility"));
+        assert!(why_none(&NvmlError::DriverNotLoaded, true).unwrap().contains("ask for nvidia.com/gpu"));
+        assert!(why_none(&NvmlError::LibRmVersionMismatch, true).unwrap().contains("restart the machine"));
+    }
+}
