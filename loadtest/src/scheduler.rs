@@ -23,12 +23,13 @@ struct Traffic {
     slo_milliseconds: u64,
 }
 
-const TRAFFIC: [Traffic; 5] = [
+const TRAFFIC: [Traffic; 6] = [
     Traffic { name: "one shape", shapes: 1, tenants: 1, load: 0.9, slo_milliseconds: 60_000 },
     Traffic { name: "one shape, overload", shapes: 1, tenants: 1, load: 2.0, slo_milliseconds: 5 },
     Traffic { name: "8 shapes", shapes: 8, tenants: 1, load: 0.9, slo_milliseconds: 60_000 },
     Traffic { name: "10 tenants", shapes: 1, tenants: 10, load: 0.9, slo_milliseconds: 60_000 },
     Traffic { name: "100 tenants, overload", shapes: 1, tenants: 100, load: 2.0, slo_milliseconds: 5 },
+    Traffic { name: "each its own tenant", shapes: 1, tenants: u64::MAX, load: 0.9, slo_milliseconds: 60_000 },
 ];
 
 const REQUESTS: u32 = 200_000;
@@ -85,6 +86,6 @@ fn round(traffic: Traffic) -> (Duration, Ran) {
     let mut batcher = Batcher::new(Policy::new(MAX_ROWS, 1024));
     teach(&mut batcher, MAX_ROWS, start, takes);
     let began = Instant::now();
-    let ran = play(&mut batcher, 1, asks, start + GAP * REQUESTS, takes, |_, _| {});
+    let ran = play(&mut batcher, 1, asks, start + GAP * REQUESTS, |rows, _| takes(rows), |_, _| {});
     (began.elapsed(), ran)
 }

@@ -225,7 +225,9 @@ impl<J: Job> Batcher<J> {
         let due = self.due(deadline, level, now);
         let number = self.lanes.number(&job);
         self.came(number, rows, now);
-        self.check_in_time(&Asked { rows, elements, deadline, due, tenant }, self.lanes.get(number), now)?;
+        let asked = Asked { rows, elements, deadline, due, tenant };
+        self.check_in_time(&asked, self.lanes.get(number), now)?;
+        let is_probe = self.is_probe(elements, self.lanes.get(number), now);
         let retry_after = Duration::from_secs_f64(self.seconds / 2.0);
         if self.policy.max_jobs_of_level.get(level).is_some_and(|max| self.jobs_of_level[level] >= *max) {
             return Err(Refused::Full { retry_after });
@@ -234,18 +236,24 @@ impl<J: Job> Batcher<J> {
         let work = self.work_of(elements, rows, deadline.saturating_duration_since(now), now);
         self.take_in(number, Waiting { job, arrived: now, due, tenant, work, is_put_off: false }, now);
         self.weigh(number, now);
+        self.lanes.get_mut(number).has_probe |= is_probe;
         // A sleeping worker has to look again if this is to be run before it would.
         let is_anybody_free = self.workers.iter().any(|worker| worker.running.is_none());
         let wakes = is_anybody_free && self.alarm.is_none_or(|alarm| self.ripe_at(self.lanes.get(number), now) < alarm);
         Ok(Pushed { wakes, evicted, retry_after })
     }
 
-    /// Whether a tenant's job with that deadline would be refused now whatever it were, among all that have come so far:
-    /// so he can be told before it is read. When he is, it counts as one that came.
+    /// Whether a tenant's job with that deadline, if it is known, would be refused now whatever it were, among all that have
+    /// come so far: so he can be told before it is read. When he is, it counts as one that came.
     ///
     /// # Errors
-    /// [`Refused::Busy`].
-    pub fn turn_away(&mut self, tenant: Tenant, deadline: Instant, now: Instant) -> Result<(), Refused> {
+    /// [`Refused::Busy`], [`Refused::Full`].
+    pub fn turn_away(&mut self, tenant: Tenant, deadline: Option<Instant>, now: Instant) -> Result<(), Refused> {
+        if self.is_full_for(tenant) {
+            self.came_unread(now);
+            return Err(Refused::Full { retry_after: Duration::from_secs_f64(self.seconds / 2.0) });
+        }
+        let Some(deadline) = deadline else { return Ok(()) };
         if self.overload(now).is_none() {
             return Ok(()); // few are refused: they can be told when they have been read
         }
@@ -263,6 +271,21 @@ impl<J: Job> Batcher<J> {
         let Some((retry_after, number)) = least else { return Ok(()) };
         self.came(number, self.lanes.get(number).last_rows, now);
         Err(Refused::Busy { retry_after })
+    }
+
+    /// Whether there is no room for a job of his, however small, and nobody gives way to him.
+    fn is_full_for(&self, tenant: Tenant) -> bool {
+        let max = self.policy.max_queue;
+        let is_full = self.jobs >= max.jobs || self.rows >= max.rows || self.bytes >= max.bytes;
+        is_full && self.shares.greediest().is_none_or(|(_, has)| has <= self.shares.jobs(tenant) + 1)
+    }
+
+    /// A job has come that is like those that wait.
+    fn came_unread(&mut self, now: Instant) {
+        let like = self.lanes.waiting().next().map(|(number, lane)| (number, lane.last_rows));
+        if let Some((number, rows)) = like {
+            self.came(number, rows, now);
+        }
     }
 
     /// Rows have come to a lane that are to be taken in or refused.
@@ -301,8 +324,10 @@ impl<J: Job> Batcher<J> {
         if let Some(Running { since, elements, rows, deadlines, .. }) = running.take()
             && went_well
         {
-            self.times[*kind].observe(elements, rows, now.duration_since(since), now);
             deadlines.into_iter().for_each(|(tenant, deadline)| self.shares.learn(tenant, deadline < now));
+            if self.times[*kind].observe(elements, rows, now.duration_since(since), now) {
+                self.shares.relax();
+            }
             self.achieved.add(rows, now.duration_since(since));
         }
     }
@@ -341,7 +366,7 @@ impl<J: Job> Batcher<J> {
             return None;
         }
         let gone = self.lanes.get_mut(number).line.take(&places);
-        gone.iter().for_each(|waiting| self.forget(number, waiting, false, now));
+        gone.iter().for_each(|waiting| self.forget(number, waiting, false));
         self.weigh(number, now);
         Some(gone.into_iter().map(|waiting| waiting.job).collect())
     }
@@ -359,7 +384,7 @@ impl<J: Job> Batcher<J> {
     }
 
     /// A job has left a lane, which is then to be weighed.
-    fn forget(&mut self, number: usize, Waiting { job, tenant, work, .. }: &Waiting<J>, served: bool, now: Instant) {
+    fn forget(&mut self, number: usize, Waiting { job, tenant, work, .. }: &Waiting<J>, served: bool) {
         let lane = self.lanes.get_mut(number);
         lane.rows -= job.rows();
         lane.work -= work;
@@ -368,7 +393,7 @@ impl<J: Job> Batcher<J> {
         self.rows -= job.rows();
         self.bytes -= job.bytes();
         self.work -= work;
-        self.shares.left(*tenant, *work, served, now);
+        self.shares.left(*tenant, *work, served);
     }
 }
 

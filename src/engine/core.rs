@@ -92,13 +92,14 @@ impl Engine {
         self.admission.requests()
     }
 
-    /// Whether a request would be refused under these terms whatever it asks, which costs less to know before it is read;
-    /// not for one whose deadline is not known yet.
+    /// Whether a request would be refused under these terms whatever it asks, which costs less to know before it is read. If
+    /// its deadline is not known yet, that can only be for want of room.
     ///
     /// # Errors
-    /// [`Kind::Busy`].
-    pub fn turn_away(&self, served: &Served, terms: &Terms) -> Result<()> {
-        served.queue.turn_away(terms.tenant, terms.deadline_within(served.objective(terms))).map_err(refusal)
+    /// [`Kind::Busy`], [`Kind::Overloaded`].
+    pub fn turn_away(&self, served: &Served, terms: &Terms, is_deadline_known: bool) -> Result<()> {
+        let deadline = is_deadline_known.then(|| terms.deadline_within(served.objective(terms)));
+        served.queue.turn_away(terms.tenant, deadline).map_err(refusal)
     }
 
     /// Runs one request against a ready model. Dropping the future gives the request up: if it still waits, it will
@@ -143,8 +144,8 @@ struct Ask {
 }
 
 impl Ask {
-    /// Its deadline is the earliest of what the headers say, or the model's objective when they say nothing, of what the
-    /// request says, and of what its level allows.
+    /// Its deadline is the earliest of what the headers say, of what the request says, or the model's objective when neither
+    /// says anything, and of what its level allows.
     fn new(served: &Served, outputs: Vec<usize>, inputs: &[Tensor], schedule: Schedule, terms: &Terms) -> Result<Ask> {
         let tokens = joining::tokens(&served.signature, inputs);
         if tokens > served.max_tokens {
@@ -158,7 +159,8 @@ impl Ask {
             TimeoutAction::Delay => (policy.timeout, None),
             TimeoutAction::Reject => (None, policy.timeout),
         };
-        let deadline = terms.deadline_within([served.objective(terms), own, reject].into_iter().flatten());
+        let said = own.or_else(|| served.objective(terms));
+        let deadline = terms.deadline_within([said, reject].into_iter().flatten());
         Ok(Ask {
             outputs,
             tokens,
@@ -188,9 +190,29 @@ async fn run_in_pieces(
         let following = u32::try_from(piece_rows.len() - number - 1).unwrap_or(u32::MAX);
         let takes = served.queue.expect(elements(&piece) / rows, max_rows).saturating_mul(following);
         ask.deadline = deadline.checked_sub(takes).unwrap_or_else(Instant::now);
-        answers.push(run(served, piece, *rows, &ask).await?);
+        answers.push(run_piece(served, piece, *rows, &ask, number == 0).await?);
     }
     stack::join(&answers.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// Whoever has been let in with his first piece waits with the others until there is room: what has been computed for him
+/// is not to be lost.
+async fn run_piece(
+    served: &Served,
+    inputs: Vec<Tensor>,
+    rows: usize,
+    ask: &Ask,
+    is_first: bool,
+) -> Result<Vec<Tensor>> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    loop {
+        let answer = run(served, inputs.clone(), rows, ask).await;
+        let is_full = answer.as_ref().is_err_and(|error| error.kind() == Kind::Overloaded);
+        if is_first || !is_full || Instant::now() + PAUSE > ask.deadline {
+            return answer;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Result<Vec<Tensor>> {

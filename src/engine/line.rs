@@ -2,7 +2,7 @@
 //! due. Pure.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Instant;
 
 use super::batch::Job;
@@ -24,6 +24,8 @@ pub struct Waiting<J> {
 pub struct Line<J> {
     /// None is empty.
     flows: Vec<Flow<J>>,
+    /// Places of tenants among these.
+    places: HashMap<Tenant, usize>,
 }
 
 struct Flow<J> {
@@ -64,7 +66,7 @@ impl Ord for Turn {
 
 impl<J> Default for Line<J> {
     fn default() -> Line<J> {
-        Line { flows: Vec::new() }
+        Line { flows: Vec::new(), places: HashMap::new() }
     }
 }
 
@@ -74,13 +76,12 @@ impl<J> Line<J> {
     }
 
     pub fn push(&mut self, waiting: Waiting<J>) {
-        let flow = match self.flows.iter().position(|flow| flow.tenant == waiting.tenant) {
-            Some(known) => &mut self.flows[known],
-            None => {
-                self.flows.push(Flow { tenant: waiting.tenant, jobs: VecDeque::new(), work: 0.0 });
-                self.flows.last_mut().expect("just pushed")
-            }
-        };
+        let place = self.place_of(waiting.tenant).unwrap_or_else(|| {
+            self.places.insert(waiting.tenant, self.flows.len());
+            self.flows.push(Flow { tenant: waiting.tenant, jobs: VecDeque::new(), work: 0.0 });
+            self.flows.len() - 1
+        });
+        let flow = &mut self.flows[place];
         flow.work += waiting.work;
         if flow.jobs.back().is_none_or(|last| last.due <= waiting.due) {
             flow.jobs.push_back(waiting);
@@ -98,7 +99,9 @@ impl<J> Line<J> {
 
     /// About how much work of a tenant is due no later than that.
     pub fn work_before(&self, tenant: Tenant, due: Instant) -> f64 {
-        let Some(Flow { jobs, work, .. }) = self.flows.iter().find(|flow| flow.tenant == tenant) else { return 0.0 };
+        let Some(Flow { jobs, work, .. }) = self.places.get(&tenant).map(|place| &self.flows[*place]) else {
+            return 0.0;
+        };
         if jobs.back().is_none_or(|last| last.due <= due) {
             return *work;
         }
@@ -159,24 +162,44 @@ impl<J> Line<J> {
             } else {
                 only.work - taken.iter().map(|waiting| waiting.work).sum::<f64>()
             };
-            self.flows.retain(|flow| !flow.jobs.is_empty());
+            self.remove_if_empty(0);
             return taken;
         }
         let mut by_flow: Vec<(Place, usize)> = places.iter().copied().zip(0..).collect();
         by_flow.sort_unstable_by_key(|(place, _)| (place.flow, Reverse(place.at)));
         let mut taken: Vec<Option<Waiting<J>>> = places.iter().map(|_| None).collect();
-        for (Place { flow, at }, order) in by_flow {
-            let Flow { jobs, work, .. } = &mut self.flows[flow];
-            taken[order] = jobs.remove(at).inspect(|waiting| *work -= waiting.work);
+        for (Place { flow, at }, order) in &by_flow {
+            let Flow { jobs, work, .. } = &mut self.flows[*flow];
+            taken[*order] = jobs.remove(*at).inspect(|waiting| *work -= waiting.work);
         }
-        self.flows.retain(|flow| !flow.jobs.is_empty());
+        // The last ones first: each takes the place of one that goes.
+        let mut touched: Vec<usize> = by_flow.iter().map(|(place, _)| place.flow).collect();
+        touched.dedup();
+        touched.into_iter().rev().for_each(|flow| self.remove_if_empty(flow));
         taken.into_iter().flatten().collect()
+    }
+
+    fn place_of(&self, tenant: Tenant) -> Option<usize> {
+        match self.flows.as_slice() {
+            [] => None,
+            [only] => (only.tenant == tenant).then_some(0), // which is most often so
+            _ => self.places.get(&tenant).copied(),
+        }
+    }
+
+    fn remove_if_empty(&mut self, flow: usize) {
+        if self.flows[flow].jobs.is_empty() {
+            self.places.remove(&self.flows.swap_remove(flow).tenant);
+            if let Some(moved) = self.flows.get(flow) {
+                self.places.insert(moved.tenant, flow);
+            }
+        }
     }
 
     /// A tenant's jobs, those that are due last first.
     pub fn last_first(&self, tenant: Tenant) -> impl Iterator<Item = (Place, &Waiting<J>)> {
-        let flows = self.flows.iter().enumerate().filter(move |(_, flow)| flow.tenant == tenant);
-        flows.flat_map(|(flow, Flow { jobs, .. })| {
+        let flow = self.place_of(tenant).map(|flow| (flow, &self.flows[flow]));
+        flow.into_iter().flat_map(|(flow, Flow { jobs, .. })| {
             jobs.iter().enumerate().map(move |(at, waiting)| (Place { flow, at }, waiting)).rev()
         })
     }

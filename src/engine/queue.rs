@@ -75,7 +75,7 @@ impl<J: Job> Queue<J> {
     ///
     /// # Errors
     /// When any job would be refused.
-    pub fn turn_away(&self, tenant: Tenant, deadline: std::time::Instant) -> Result<(), PushError> {
+    pub fn turn_away(&self, tenant: Tenant, deadline: Option<std::time::Instant>) -> Result<(), PushError> {
         self.lock().batcher.turn_away(tenant, deadline, Instant::now().into_std()).map_err(PushError::Refused)
     }
 

@@ -4,22 +4,11 @@
 //! come at once do not wait for each other's turns. Pure.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Requests of one tenant have the same number.
 pub type Tenant = u64;
-
-impl Account {
-    fn place(&self, level: f64) -> f64 {
-        self.had.max(level - SAVINGS)
-    }
-
-    fn is_present(&self, now: Instant) -> bool {
-        const RECENTLY: Duration = Duration::from_secs(1);
-        self.jobs > 0 || self.seen.is_some_and(|seen| now.duration_since(seen) <= RECENTLY)
-    }
-}
 
 /// What may be saved up, in seconds of the model's time.
 const SAVINGS: f64 = 0.1;
@@ -27,15 +16,21 @@ const SAVINGS: f64 = 0.1;
 /// What tenants have had, in seconds of work.
 #[derive(Default)]
 pub struct Shares {
-    /// What those had who were served last.
+    /// What those had who were served last. It rises with all that is served, so that nobody is ahead of it for ever who
+    /// wants nothing any more.
     level: f64,
-    /// Of those that are ahead of the level, or that have something waiting.
-    tenants: HashMap<Tenant, Account>,
-    /// How many there were after those were forgotten that need not be known.
+    /// Of those that have something waiting: as many as may wait at the most.
+    waiting: HashMap<Tenant, Account>,
+    /// Of those that have not, but may be ahead of the level.
+    idle: HashMap<Tenant, Account>,
+    /// How many of these there were after those were forgotten that need not be known.
     kept: usize,
-    /// What [`Shares::is_much`] has found since anything changed, infinite for nothing: under overload most requests ask,
-    /// and few change it.
+    /// Who has become idle lately, and when he last wanted something.
+    gone: VecDeque<(Tenant, Instant)>,
+    /// What [`Shares::is_much`] has found last, infinite for nothing, and how much has changed since: under overload most
+    /// requests ask, and few change it.
     much: Cell<Option<f64>>,
+    changes: usize,
 }
 
 #[derive(Default)]
@@ -48,14 +43,24 @@ struct Account {
     caution: Caution,
 }
 
+impl Account {
+    fn place(&self, level: f64) -> f64 {
+        self.had.max(level - SAVINGS)
+    }
+}
+
 /// How much longer than the slow end of what batches take a tenant's job must have that is taken in, so that few of his
-/// answers come too late whatever makes them late. Each that does raises it, each that does not lowers it a little: it rests where as many are
-/// late as may be.
-struct Caution(f64);
+/// answers come too late whatever makes them late. Each that does raises it, each that does not lowers it a little, and more
+/// the longer none did: it rests where as many are late as may be.
+struct Caution {
+    factor: f64,
+    /// Answers in time since the last that was late.
+    in_time: f64,
+}
 
 impl Default for Caution {
     fn default() -> Caution {
-        Caution(1.0)
+        Caution { factor: 1.0, in_time: 0.0 }
     }
 }
 
@@ -67,96 +72,161 @@ impl Caution {
 
     fn learn(&mut self, is_late: bool) {
         const STEP: f64 = 0.01;
-        let error = f64::from(u8::from(is_late)) - Caution::MAY_BE_LATE;
-        self.0 = (self.0 * (1.0 + STEP * error)).clamp(1.0, Caution::MOST);
+        let down = Caution::MAY_BE_LATE * (self.in_time * Caution::MAY_BE_LATE / 3.0).max(1.0);
+        let error = if is_late { 1.0 - Caution::MAY_BE_LATE } else { -down };
+        self.in_time = if is_late { 0.0 } else { self.in_time + 1.0 };
+        self.factor = (self.factor * (1.0 + STEP * error)).clamp(1.0, Caution::MOST);
     }
 }
 
 impl Shares {
     /// A job waits, of so much work.
     pub fn came(&mut self, tenant: Tenant, work: f64, now: Instant) {
-        self.much.set(None);
-        let account = self.tenants.entry(tenant).or_default();
+        self.changes();
+        let known = self.waiting.entry(tenant);
+        let account = known.or_insert_with(|| self.idle.remove(&tenant).unwrap_or_default());
         account.seen = Some(now);
         account.jobs += 1;
         account.work += work;
     }
 
     /// A job waits no longer; `served` if it runs now.
-    pub fn left(&mut self, tenant: Tenant, work: f64, served: bool, now: Instant) {
-        self.much.set(None);
-        let Some(account) = self.tenants.get_mut(&tenant) else { return };
+    pub fn left(&mut self, tenant: Tenant, work: f64, served: bool) {
+        /// Of what is served is added to the level, shared by who waits: little, lest it overtakes those who get their part.
+        const AGES: f64 = 0.1;
+        self.changes();
+        let active = as_f64(self.waiting.len());
+        let Some(account) = self.waiting.get_mut(&tenant) else { return };
         account.jobs = account.jobs.saturating_sub(1);
         account.work = if account.jobs == 0 { 0.0 } else { account.work - work };
         if served {
             let place = account.place(self.level);
             account.had = place + work;
-            self.level = self.level.max(place);
+            self.level = (self.level + AGES * work / active).max(place);
         }
-        self.forget(now);
+        if account.jobs == 0 {
+            self.becomes_idle(tenant);
+        }
     }
 
-    /// From how much waiting work on a tenant makes others wait: half of what anybody has, if somebody who is there these
-    /// days has less.
+    fn becomes_idle(&mut self, tenant: Tenant) {
+        /// One of them is enough to say that somebody is there.
+        const LATELY: usize = 8;
+        let Some(account) = self.waiting.remove(&tenant) else { return };
+        if let Some(seen) = account.seen {
+            self.gone.retain(|(other, _)| *other != tenant);
+            self.gone.push_back((tenant, seen));
+            if self.gone.len() > LATELY {
+                self.gone.pop_front();
+            }
+        }
+        self.idle.insert(tenant, account);
+        self.forget();
+    }
+
+    fn changes(&mut self) {
+        /// With more tenants than that one job more or less of one of them changes little.
+        const MANY: usize = 64;
+        self.changes += 1;
+        if self.changes > self.waiting.len() / MANY {
+            self.changes = 0;
+            self.much.set(None);
+        }
+    }
+
+    /// From how much waiting work on a tenant makes others wait: half of what anybody has who has several jobs, if somebody
+    /// who is there these days has less.
     pub fn is_much(&self, now: Instant) -> Option<f64> {
         let found = self.much.get().unwrap_or_else(|| {
-            let much = self.tenants.values().map(|account| account.work).fold(0.0, f64::max) / 2.0;
-            let has_less = |account: &Account| account.work < much && account.is_present(now);
-            if self.tenants.values().any(has_less) { much } else { f64::INFINITY }
+            let several = self.waiting.values().filter(|account| account.jobs > 1);
+            let much = several.map(|account| account.work).fold(0.0, f64::max) / 2.0;
+            let has_less = || self.waiting.values().any(|account| account.work < much);
+            if much > 0.0 && (self.is_anybody_about(now) || has_less()) { much } else { f64::INFINITY }
         });
         self.much.set(Some(found));
         Some(found).filter(|found| found.is_finite())
     }
 
+    /// Whether somebody who has nothing waiting wanted something a moment ago.
+    fn is_anybody_about(&self, now: Instant) -> bool {
+        const RECENTLY: Duration = Duration::from_secs(1);
+        let is_about = |(tenant, seen): &(Tenant, Instant)| {
+            !self.waiting.contains_key(tenant) && now.duration_since(*seen) <= RECENTLY
+        };
+        self.gone.iter().any(is_about)
+    }
+
     /// How much longer than expected what comes before a tenant's job, and its own batch, are taken to take.
     pub fn caution(&self, tenant: Tenant) -> f64 {
-        self.tenants.get(&tenant).map_or(1.0, |account| account.caution.0)
+        self.account(tenant).map_or(1.0, |account| account.caution.factor)
     }
 
     /// Whether an answer of a tenant's, who was to have it in time, came too late.
     pub fn learn(&mut self, tenant: Tenant, is_late: bool) {
-        if let Some(account) = self.tenants.get_mut(&tenant) {
+        let account = self.waiting.get_mut(&tenant).or_else(|| self.idle.get_mut(&tenant));
+        if let Some(account) = account {
             account.caution.learn(is_late);
         }
     }
 
+    /// Batches take another time from now on: what made answers late before says nothing any more.
+    pub fn relax(&mut self) {
+        let accounts = self.waiting.values_mut().chain(self.idle.values_mut());
+        accounts.for_each(|account| account.caution = Caution::default());
+    }
+
     /// Work of a tenant that waits.
     pub fn work(&self, tenant: Tenant) -> f64 {
-        self.tenants.get(&tenant).map_or(0.0, |account| account.work)
+        self.waiting.get(&tenant).map_or(0.0, |account| account.work)
+    }
+
+    fn account(&self, tenant: Tenant) -> Option<&Account> {
+        self.waiting.get(&tenant).or_else(|| self.idle.get(&tenant))
     }
 
     /// Who has the smallest number is next.
     pub fn place(&self, tenant: Tenant) -> f64 {
-        self.tenants.get(&tenant).map_or(self.level - SAVINGS, |account| account.place(self.level))
+        self.account(tenant).map_or(self.level - SAVINGS, |account| account.place(self.level))
     }
 
     /// How much of the work that waits comes before a job of a tenant that has so much of his own before it: as much of each
-    /// other's, at most.
+    /// other's, at most. Of very many others some stand for all: which ones is as good as chance.
     pub fn ahead(&self, tenant: Tenant, own: f64) -> f64 {
-        let others = self.tenants.iter().filter(|(other, _)| **other != tenant);
-        own + others.map(|(_, account)| account.work.min(own)).sum::<f64>()
+        const MANY: usize = 128;
+        let others = self.waiting.iter().take(MANY).filter(|(other, _)| **other != tenant);
+        let some: f64 = others.map(|(_, account)| account.work.min(own)).sum();
+        own + some * (as_f64(self.waiting.len()) / as_f64(MANY)).max(1.0)
     }
 
     /// Who has the most waiting, and how many jobs that are.
     pub fn greediest(&self) -> Option<(Tenant, usize)> {
-        let most = self.tenants.iter().max_by_key(|(_, account)| account.jobs)?;
+        let most = self.waiting.iter().max_by_key(|(_, account)| account.jobs)?;
         Some((*most.0, most.1.jobs))
     }
 
     /// Jobs of a tenant that wait.
     pub fn jobs(&self, tenant: Tenant) -> usize {
-        self.tenants.get(&tenant).map_or(0, |account| account.jobs)
+        self.waiting.get(&tenant).map_or(0, |account| account.jobs)
     }
 
-    /// Whoever waits for nothing and is not ahead is as anybody who comes anew.
-    fn forget(&mut self, now: Instant) {
+    /// Whoever waits for nothing and is not ahead is as anybody who comes anew; and when too many are ahead, they all are.
+    fn forget(&mut self) {
         const FEW: usize = 64;
-        if self.tenants.len() > FEW + 2 * self.kept {
+        const MOST: usize = 4096;
+        if self.idle.len() > FEW + 2 * self.kept {
             let level = self.level;
-            self.tenants.retain(|_, account| account.is_present(now) || account.had > level - SAVINGS);
-            self.kept = self.tenants.len();
+            self.idle.retain(|_, account| account.had > level - SAVINGS);
+            if self.idle.len() > MOST {
+                self.idle.clear();
+            }
+            self.kept = self.idle.len();
         }
     }
+}
+
+#[allow(clippy::cast_precision_loss)] // they are few
+fn as_f64(tenants: usize) -> f64 {
+    tenants as f64
 }
 
 #[cfg(test)]
@@ -169,7 +239,7 @@ mod tests {
         let serve = |_| {
             let next = tenants.iter().copied().min_by(|a, b| shares.place(*a).total_cmp(&shares.place(*b))).unwrap();
             shares.came(next, WORK, now);
-            shares.left(next, WORK, true, now);
+            shares.left(next, WORK, true);
             next
         };
         (0..jobs).map(serve).collect()
@@ -194,5 +264,33 @@ mod tests {
         assert_eq!((shares.greediest(), shares.jobs(2)), (Some((1, 10)), 2));
         assert_eq!(shares.is_much(now), Some(5.0));
         assert_eq!(shares.is_much(now + Duration::from_secs(9)), Some(5.0), "two jobs still wait");
+    }
+
+    #[test]
+    fn whoever_comes_once_is_not_known_for_ever() {
+        let (mut shares, now) = (Shares::default(), Instant::now());
+        for tenant in 0..100_000 {
+            shares.came(tenant, 0.001, now);
+            shares.left(tenant, 0.001, true);
+            assert!(shares.idle.len() <= 4096, "{} after {tenant}", shares.idle.len());
+        }
+        assert!(shares.idle.len() <= 256, "{}", shares.idle.len());
+        assert!(shares.waiting.is_empty() && shares.gone.len() <= 16);
+    }
+
+    #[test]
+    fn caution_that_is_not_needed_any_more_goes_soon() {
+        let mut caution = Caution::default();
+        (0..200).for_each(|_| caution.learn(true));
+        assert!((caution.factor - Caution::MOST).abs() < 1e-9);
+        let needed = (0..100_000).find(|_| {
+            caution.learn(false);
+            caution.factor <= 1.0
+        });
+        assert!((1000..10_000).contains(&needed.unwrap()), "{needed:?}");
+        // At the part that may be late it rests.
+        let mut caution = Caution { factor: 2.0, in_time: 0.0 };
+        (0..100_000).for_each(|answer| caution.learn(answer % 333 == 0));
+        assert!((1.5..2.5).contains(&caution.factor), "{}", caution.factor);
     }
 }

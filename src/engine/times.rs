@@ -4,7 +4,11 @@
 //! took. Their middle says how fast work gets done, their slow end what can be promised. Between numbers of rows that
 //! have been seen a straight line is drawn; a number that has not been seen for a while is taken to be no slower than a
 //! larger batch was since, and no faster than a smaller one, so that one bad moment is not believed for ever.
+//!
+//! A device that becomes faster or slower, as one whose neighbours go or come, is believed after three batches in a row that
+//! are unlike all before: what was seen before is then forgotten, and all sizes are taken to have changed by as much.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// What one batch is expected to take.
@@ -26,25 +30,23 @@ pub struct Times {
     max_rows: usize,
     /// By the size class of a row.
     curves: Vec<Option<Curve>>,
-    /// When a batch last ended.
-    newest: Option<Instant>,
 }
 
 impl Times {
     /// Of batches of up to so many rows.
     pub fn new(max_rows: usize) -> Times {
-        Times { max_rows, curves: Vec::new(), newest: None }
+        Times { max_rows, curves: Vec::new() }
     }
 
-    /// Learns from a batch that ended now, of `rows` rows of `elements` elements each.
-    pub fn observe(&mut self, elements: usize, rows: usize, took: Duration, now: Instant) {
+    /// Learns from a batch that ended now, of `rows` rows of `elements` elements each. Says whether it shows that all
+    /// batches take another time than before.
+    pub fn observe(&mut self, elements: usize, rows: usize, took: Duration, now: Instant) -> bool {
         let class = size_class(elements);
         if self.curves.len() <= class {
             self.curves.resize_with(class + 1, || None);
         }
         let max_rows = self.max_rows;
-        self.curves[class].get_or_insert_with(|| Curve::new(max_rows)).observe(rows, took, now);
-        self.newest = Some(now);
+        self.curves[class].get_or_insert_with(|| Curve::new(max_rows)).observe(rows, took, now)
     }
 
     /// `None` before anything has run. Rows of a size that has not been seen take as long as smaller ones: nobody is to
@@ -72,9 +74,16 @@ impl Times {
         sizes.iter().map(|untried| untried.rows).find(|size| *size > rows)
     }
 
-    /// When a batch last ended.
-    pub fn newest(&self) -> Option<Instant> {
-        self.newest
+    /// A larger batch than that which has not been run for a while, now and then, when twice as many rows wait: that it was
+    /// slow then must not keep it from being run for ever.
+    pub fn again(&self, elements: usize, rows: usize, waiting: usize, now: Instant) -> Option<usize> {
+        self.curve(elements)?.again(rows, waiting, now)
+    }
+
+    /// Whether what is known of such rows is new enough, and sure enough, to refuse anybody by it while none of them runs:
+    /// without batches there would never be news.
+    pub fn has_news(&self, elements: usize, now: Instant) -> bool {
+        self.curve(elements).is_some_and(|curve| curve.has_news(now))
     }
 
     fn curve(&self, elements: usize) -> Option<&Curve> {
@@ -97,18 +106,25 @@ pub fn size_class(number: usize) -> usize {
 const FRESH: Duration = Duration::from_secs(10);
 
 /// What batches take by their rows.
-#[derive(Default)]
 struct Curve {
     /// Ascending.
     points: Vec<Point>,
     /// The same, as corners of the line.
     corners: Vec<Corner>,
+    /// What has been asked for since: several times a request.
+    expected: [Cell<Option<Expected>>; 65],
     /// Rows a second of the one that gets most done.
     most: f64,
     /// How much longer than the middle of their kind the last batches of all kinds took.
     spread: Last,
     /// Ascending.
     untried: Vec<Untried>,
+    /// When a batch last ended.
+    newest: Option<Instant>,
+    /// Batches since one of a size that had not been run for a while.
+    since_again: usize,
+    /// Whether the last one was unlike all before.
+    is_in_doubt: bool,
 }
 
 /// A size of batches that is to be run some more times before it is known.
@@ -132,15 +148,29 @@ impl Corner {
 }
 
 impl Curve {
+    /// After so long a size is run again to see what it takes.
+    const AGAIN: Duration = Duration::from_secs(2);
+
     fn new(max_rows: usize) -> Curve {
         const ENOUGH: usize = 4;
         let sizes = std::iter::successors(Some(2), |rows: &usize| rows.checked_mul(2));
         let sizes = sizes.take_while(|rows| *rows < max_rows).chain([max_rows]);
-        Curve { untried: sizes.map(|rows| Untried { rows, times: ENOUGH }).collect(), ..Curve::default() }
+        Curve {
+            points: Vec::new(),
+            corners: Vec::new(),
+            expected: [const { Cell::new(None) }; 65],
+            most: 0.0,
+            spread: Last::default(),
+            untried: sizes.map(|rows| Untried { rows, times: ENOUGH }).collect(),
+            newest: None,
+            since_again: 0,
+            is_in_doubt: false,
+        }
     }
 
-    fn observe(&mut self, rows: usize, took: Duration, now: Instant) {
+    fn observe(&mut self, rows: usize, took: Duration, now: Instant) -> bool {
         let class = size_class(rows);
+        self.newest = Some(now);
         let at = match self.points.binary_search_by_key(&class, |point| point.class) {
             Ok(at) => at,
             Err(at) => {
@@ -153,10 +183,20 @@ impl Curve {
             tried.times -= 1;
         }
         self.untried.retain(|untried| untried.times > 0);
+        let is_again = now.duration_since(self.points[at].seen) > Curve::AGAIN;
+        self.since_again = if is_again { 0 } else { self.since_again.saturating_add(1) };
         if let Some(middle) = self.points[at].settled() {
             self.spread.add(took.as_secs_f64() / middle.max(1e-9));
         }
-        self.points[at].observe(rows, took, now);
+        let change = self.points[at].observe(rows, took, now);
+        self.is_in_doubt = self.points[at].took.is_in_doubt();
+        if let Some(change) = change {
+            self.points.iter_mut().for_each(|point| {
+                if point.class != class {
+                    point.took.scale(change);
+                }
+            });
+        }
         let fresh = |point: &&Point| now.duration_since(point.seen) <= FRESH;
         let corner = |(at, point): (usize, &Point)| {
             let (mut middle, mut slow) = (point.took.middle, point.slow(&self.spread));
@@ -170,12 +210,44 @@ impl Curve {
             }
             Corner { rows: point.rows, middle, slow }
         };
+        self.expected.iter().for_each(|known| known.set(None));
         self.corners = self.points.iter().enumerate().map(corner).collect();
         self.most = self.corners.iter().map(Corner::rate).fold(0.0, f64::max);
+        change.is_some()
     }
 
-    #[allow(clippy::cast_precision_loss)] // rows are few
+    fn again(&self, rows: usize, waiting: usize, now: Instant) -> Option<usize> {
+        /// One of so many batches may be no better than others.
+        const NOW_AND_THEN: usize = 32;
+        let is_time = self.since_again >= NOW_AND_THEN;
+        let is_due = |point: &&Point| {
+            let is_old = is_time && now.duration_since(point.seen) > Curve::AGAIN;
+            point.most_rows > rows && 2 * point.most_rows <= waiting && (is_old || point.took.is_in_doubt())
+        };
+        self.points.iter().filter(is_due).min_by_key(|point| point.seen).map(|point| point.most_rows)
+    }
+
+    fn has_news(&self, now: Instant) -> bool {
+        /// Trying what takes longer than is known to be allowed may cost about this part of the device's time, if that is
+        /// what it does.
+        const PART: u32 = 5;
+        let most = self.corners.first().map_or(0.0, |first| first.middle);
+        let old = Duration::from_secs(1).max(Duration::from_secs_f64(most) * PART);
+        !self.is_in_doubt && self.newest.is_some_and(|newest| now.duration_since(newest) <= old)
+    }
+
     fn expect(&self, rows: usize) -> Expected {
+        let Some(known) = self.expected.get(rows) else { return self.line(rows) };
+        known.get().unwrap_or_else(|| {
+            let expected = self.line(rows);
+            known.set(Some(expected));
+            expected
+        })
+    }
+
+    /// What the line through the corners says.
+    #[allow(clippy::cast_precision_loss)] // rows are few
+    fn line(&self, rows: usize) -> Expected {
         let rows = rows as f64;
         let above = self.corners.partition_point(|corner| corner.rows < rows);
         let (middle, slow) = match (self.corners[..above].last(), self.corners.get(above)) {
@@ -189,7 +261,7 @@ impl Curve {
             (Some(last), None) => (last.middle * rows / last.rows, last.slow * rows / last.rows),
             (None, None) => (0.0, 0.0),
         };
-        // Asked for several times a request: by nanoseconds it costs a fifth of `from_secs_f64`.
+        // By nanoseconds it costs a fifth of `from_secs_f64`.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
         let duration = |seconds: f64| Duration::from_nanos((seconds * 1e9).round() as u64);
         Expected { middle: duration(middle), slow: duration(slow) }
@@ -218,29 +290,79 @@ struct Last {
     /// The oldest at `next` once there are enough.
     numbers: Vec<f64>,
     next: usize,
+    least: f64,
     middle: f64,
     /// Of twenty one is larger.
     high: f64,
+    most: f64,
+    /// The newest, as long as all of them are much less or all much more than any before.
+    surprises: Vec<f64>,
 }
 
 impl Last {
     const MOST: usize = 32;
     /// So many say something of who is the largest of twenty.
     const ENOUGH: usize = 20;
+    /// So many surprises in a row are none.
+    const BELIEVED: usize = 3;
 
-    fn add(&mut self, number: f64) {
+    /// Gives by how much numbers have changed when this one shows that they have.
+    fn add(&mut self, number: f64) -> Option<f64> {
+        /// How far beyond all others is much.
+        const MUCH: f64 = 4.0 / 3.0;
+        let is_much_less = |other: f64| number * MUCH < other;
+        let is_much_more = |other: f64| number > other * MUCH;
+        let is_alike = |sign: f64| self.surprises.iter().all(|other| (other - self.middle) * sign > 0.0);
+        let is_surprise = (is_much_less(self.least) && is_alike(-1.0)) || (is_much_more(self.most) && is_alike(1.0));
+        if is_surprise && !self.numbers.is_empty() {
+            self.surprises.push(number);
+            // Of one or two that are known, as many are as good.
+            if self.surprises.len() < Last::BELIEVED.min(self.numbers.len()) {
+                return None;
+            }
+            let (before, is_known) = (self.middle, self.numbers.len() >= Last::BELIEVED);
+            self.numbers = std::mem::take(&mut self.surprises);
+            self.next = 0;
+            self.sum_up();
+            return is_known.then(|| self.middle / before.max(1e-9));
+        }
+        for surprise in std::mem::take(&mut self.surprises) {
+            self.keep(surprise);
+        }
+        self.keep(number);
+        self.sum_up();
+        None
+    }
+
+    fn keep(&mut self, number: f64) {
         if self.numbers.len() < Last::MOST {
             self.numbers.push(number);
         } else {
             self.numbers[self.next] = number;
             self.next = (self.next + 1) % Last::MOST;
         }
+    }
+
+    fn sum_up(&mut self) {
         let mut sorted = [0.0; Last::MOST];
         let sorted = &mut sorted[..self.numbers.len()];
         sorted.copy_from_slice(&self.numbers);
         sorted.sort_unstable_by(f64::total_cmp);
+        self.least = sorted[0];
         self.middle = sorted[(sorted.len() - 1) / 2];
         self.high = sorted[(sorted.len() * 19).div_ceil(20) - 1];
+        self.most = sorted[sorted.len() - 1];
+    }
+
+    /// As if all had been so many times as large.
+    fn scale(&mut self, factor: f64) {
+        self.numbers.iter_mut().for_each(|number| *number *= factor);
+        self.surprises.clear();
+        self.sum_up();
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        !self.surprises.is_empty()
     }
 
     fn are_enough(&self) -> bool {
@@ -266,11 +388,12 @@ impl Point {
     }
 
     #[allow(clippy::cast_precision_loss)]
-    fn observe(&mut self, rows: usize, took: Duration, now: Instant) {
-        self.took.add(took.as_secs_f64());
+    fn observe(&mut self, rows: usize, took: Duration, now: Instant) -> Option<f64> {
+        let change = self.took.add(took.as_secs_f64());
         self.rows += (rows as f64 - self.rows) / self.took.numbers.len() as f64;
         self.most_rows = self.most_rows.max(rows);
         self.seen = now;
+        change
     }
 
     /// The middle, once there is one.
@@ -299,7 +422,9 @@ mod tests {
     /// What is learned from batches of these rows and milliseconds, each seen once, now.
     fn learned(now: Instant, seen: &[(usize, f64)]) -> Times {
         let mut times = Times::new(64);
-        seen.iter().for_each(|(rows, took)| times.observe(1, *rows, ms(*took), now));
+        for (rows, took) in seen {
+            times.observe(1, *rows, ms(*took), now);
+        }
         times
     }
 
@@ -336,11 +461,38 @@ mod tests {
     fn the_slow_end_is_told_beside_the_middle() {
         let now = Instant::now();
         let mut times = Times::new(64);
-        (1..=20).for_each(|took| times.observe(1, 1, ms(f64::from(took)), now));
-        assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(10.0), slow: ms(19.0) });
+        assert!(!(11..=30).any(|took| times.observe(1, 1, ms(f64::from(took)), now)));
+        assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(20.0), slow: ms(29.0) });
         // What is long ago is forgotten.
-        (0..Last::MOST).for_each(|_| times.observe(1, 1, ms(1.0), now));
-        assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(1.0), slow: ms(1.0) });
+        assert!(!(0..Last::MOST).any(|_| times.observe(1, 1, ms(10.0), now)));
+        assert_eq!(times.expect(1, 1).unwrap(), Expected { middle: ms(10.0), slow: ms(10.0) });
+    }
+
+    #[test]
+    fn three_that_are_unlike_all_before_change_all_sizes_and_fewer_do_not() {
+        let now = Instant::now();
+        let mut times = learned(now, &[(8, 10.0), (8, 11.0), (8, 12.0), (32, 30.0)]);
+        assert!(!times.observe(1, 8, ms(33.0), now) && !times.observe(1, 8, ms(40.0), now));
+        assert_eq!((millis(&times, 8), times.has_news(1, now)), (11.0, false));
+        assert!(!times.observe(1, 8, ms(10.5), now));
+        assert!(times.has_news(1, now) && !times.has_news(1, now + Duration::from_secs(2)));
+        // The two that were unlike are among the others by now.
+        assert!(!times.observe(1, 8, ms(1.2), now) && !times.observe(1, 8, ms(1.1), now));
+        assert!(times.observe(1, 8, ms(1.0), now));
+        assert!((millis(&times, 8) - 1.1).abs() < 1e-9);
+        assert!((millis(&times, 32) - 30.0 * 1.1 / 11.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn larger_batches_are_run_again_when_many_wait() {
+        let now = Instant::now();
+        let mut times = learned(now, &[(1, 4.0), (8, 8.0), (32, 500.0)]);
+        let later = now + Duration::from_secs(3);
+        assert_eq!(times.again(1, 8, 1000, later), None);
+        (0..40).for_each(|_| assert!(!times.observe(1, 8, ms(8.0), later)));
+        assert_eq!((times.again(1, 8, 63, later), times.again(1, 8, 64, later)), (None, Some(32)));
+        times.observe(1, 32, ms(500.0), later);
+        assert_eq!(times.again(1, 8, 64, later), None);
     }
 
     #[test]

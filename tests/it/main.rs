@@ -26,6 +26,7 @@ mod hostile_models;
 mod lifecycle;
 mod limits;
 mod overload;
+mod phases;
 mod place;
 mod scheduling;
 mod simulation;

@@ -80,7 +80,7 @@ fn simulate(policy: &Policy, device: Device, streams: &[Stream], lasts: Duration
         seen.in_time += usize::from(now <= ask.deadline);
         seen.latencies.push(now - ask.came);
     };
-    let ran = play(&mut batcher, policy.workers.len(), asks, end, |rows| device(rows, &mut random), answered);
+    let ran = play(&mut batcher, policy.workers.len(), asks, end, |rows, _| device(rows, &mut random), answered);
     Outcome { tenants, ran }
 }
 

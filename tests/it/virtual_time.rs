@@ -55,8 +55,8 @@ pub fn teach(batcher: &mut Batcher<Ask>, max_rows: usize, now: Instant, mut take
     }
 }
 
-/// Lets them come, by when they do, to a batcher of so many workers, whose batches of so many rows take as long as said, and
-/// tells who is answered when, until then.
+/// Lets them come, by when they do, to a batcher of so many workers, whose batches of so many rows that begin then take as
+/// long as said, and tells who is answered when, until then.
 ///
 /// # Panics
 /// When somebody runs who is late already.
@@ -65,7 +65,7 @@ pub fn play(
     workers: usize,
     asks: impl IntoIterator<Item = Ask>,
     until: Instant,
-    mut takes: impl FnMut(usize) -> Duration,
+    mut takes: impl FnMut(usize, Instant) -> Duration,
     mut answered: impl FnMut(&Ask, Instant),
 ) -> Ran {
     let mut ran = Ran::default();
@@ -83,7 +83,7 @@ pub fn play(
         };
         while let Some(ask) = asks.next_if(|ask| ask.came <= now) {
             // As servers do: before the request is read, and after.
-            let pushed = batcher.turn_away(ask.tenant, ask.deadline, now).and_then(|()| batcher.push(ask, now));
+            let pushed = batcher.turn_away(ask.tenant, Some(ask.deadline), now).and_then(|()| batcher.push(ask, now));
             if pushed.is_ok_and(|pushed| pushed.wakes) {
                 looks.fill(Some(now));
             }
@@ -99,7 +99,7 @@ pub fn play(
                     Next::Run(batch) if !batch.jobs.is_empty() => {
                         assert!(batch.jobs.iter().all(|job| job.deadline > now), "late work runs");
                         (ran.batches, ran.rows) = (ran.batches + 1, ran.rows + batch.jobs.len());
-                        *running = Some((now + takes(batch.jobs.len()), batch.jobs));
+                        *running = Some((now + takes(batch.jobs.len(), now), batch.jobs));
                     }
                     Next::Run(_) => {}
                     Next::SleepUntil(due) => *look = Some(due),

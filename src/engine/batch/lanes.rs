@@ -22,6 +22,8 @@ pub(super) struct Lane<J: Job> {
     pub arrivals: Arrivals,
     /// Of the job that came last.
     pub last_rows: usize,
+    /// Whether the first job was let in to find out what such jobs take these days: it runs whatever is known of that.
+    pub has_probe: bool,
 }
 
 /// How often rows come these days, whether or not they are taken in.
@@ -109,6 +111,7 @@ impl<J: Job> Lane<J> {
             seconds: 0.0,
             arrivals: Arrivals::default(),
             last_rows: 1,
+            has_probe: false,
         }
     }
 

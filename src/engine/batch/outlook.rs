@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batcher, Job, Lane, Refused, WORTH, WORTH_OF_FILLING, Worker, as_f64};
+use super::{Batcher, Job, Lane, Refused, Running, WORTH, WORTH_OF_FILLING, Worker, as_f64};
 use crate::engine::shares::Tenant;
-use crate::engine::times::{Expected, Times};
+use crate::engine::times::{Expected, Times, size_class};
 
 /// What is known of a job when it comes.
 pub(super) struct Asked {
@@ -33,13 +33,11 @@ impl<J: Job> Batcher<J> {
     /// Whether a job will have its answer in time when it comes after those that are due before it, and after those of
     /// other tenants whose turn it is.
     pub(super) fn check_in_time(&self, asked: &Asked, lane: &Lane<J>, now: Instant) -> Result<(), Refused> {
-        if !self.has_news(now) {
-            return Ok(());
-        }
         let (wait, together) = self.wait(asked, lane, now);
-        let Some(own) = self.expect(asked.elements, together) else { return Ok(()) };
+        let known = self.expect(asked.elements, together).filter(|_| !self.is_probe(asked.elements, lane, now));
+        let own = known.unwrap_or(Expected::UNKNOWN);
         let time = asked.deadline.saturating_duration_since(now);
-        let alone = self.expect(asked.elements, asked.rows).map_or(own.middle, |alone| alone.middle);
+        let alone = known.and_then(|_| self.expect(asked.elements, asked.rows)).unwrap_or(own).middle;
         if alone > time {
             return Err(Refused::Late { takes: alone });
         }
@@ -49,12 +47,14 @@ impl<J: Job> Batcher<J> {
         }
     }
 
-    /// Whether what is known of batches is new enough to refuse anybody by it: without batches there would never be news.
-    fn has_news(&self, now: Instant) -> bool {
-        const NEWS: Duration = Duration::from_secs(1);
-        let is_idle = self.jobs == 0 && self.workers.iter().all(|worker| worker.running.is_none());
-        let newest = self.times.iter().filter_map(Times::newest).max();
-        newest.is_some_and(|newest| !is_idle || now.duration_since(newest) <= NEWS)
+    /// Whether a job of a lane would tell what such jobs take these days: what is known of them is old or in doubt, and none
+    /// of them waits or runs that would tell it sooner. Nobody is refused by what is known then.
+    pub(super) fn is_probe(&self, elements: usize, lane: &Lane<J>, now: Instant) -> bool {
+        let class = size_class(elements);
+        let is_like_it = |running: &Running| size_class(running.elements) == class;
+        lane.line.is_empty()
+            && !self.times.iter().any(|times| times.has_news(elements, now))
+            && !self.workers.iter().filter_map(|worker| worker.running.as_ref()).any(is_like_it)
     }
 
     /// How long it takes until the batch of a job begins, and how many rows will be in it.

@@ -41,10 +41,12 @@ impl<J: Job> Batcher<J> {
         let joined = self.joined(number, kind, now);
         let (found, candidates, mut fates) = self.look_over(&joined, kind, now);
         let most = joined.most.max(candidates.first().map_or(1, |first| first.rows));
-        let expect = |rows| self.times[kind].expect(joined.elements, rows).unwrap_or(Expected::UNKNOWN);
+        let has_probe = std::mem::take(&mut self.lanes.get_mut(number).has_probe);
+        let known = |rows| self.times[kind].expect(joined.elements, rows).unwrap_or(Expected::UNKNOWN);
+        let expect = |rows| if has_probe { Expected::UNKNOWN } else { known(rows) };
         let Choice { run, late } = choose(&candidates, most, self.overload(now).unwrap_or(0.0), now, expect);
         let rows = run.iter().map(|place| candidates[*place].rows).sum();
-        let until = now + expect(rows).middle;
+        let until = now + known(rows).middle;
         let fated = |places: &[usize], fate| places.iter().map(|place| (found[*place], fate)).collect::<Vec<_>>();
         fates.splice(0..0, [fated(&run, Fate::Runs), fated(&late, Fate::Late)].concat());
         let batch = self.carry_out(&joined.numbers, &fates, now);
@@ -118,7 +120,7 @@ impl<J: Job> Batcher<J> {
             let (places, fates): (Vec<Place>, Vec<Fate>) = here.map(|((_, place), fate)| (*place, *fate)).unzip();
             let mut put_off = Vec::new();
             for (waiting, fate) in self.lanes.get_mut(*number).line.take(&places).into_iter().zip(fates) {
-                self.forget(*number, &waiting, fate == Fate::Runs, now);
+                self.forget(*number, &waiting, fate == Fate::Runs);
                 match fate {
                     Fate::Runs => jobs.push(waiting.job),
                     Fate::Late => late.push(waiting.job),
@@ -140,7 +142,8 @@ impl<J: Job> Batcher<J> {
         let preferred = self.policy.preferred_rows.iter().rev().find(|size| **size <= waiting);
         let best = preferred.copied().unwrap_or_else(|| {
             let best = self.times[kind].best_rows(elements, WORTH, now);
-            self.times[kind].untried(elements, best).unwrap_or(best)
+            let times = &self.times[kind];
+            times.untried(elements, best).or_else(|| times.again(elements, best, waiting, now)).unwrap_or(best)
         });
         best.min(self.policy.max_rows).min(self.policy.max_tokens / tokens.max(1)).max(1)
     }

@@ -111,7 +111,7 @@ fn alternating_shapes_still_form_full_batches() {
 fn who_is_turned_away_unread_would_have_been_refused() {
     let now = Instant::now();
     let mut batcher = taught(Policy::new(4, 100), now);
-    assert_eq!(batcher.turn_away(0, now + ms(1), now), Ok(()), "nothing waits");
+    assert_eq!(batcher.turn_away(0, Some(now + ms(1)), now), Ok(()), "nothing waits");
     for id in 0..20 {
         let deadline = now + ms(500);
         batcher.push(Fake { shape: u8::from(id % 2 == 1), deadline, ..job(id, now) }, now).unwrap();
@@ -119,7 +119,7 @@ fn who_is_turned_away_unread_would_have_been_refused() {
     let mut turned_away = 0;
     // Who is due before all of them comes first.
     for millis in [10, 50, 499] {
-        assert_eq!(batcher.turn_away(0, now + ms(millis), now), Ok(()), "{millis} ms");
+        assert_eq!(batcher.turn_away(0, Some(now + ms(millis)), now), Ok(()), "{millis} ms");
     }
     // More comes than is done: 4 rows in 14 ms, 20 at once.
     let mut batcher = taught(Policy::new(4, 100), now);
@@ -133,7 +133,7 @@ fn who_is_turned_away_unread_would_have_been_refused() {
     }
     for millis in 1..150 {
         let deadline = now + ms(millis);
-        if let Err(refused) = batcher.turn_away(0, deadline, now) {
+        if let Err(refused) = batcher.turn_away(0, Some(deadline), now) {
             turned_away += 1;
             assert!(matches!(refused, Refused::Busy { .. }));
             for shape in [0, 1] {
