@@ -53,7 +53,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let mut list = |key: &str, specs: &[TensorSpec]| specs.iter().for_each(|spec| line(key, spec.to_string()));
     list("input", &signature.inputs);
     list("output", &signature.outputs);
-    for note in model.notes().iter().chain(&note) {
+    for note in files.note.iter().chain(model.notes()).chain(&note) {
         line("note", note.clone());
     }
     text.truncate(text.trim_end().len());

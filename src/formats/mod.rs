@@ -75,6 +75,8 @@ pub struct ModelFiles {
     pub mlflow: Option<MlModel>,
     /// Where they are in memory.
     pub memory: Option<InMemory>,
+    /// What a person should know of files that are not read.
+    pub note: Option<String>,
 }
 
 /// Files of a model that are in memory, or on their way there.
@@ -137,7 +139,12 @@ fn find(tree: &Tree) -> Result<(ModelFiles, String)> {
     let found = detect::detect(&files, &head).map_err(of_place)?;
     let detect::Detected { format, model, version, bytes } = found;
     let memory = memory(tree, &model);
-    Ok((ModelFiles { format, model: tree.path(&model), version, bytes, mlflow: None, memory }, model))
+    let config = files.iter().find(|file| file.path.rsplit('/').next() == Some("config.pbtxt"));
+    let note = config.map(|file| {
+        let path = &file.path;
+        format!("{path} is not read: what it says of batches and instances is said by flags of the same names (--help)")
+    });
+    Ok((ModelFiles { format, model: tree.path(&model), version, bytes, mlflow: None, memory, note }, model))
 }
 
 fn memory(tree: &Tree, model: &str) -> Option<InMemory> {
@@ -191,7 +198,7 @@ fn open_mlflow(tree: &Tree, described: &str, files: &[FileEntry]) -> Result<(Mod
     let name = format!("{folder}{}", mlflow.file);
     let bytes = files.iter().map(|file| file.bytes).sum();
     let (format, model, memory) = (mlflow.format, tree.path(&name), memory(tree, &name));
-    Ok((ModelFiles { format, model, version: None, bytes, mlflow: Some(mlflow), memory }, name))
+    Ok((ModelFiles { format, model, version: None, bytes, mlflow: Some(mlflow), memory, note: None }, name))
 }
 
 /// Computes slowly what others compute fast.

@@ -202,7 +202,7 @@ async fn prepare(
         instances.push(warm(open(&files, config, device).await?.0, config).await?);
     }
     phases.done("warmup");
-    for note in instances[0].model.notes().iter().chain(&instances[0].note) {
+    for note in files.note.iter().chain(instances[0].model.notes()).chain(&instances[0].note) {
         tracing::warn!(model = %config.name, "{note}");
     }
 

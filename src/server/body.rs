@@ -36,7 +36,7 @@ pub struct BodyLimits {
 /// Reads a whole body. Every byte is accounted for in `guard`.
 ///
 /// # Errors
-/// [`Kind::TooLarge`], [`Kind::Overloaded`], [`Kind::BodyTimeout`], or [`Kind::Invalid`] when the peer breaks off.
+/// [`Kind::TooLarge`], [`Kind::Overloaded`], [`Kind::BodyTimeout`], [`Kind::Deadline`], or [`Kind::Invalid`] when the peer breaks off.
 pub async fn read(body: Incoming, limits: BodyLimits, guard: Option<&Guard>) -> Result<Bytes> {
     let mut reader = Reader { inner: body, limits, stalled: None };
     let read = reader.read(guard).await;
@@ -117,12 +117,13 @@ impl Reader {
             let until = || (Instant::now() + patience).min(deadline.into());
             let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(until())));
             ready!(stalled.as_mut().poll(cx));
-            let text = if deadline <= std::time::Instant::now() {
-                "the request body was not complete by the request's deadline".to_owned()
+            let error = if deadline <= std::time::Instant::now() {
+                Error::new(Kind::Deadline, "the request body was not complete by the request's deadline")
             } else {
-                format!("the request body made no progress for {} s", patience.as_secs_f64())
+                let text = format!("the request body made no progress for {} s", patience.as_secs_f64());
+                Error::new(Kind::BodyTimeout, text)
             };
-            return Poll::Ready(Err(Error::new(Kind::BodyTimeout, text)));
+            return Poll::Ready(Err(error));
         };
         self.stalled = None;
         Poll::Ready(match frame {

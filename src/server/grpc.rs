@@ -130,6 +130,7 @@ async fn predict(
     request: Request<Incoming>,
     found: impl FnOnce(&Arc<Entry>),
 ) -> Result<(Response<ResponseBody>, Spent)> {
+    context.check()?;
     let body = uncompressed(request)?;
     let guard = Arc::new(server.engine.admit(context.terms.started)?);
     let body = body::read(body, body_limits(server, context), Some(&guard)).await?;
@@ -140,9 +141,7 @@ async fn predict(
     let entry = find(server, &message.model_name, &message.model_version)?;
     found(&entry);
     let served = entry.served()?;
-    if context.terms.is_deadline_set {
-        server.engine.turn_away(&served, &context.terms)?;
-    }
+    server.engine.turn_away(&served, &context.terms, context.terms.is_deadline_set)?;
     let (request, raw) = super::apart(size, move || codec::decode(message)).await?;
     let decode = began.elapsed();
 

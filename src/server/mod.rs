@@ -21,17 +21,18 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use self::body::{Answers, BodyLimits, ResponseBody};
 use self::context::Context;
-use self::socket::{Patient, first_bytes};
+use self::socket::{Patient, first_bytes, refuse};
 use self::watch::Watch;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::engine::queue::Depth;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::reload::Asker;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Protocol};
 
 /// What we tell clients we are.
 const SERVER_NAME: &str = "stoker";
@@ -46,6 +47,10 @@ const MAX_STREAMS: u32 = 256;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Connections beyond `--max_connections` that wait for a place, and for how long.
+const MAX_WAITING: usize = 256;
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
 /// What every connection shares.
 pub struct Server {
     engine: Arc<Engine>,
@@ -54,12 +59,15 @@ pub struct Server {
     reloads: Asker,
     draining: AtomicBool,
     connections: Arc<Semaphore>,
+    /// Of those that wait for a place among the others.
+    waiting: Arc<Semaphore>,
 }
 
 impl Server {
     pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, config: ServerConfig, reloads: Asker) -> Arc<Server> {
         Arc::new(Server {
             connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             engine,
             metrics,
             config,
@@ -97,14 +105,21 @@ impl Server {
         }
     }
 
-    /// Accepts connections for ever; drop the future to stop. Connections go on under `graceful`'s watch.
+    /// Accepts connections for ever; drop the future to stop. Connections go on under `graceful`'s watch. When there are as
+    /// many as may be, one more waits a moment for a place, and is told then that there is none.
     pub async fn accept(self: Arc<Self>, listener: TcpListener, graceful: Arc<GracefulShutdown>) {
         loop {
-            let place = self.connections.clone().acquire_owned().await;
+            let waits = self.waiting.clone().acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (server, graceful) = (self.clone(), graceful.watcher());
                     tokio::spawn(async move {
+                        let place = timeout(MAX_WAIT, server.connections.clone().acquire_owned()).await;
+                        if place.is_err() {
+                            server.metrics.observe_stray(Protocol::V2, Kind::Overloaded);
+                            return refuse(&stream).await;
+                        }
+                        drop(waits);
                         server.serve(stream, graceful).await;
                         drop(place);
                     });

@@ -213,14 +213,15 @@ async fn predict(
     request: Request<Incoming>,
 ) -> Result<(Response<ResponseBody>, Spent)> {
     let media_type = media_type(request.headers(), form.protocol());
-    // A deadline that a V2 body may still bring nearer would also bring its turn nearer.
+    // A V2 body may have a timeout of its own.
     let is_deadline_known = form != Form::V2 || context.terms.is_deadline_set;
-    if is_deadline_known
-        && let Ok(served) = entry.served()
-        && let Err(busy) = server.engine.turn_away(&served, &context.terms)
-    {
+    let turned_away = context.check().and_then(|()| match entry.served() {
+        Ok(served) => server.engine.turn_away(&served, &context.terms, is_deadline_known),
+        Err(_) => Ok(()), // it is told when it has been read
+    });
+    if let Err(error) = turned_away {
         leave_unread(request).await;
-        return Err(busy);
+        return Err(error);
     }
     let (body, guard) = read_body(server, context, request).await?;
     let served = entry.served()?;

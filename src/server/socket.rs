@@ -35,6 +35,34 @@ pub async fn first_bytes(stream: &TcpStream, limit: Duration) -> io::Result<()> 
     timeout(limit, wait).await?
 }
 
+/// Tells a connection that there are too many, and gives the peer a moment to read it.
+pub async fn refuse(stream: &TcpStream) {
+    const TEXT: &str = "{\"error\":\"too many connections (--max_connections): try again later\"}";
+    let answer = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{TEXT}",
+        TEXT.len()
+    );
+    let say = async {
+        first_bytes(stream, Duration::from_secs(1)).await?;
+        stream.writable().await?;
+        stream.try_write(answer.as_bytes())?; // a socket that was just opened has room for it
+        // What is unread when the socket closes resets the connection before the answer is read.
+        let mut rest = [0; 4096];
+        for _ in 0..64 {
+            stream.readable().await?;
+            match stream.try_read(&mut rest) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        io::Result::Ok(())
+    };
+    let _ = timeout(Duration::from_secs(1), say).await; // the peer may be gone
+}
+
 /// A stream whose writes fail when the peer takes nothing for a while: an answer must not be held for ever.
 pub struct Patient {
     inner: TokioIo<TcpStream>,

@@ -107,6 +107,23 @@ async fn connections_that_say_nothing_do_not_lock_others_out() {
 }
 
 #[tokio::test]
+async fn one_connection_too_many_is_told_so() {
+    let server = Running::serve("iris", &["--max_connections=2"]).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut connection = Connection::open(server.addresses.http).await.unwrap();
+        connection.write(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(connection.read().await.unwrap().status, 200);
+        held.push(connection);
+    }
+    let reply = server.get("/v2/health/live").await.unwrap();
+    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("1")));
+    assert!(reply.error().contains("--max_connections"), "{}", reply.error());
+    drop(held);
+    until(async || server.get("/v2/health/live").await.is_ok_and(|reply| reply.status == 200)).await;
+}
+
+#[tokio::test]
 async fn a_body_that_trickles_is_given_up_at_the_requests_deadline() {
     let server = Running::serve("iris", &["--request_timeout_seconds=0.4"]).await;
     let mut trickler = Connection::open(server.addresses.http).await.unwrap();
@@ -118,7 +135,7 @@ async fn a_body_that_trickles_is_given_up_at_the_requests_deadline() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let reply = trickler.read().await.unwrap();
-    assert_eq!(reply.status, 408);
+    assert_eq!(reply.status, 504);
     assert!(reply.error().contains("deadline"), "{}", reply.error());
 }
 
