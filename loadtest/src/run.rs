@@ -7,6 +7,7 @@ mod arrivals;
 mod bodies;
 mod client;
 pub mod comparison;
+mod door;
 pub mod kept;
 mod player;
 mod record;

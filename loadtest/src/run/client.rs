@@ -1,19 +1,19 @@
 //! Sends requests to a V1, V2 or gRPC server, on as many connections as it takes.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 
 use super::bodies::Prepared;
+use super::door::Door;
 use super::scenario::Protocol;
 use super::targets::Target;
 
@@ -29,17 +29,21 @@ pub struct Answer {
 
 pub struct Client {
     target: Target,
+    door: Door,
     idle: RefCell<Vec<http1::SendRequest<Full<Bytes>>>>,
-    streams: RefCell<Vec<http2::SendRequest<Full<Bytes>>>>,
+    channels: [Channel; CHANNELS],
     next: Cell<usize>,
 }
 
 /// Connections for gRPC: one carries hundreds of requests at once.
 const CHANNELS: usize = 4;
 
+type Channel = Mutex<Option<http2::SendRequest<Full<Bytes>>>>;
+
 impl Client {
     pub fn new(target: Target) -> Client {
-        Client { target, idle: RefCell::default(), streams: RefCell::default(), next: Cell::new(0) }
+        let door = Door::new(target.address);
+        Client { target, door, idle: RefCell::default(), channels: Default::default(), next: Cell::new(0) }
     }
 
     /// Sends one request and reads the whole answer.
@@ -69,59 +73,91 @@ impl Client {
         if protocol == Protocol::Grpc { self.stream(request).await } else { self.exchange(request).await }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
-        let idle = self.idle.borrow_mut().pop();
-        let mut connection = match idle.filter(http1::SendRequest::is_ready) {
-            Some(connection) => connection,
-            None => {
-                let (connection, driver) = http1::handshake(TokioIo::new(connect(self.target.address).await?)).await?;
-                tokio::task::spawn_local(driver);
-                connection
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer> {
+        loop {
+            let idle = self.idle();
+            let is_new = idle.is_none();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => {
+                    let (connection, driver) = http1::handshake(TokioIo::new(self.door.open().await?)).await?;
+                    tokio::task::spawn_local(driver);
+                    connection
+                }
+            };
+            match connection.try_send_request(request).await {
+                Ok(response) => {
+                    let answer = answer_of(response.status().as_u16(), &response);
+                    response.into_body().collect().await?;
+                    self.idle.borrow_mut().push(connection);
+                    return Ok(answer);
+                }
+                Err(error) => request = unsent(error, is_new)?,
             }
-        };
-        let response = connection.send_request(request).await?;
-        let answer = answer_of(response.status().as_u16(), &response);
-        response.into_body().collect().await?;
-        self.idle.borrow_mut().push(connection);
-        Ok(answer)
+        }
     }
 
-    async fn stream(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
-        while self.streams.borrow().len() < CHANNELS {
-            let io = TokioIo::new(connect(self.target.address).await?);
-            let (connection, driver) = http2::handshake(TokioExecutor::new(), io).await?;
-            tokio::task::spawn_local(driver);
-            self.streams.borrow_mut().push(connection);
-        }
+    /// A connection on which a request can be sent; those that were closed meanwhile are forgotten.
+    fn idle(&self) -> Option<http1::SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.borrow_mut();
+        std::iter::from_fn(|| idle.pop()).find(http1::SendRequest::is_ready)
+    }
+
+    async fn stream(&self, mut request: Request<Full<Bytes>>) -> Result<Answer> {
         self.next.set(self.next.get().wrapping_add(1));
-        let mut connection = self.streams.borrow()[self.next.get() % CHANNELS].clone();
-        connection.ready().await?;
-        let response = connection.send_request(request).await?;
-        if response.status() != 200 {
-            bail!("HTTP status {} for a gRPC call", response.status());
+        let channel = &self.channels[self.next.get() % CHANNELS];
+        loop {
+            let (mut connection, is_new) = self.channel(channel).await?;
+            match connection.try_send_request(request).await {
+                Ok(response) => return grpc_answer(response).await,
+                Err(error) => request = unsent(error, is_new)?,
+            }
         }
-        let mut answer = answer_of(200, &response);
-        let early = response.headers().get("grpc-status").cloned();
-        let body = response.into_body().collect().await?;
-        let late = body.trailers().and_then(|trailers| trailers.get("grpc-status")).cloned();
-        let code = early.or(late).context("the answer has no grpc-status")?;
-        answer.status = match code.to_str().unwrap_or_default() {
-            "0" => 200,
-            "3" => 400,
-            "4" => 504,
-            "5" => 404,
-            "8" => 429,
-            "14" => 503,
-            _ => 500,
-        };
-        Ok(answer)
+    }
+
+    /// The connection of a channel, and whether it was made just now: there was none, or it was closed.
+    async fn channel(&self, channel: &Channel) -> Result<(http2::SendRequest<Full<Bytes>>, bool)> {
+        let mut channel = channel.lock().await; // one is made, not one for each request that waits
+        if let Some(connection) = &mut *channel
+            && connection.ready().await.is_ok()
+        {
+            return Ok((connection.clone(), false));
+        }
+        *channel = None;
+        let io = TokioIo::new(self.door.open().await?);
+        let (connection, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+        tokio::task::spawn_local(driver);
+        Ok((channel.insert(connection).clone(), true))
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// The request, when nothing of it was sent because the connection had been closed before.
+fn unsent(mut error: TrySendError<Request<Full<Bytes>>>, is_new: bool) -> Result<Request<Full<Bytes>>> {
+    match error.take_message() {
+        Some(request) if !is_new => Ok(request),
+        _ => Err(error.into_error().into()),
+    }
+}
+
+async fn grpc_answer(response: Response<Incoming>) -> Result<Answer> {
+    if response.status() != 200 {
+        bail!("HTTP status {} for a gRPC call", response.status());
+    }
+    let mut answer = answer_of(200, &response);
+    let early = response.headers().get("grpc-status").cloned();
+    let body = response.into_body().collect().await?;
+    let late = body.trailers().and_then(|trailers| trailers.get("grpc-status")).cloned();
+    let code = early.or(late).context("the answer has no grpc-status")?;
+    answer.status = match code.to_str().unwrap_or_default() {
+        "0" => 200,
+        "3" => 400,
+        "4" => 504,
+        "5" => 404,
+        "8" => 429,
+        "14" => 503,
+        _ => 500,
+    };
+    Ok(answer)
 }
 
 fn answer_of(status: u16, response: &Response<Incoming>) -> Answer {
@@ -130,5 +166,59 @@ fn answer_of(status: u16, response: &Response<Incoming>) -> Answer {
         status,
         version: header("x-model-version"),
         says_when_to_retry: header("retry-after").or_else(|| header("grpc-status-details-bin")).is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::service::service_fn;
+    use hyper_util::server::conn::auto;
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// Answers one request on each connection and closes it then.
+    async fn one_each(listener: TcpListener) {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let answered = std::rc::Rc::new(tokio::sync::Notify::new());
+            let done = answered.clone();
+            let service = service_fn(move |_| {
+                answered.notify_one();
+                let answer = Response::builder().header("grpc-status", "0").body(Full::<Bytes>::default());
+                std::future::ready(Ok::<_, Infallible>(answer.unwrap()))
+            });
+            let server = auto::Builder::new(TokioExecutor::new());
+            let serving = server.serve_connection(TokioIo::new(stream), service);
+            let soon = async {
+                done.notified().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            tokio::select! {
+                _ = serving => {}
+                () = soon => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_broke_is_made_anew() {
+        let play = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = Target::parse(&format!("http://{}", listener.local_addr().unwrap()), 0).unwrap();
+            tokio::task::spawn_local(one_each(listener));
+            let prepared = Prepared { path: "/".to_owned(), headers: Vec::new(), bodies: vec![Bytes::new()] };
+            for protocol in [Protocol::V2, Protocol::Grpc] {
+                let client = Client::new(target.clone());
+                for _ in 0..2 * CHANNELS + 1 {
+                    assert_eq!(client.send(protocol, &prepared, 0, None).await.unwrap().status, 200, "{protocol:?}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        LocalSet::new().run_until(play).await;
     }
 }
