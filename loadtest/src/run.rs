@@ -5,10 +5,12 @@
 
 mod arrivals;
 mod bodies;
+mod checks;
 mod client;
 pub mod comparison;
 mod door;
 pub mod kept;
+mod panics;
 mod player;
 mod record;
 pub mod scenario;
@@ -64,6 +66,7 @@ impl Options {
 }
 
 pub fn run(options: &Options) -> Result<()> {
+    panics::watch();
     let provenance = Provenance::collect(std::thread::available_parallelism()?.get())?;
     let mut scenario = Scenario::read(&options.scenario)?;
     scenario.send_deadline &= !options.without_deadlines;

@@ -1,4 +1,9 @@
-//! When requests are to be sent: seconds from the start of a step, ascending. Pure, and the same for the same seed.
+//! When requests are to be sent: seconds from the start of a step, ascending. The same for the same
+//! seed.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 
 use super::scenario::Arrivals;
 
@@ -21,10 +26,21 @@ impl Random {
     }
 }
 
+/// Seconds between requests, one a line.
+pub fn read_trace(file: &Path) -> Result<Vec<f64>> {
+    let name = || format!("trace {}", file.display());
+    let text = std::fs::read_to_string(file).with_context(name)?;
+    let trace: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().with_context(name)?;
+    let sum: f64 = trace.iter().sum();
+    let is_sound = trace.iter().all(|gap| *gap >= 0.0) && sum > 0.0 && sum.is_finite();
+    ensure!(is_sound, "{}: its times are to be 0 or more, and not all of them 0", name());
+    Ok(trace)
+}
+
 /// The arrivals of one step.
 pub struct Schedule {
     arrivals: Arrivals,
-    /// Seconds between the requests of a trace; empty for others.
+    /// Between the requests of a trace, were the rate 1; empty for others.
     trace: Vec<f64>,
     rate: f64,
     /// In which the rate grows from nothing.
@@ -35,7 +51,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// The seconds between the requests of a trace are not negative, and not all of them are 0.
     pub fn new(arrivals: &Arrivals, trace: Vec<f64>, rate: f64, ramp: Option<f64>, seed: u64) -> Schedule {
+        let mean = trace.iter().sum::<f64>() / trace.len() as f64;
+        let trace = trace.into_iter().map(|gap| gap / mean).collect();
         Schedule { arrivals: arrivals.clone(), trace, rate, ramp, random: Random(seed), at: 0.0, count: 0 }
     }
 
@@ -48,10 +67,7 @@ impl Schedule {
                 let is_burst = ((self.at / 0.5) as u64).is_multiple_of(4);
                 -self.random.unit().ln() / if is_burst { 3.0 } else { 1.0 / 3.0 }
             }
-            Arrivals::Trace(_) => {
-                let mean = self.trace.iter().sum::<f64>() / self.trace.len() as f64;
-                self.trace[self.count as usize % self.trace.len()] / mean
-            }
+            Arrivals::Trace(_) => self.trace[self.count as usize % self.trace.len()],
         }
     }
 }
@@ -88,6 +104,21 @@ mod tests {
         }
         let ramped = in_ten_seconds(Arrivals::Poisson, Some(10.0));
         assert!((4_800..=5_200).contains(&ramped), "{ramped}");
+    }
+
+    #[test]
+    fn a_trace_moves_on() {
+        let folder = std::env::temp_dir().join(format!("loadtest-trace-{}", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&folder, text).unwrap();
+            read_trace(&folder).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(read("0.5\n0\n1e-3\n"), Ok(vec![0.5, 0.0, 0.001]));
+        for wrong in ["", "0\n", "1\n-5\n7\n", "nan", "inf", "1e308\n1e308\n", "abc"] {
+            let error = read(wrong).unwrap_err();
+            assert!(error.starts_with("trace "), "{wrong}: {error}");
+        }
+        std::fs::remove_file(&folder).unwrap();
     }
 
     #[test]

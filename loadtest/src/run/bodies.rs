@@ -12,7 +12,7 @@ use super::arrivals::Random;
 use super::scenario::{Input, Protocol, Traffic};
 
 /// How many different requests there are of each kind.
-const VARIANTS: usize = 16;
+pub const VARIANTS: usize = 16;
 
 /// What is sent for one kind of traffic.
 pub struct Prepared {

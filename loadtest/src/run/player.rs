@@ -1,6 +1,7 @@
 //! Sends what is due when it is due, and notes what becomes of it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::arrivals::Schedule;
+use super::arrivals::{self, Schedule};
 use super::bodies::Prepared;
+use super::checks::{self, MOST_PER_SECOND};
 use super::client::{Answer, Client};
 use super::record::Record;
 use super::scenario::{Arrivals, Load, Scenario, Step};
@@ -24,8 +26,8 @@ pub struct Player {
     scenario: Scenario,
     /// For each kind of traffic.
     prepared: Vec<Prepared>,
-    /// Where the scenario's files are.
-    folder: PathBuf,
+    /// Seconds between requests, by the name of the file.
+    traces: BTreeMap<PathBuf, Vec<f64>>,
     /// Requests that have no answer yet.
     waiting: Cell<usize>,
 }
@@ -71,15 +73,24 @@ const MOST_WAITING: usize = 20_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Player {
-    pub fn new(targets: &[Target], scenario: &Scenario, prepared: Vec<Prepared>, folder: &Path) -> Player {
-        Player {
+    /// `folder` is where the scenario's files are.
+    pub fn new(targets: &[Target], scenario: &Scenario, prepared: Vec<Prepared>, folder: &Path) -> Result<Player> {
+        let mut traces = BTreeMap::new();
+        for step in &scenario.steps {
+            if let Load::Open { arrivals: Arrivals::Trace(file), .. }
+            | Load::Search { arrivals: Arrivals::Trace(file), .. } = &step.load
+            {
+                traces.insert(file.clone(), arrivals::read_trace(&folder.join(file))?);
+            }
+        }
+        Ok(Player {
             targets: targets.to_vec(),
             clients: targets.iter().cloned().map(Client::new).collect(),
             scenario: scenario.clone(),
             prepared,
-            folder: folder.to_owned(),
+            traces,
             waiting: Cell::new(0),
-        }
+        })
     }
 
     /// Whether each target answers each kind of request at all.
@@ -107,8 +118,11 @@ impl Player {
             Load::Open { arrivals, rate, of_capacity, ramp, connections } => {
                 let relative = || Some(of_capacity.as_ref()? * capacity?);
                 let rate = rate.or_else(relative).context("no step before has found a capacity")?;
+                ensure!(rate > 0.0, "the capacity that a step before has found is 0: nothing was answered");
+                let is_too_much = rate > MOST_PER_SECOND || checks::too_many(rate, step).is_some();
+                ensure!(!is_too_much, "{rate:.0} requests a second are more than can be sent and kept");
                 let ramp = ramp.then_some(step.warmup_seconds + step.seconds);
-                let schedule = self.schedule(arrivals, rate, ramp, seed)?;
+                let schedule = self.schedule(arrivals, rate, ramp, seed);
                 Ok(self.open(step, &step.name, schedule, *connections, seed).await.played(Some(rate), None))
             }
             Load::Search { arrivals, quantile } => self.search(step, arrivals, *quantile, seed).await,
@@ -119,8 +133,8 @@ impl Player {
         let (mut passed, mut failed): (f64, Option<f64>) = (0.0, None);
         let (mut tried, mut best, mut rate) = (Vec::new(), None, 32.0);
         while failed.is_none_or(|failed| failed / passed.max(1.0) > 1.04) && tried.len() < 24 {
-            let seed = seed + tried.len() as u64;
-            let schedule = self.schedule(arrivals, rate, None, seed)?;
+            let seed = seed.wrapping_add(tried.len() as u64);
+            let schedule = self.schedule(arrivals, rate, None, seed);
             let sight = self.open(step, &format!("{} {rate:.0}/s", step.name), schedule, None, seed).await;
             let (part, (_, _, p99)) = (sight.record.borrow().part_in_time(), sight.record.borrow().progress());
             tried.push((rate, part, p99));
@@ -130,11 +144,17 @@ impl Player {
                 failed = Some(rate);
             }
             rate = failed.map_or(passed * 2.0, |failed| (passed.max(1.0) * failed).sqrt());
-            if passed == 0.0 && failed.is_some_and(|failed| failed < 0.1) {
+            if rate > MOST_PER_SECOND || checks::too_many(rate, step).is_some() {
                 break;
             }
         }
-        let Some(best) = best else { bail!("not even the smallest rate holds the objective") };
+        let Some(best) = best else {
+            let (least, part, _) = tried.last().copied().unwrap_or_default();
+            bail!(
+                "not even {least:.1} requests a second hold the objective: {:.1} % are answered in time",
+                part * 100.0
+            )
+        };
         Ok(Played { tried, ..best })
     }
 
@@ -199,7 +219,7 @@ impl Player {
                 player.ask(&sight, turn, at).await;
             });
         }
-        let _ = pace.join(); // it ends with the channel
+        let _ = pace.join(); // it ends with the channel; a panic has been noted
         let given_up = Instant::now() + PATIENCE;
         while self.waiting.get() > 0 && Instant::now() < given_up {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -225,7 +245,7 @@ impl Player {
             })
             .collect();
         for task in tasks {
-            let _ = task.await; // a panic has been printed
+            let _ = task.await; // a panic has been noted
         }
         progress.abort();
         sight
@@ -246,15 +266,9 @@ impl Player {
         answer.is_ok()
     }
 
-    fn schedule(&self, arrivals: &Arrivals, rate: f64, ramp: Option<f64>, seed: u64) -> Result<Schedule> {
-        let mut trace = Vec::new();
-        if let Arrivals::Trace(file) = arrivals {
-            let text = std::fs::read_to_string(self.folder.join(file)).with_context(|| file.display().to_string())?;
-            trace =
-                text.split_whitespace().map(str::parse).collect::<Result<_, _>>().context("a trace is of numbers")?;
-            ensure!(trace.iter().sum::<f64>() > 0.0, "the trace {} has no time in it", file.display());
-        }
-        Ok(Schedule::new(arrivals, trace, rate, ramp, seed))
+    fn schedule(&self, arrivals: &Arrivals, rate: f64, ramp: Option<f64>, seed: u64) -> Schedule {
+        let trace = if let Arrivals::Trace(file) = arrivals { self.traces[file].clone() } else { Vec::new() };
+        Schedule::new(arrivals, trace, rate, ramp, seed)
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::checks;
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -133,17 +135,8 @@ impl Scenario {
 
     pub fn parse(text: &str) -> Result<Scenario> {
         let scenario: Scenario = toml::from_str(text)?;
-        ensure!(!scenario.traffic.is_empty() && !scenario.steps.is_empty(), "a scenario has traffic and steps");
-        for step in &scenario.steps {
-            for name in &step.traffic {
-                let is_known = scenario.traffic.iter().any(|traffic| traffic.name == *name);
-                ensure!(is_known, "step \"{}\": there is no traffic \"{name}\"", step.name);
-            }
-            if let Load::Open { rate, of_capacity, .. } = &step.load {
-                let is_clear = rate.is_some() != of_capacity.is_some();
-                ensure!(is_clear, "step \"{}\": either rate or of_capacity is needed", step.name);
-            }
-        }
+        let mistakes = checks::mistakes(&scenario);
+        ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
         Ok(scenario)
     }
 
@@ -204,20 +197,5 @@ mod tests {
         assert_eq!(after("run"), "/scenarios/capacity.toml");
         assert_eq!([after("runAsNonRoot"), after("readOnlyRootFilesystem"), after("drop")], ["true", "true", "ALL"]);
         assert_eq!([after("restartPolicy"), after("backoffLimit"), after("type")], ["Never", "0", "RuntimeDefault"]);
-    }
-
-    #[test]
-    fn mistakes_are_told() {
-        let parse = |step: &str| {
-            let traffic = "[[traffic]]\nname = \"a\"\nprotocol = \"v2\"\nmodel = \"m\"\n";
-            let step = format!("[[steps]]\nname = \"s\"\nseconds = 1\n{step}\n");
-            Scenario::parse(&format!("description = \"\"\nslo_milliseconds = 1\n{traffic}{step}"))
-        };
-        let open = |rate: &str| format!("load.open = {{ arrivals = \"constant\", {rate} }}");
-        assert!(parse(&open("rate = 1")).is_ok());
-        for wrong in [open("rate = 1, of_capacity = 1"), open("ramp = true"), open("rate = 1") + "\ntraffic = [\"b\"]"]
-        {
-            assert!(parse(&wrong).is_err(), "{wrong}");
-        }
     }
 }

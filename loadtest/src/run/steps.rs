@@ -10,6 +10,7 @@ use super::arrivals::Random;
 use super::bodies;
 use super::comparison::{self, Comparison};
 use super::kept::{Batches, Measured};
+use super::panics;
 use super::player::{Played, Player};
 use super::record::{Record, Sample};
 use super::scenario::{Scenario, Step};
@@ -21,16 +22,17 @@ pub async fn play(targets: &[Target], scenario: &Scenario, folder: &Path) -> Res
     let mut random = Random(scenario.seed);
     let prepared = scenario.traffic.iter().map(|traffic| bodies::prepare(traffic, folder, &mut random));
     let prepared = prepared.collect::<Result<Vec<_>>>()?;
-    let player = Rc::new(Player::new(targets, scenario, prepared, folder));
+    let player = Rc::new(Player::new(targets, scenario, prepared, folder)?);
     player.check().await?;
     let (mut steps, mut comparisons, mut capacity) = (Vec::new(), Vec::new(), None);
     for (number, step) in scenario.steps.iter().enumerate() {
         let watch = Watch::begin(targets).await;
-        let seed = scenario.seed + 1 + number as u64;
+        let seed = scenario.seed.wrapping_add(1 + number as u64);
         let played = tokio::select! {
             played = player.step(step, capacity, seed) => played.with_context(|| step.name.clone())?,
             () = watch.go_on(Duration::from_secs_f64(step.warmup_seconds + step.seconds)) => unreachable!("never ends"),
         };
+        panics::none_so_far()?;
         capacity = played.capacity.or(capacity);
         let (change, servers) = watch.end().await;
         let record = played.record.borrow();

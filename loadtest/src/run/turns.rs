@@ -70,7 +70,7 @@ mod tests {
 
     fn turns(step: &str, targets: usize, count: usize) -> Vec<Turn> {
         let traffic = |name, share| {
-            format!("[[traffic]]\nname = \"{name}\"\nshare = {share}\nprotocol = \"v2\"\nmodel = \"m\"\n")
+            format!("[[traffic]]\nname = \"{name}\"\nshare = {share}\nprotocol = \"v1\"\nmodel = \"m\"\nbody = \"b\"\n")
         };
         let step = format!("[[steps]]\nname = \"s\"\nseconds = 1\nload.closed = {{ connections = 1 }}\n{step}\n");
         let text = ["description = \"\"\nslo_milliseconds = 1\n".to_owned(), traffic("a", 2), traffic("b", 1), step];
