@@ -21,12 +21,14 @@ mod turns;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lexopt::prelude::*;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use self::kept::{Asked, Run};
 use self::scenario::Scenario;
+use self::steps::Seen;
 use self::targets::Target;
 use crate::provenance::Provenance;
 use crate::report;
@@ -71,27 +73,54 @@ pub fn run(options: &Options) -> Result<()> {
     let mut scenario = Scenario::read(&options.scenario)?;
     scenario.send_deadline &= !options.without_deadlines;
     let folder = options.scenario.parent().unwrap_or(Path::new("."));
+    let stem = format!("{}-{}", options.name, provenance.date.replace(':', "-"));
+    if options.out != Path::new("-") {
+        try_out(&options.out, &stem)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut targets, mut seen) = (Vec::new(), Seen::default());
     let play = async {
-        let mut targets = Vec::new();
         for target in &options.targets {
             let (name, url) = (target.name.clone(), target.url.clone());
             targets.push(Asked { name, url, build: scrape::build(&scrape::scrape(target).await) });
         }
-        let (steps, comparison) = steps::play(&options.targets, &scenario, folder).await?;
-        anyhow::Ok((targets, steps, comparison))
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! {
+            played = steps::play(&options.targets, &scenario, folder, &mut seen) => played,
+            _ = interrupt.recv() => Err(anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow!("terminated")),
+        }
     };
-    let (targets, steps, comparison) = LocalSet::new().block_on(&runtime, play)?;
+    let failure = LocalSet::new().block_on(&runtime, play).and_then(|()| panics::none_so_far()).err();
+    // What was measured is kept; of nothing there is nothing to keep.
+    if seen.steps.is_empty() {
+        return Err(failure.context("no step was played")?);
+    }
+    let Seen { steps, comparison } = seen;
     let (name, label) = (options.name.clone(), options.label.clone());
-    let run = Run { provenance, name, label, targets, scenario, steps, comparison };
+    let said = failure.as_ref().map(|failure| {
+        format!("{failure:#}. Of {} steps the first {} were measured.", scenario.steps.len(), steps.len())
+    });
+    let run = Run { provenance, name, label, targets, scenario, failure: said.clone(), steps, comparison };
+    keep(run, options, &stem)?;
+    said.map_or(Ok(()), |said| Err(anyhow!(said)))
+}
+
+/// Whether a result can be written there, before it takes hours to have one.
+fn try_out(folder: &Path, stem: &str) -> Result<()> {
+    let wrong = || format!("--out {}: a result cannot be written there", folder.display());
+    std::fs::create_dir_all(folder).with_context(wrong)?;
+    let file = folder.join(format!("{stem}.json"));
+    std::fs::write(&file, "").and_then(|()| std::fs::remove_file(&file)).with_context(wrong)
+}
+
+fn keep(run: Run, options: &Options, stem: &str) -> Result<()> {
     let json = serde_json::to_string(&run)?;
     if options.out == Path::new("-") {
         println!("{json}");
         return Ok(());
     }
     print(&run);
-    std::fs::create_dir_all(&options.out)?;
-    let stem = format!("{}-{}", run.name, run.provenance.date.replace(':', "-"));
     for (ending, content) in [("json", json), ("html", report::page(&[run]))] {
         let file = options.out.join(format!("{stem}.{ending}"));
         std::fs::write(&file, content).with_context(|| file.display().to_string())?;

@@ -59,6 +59,10 @@ fn warnings(runs: &[Run]) -> String {
             .push("These runs did not play the same scenario: what they differ in may be what was asked.".to_owned());
     }
     for run in runs {
+        let whose = if runs.len() > 1 { format!(" of {}", run.label()) } else { String::new() };
+        if let Some(failure) = &run.failure {
+            warnings.push(format!("The run{whose} was not played to its end: {failure}"));
+        }
         let slo = run.scenario.slo_milliseconds;
         let late = run.steps.iter().filter(|step| tables::is_late(step, slo)).map(|step| {
             let (most, mean) = step.sent_late_milliseconds;
@@ -68,7 +72,6 @@ fn warnings(runs: &[Run]) -> String {
         });
         let late: Vec<_> = late.collect();
         if !late.is_empty() {
-            let whose = if runs.len() > 1 { format!(" of {}", run.label()) } else { String::new() };
             warnings.push(format!(
                 "The generator itself was late in these steps{whose}: {}. Latencies and goodput include that.",
                 late.join(", ")

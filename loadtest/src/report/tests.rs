@@ -132,6 +132,27 @@ fn a_late_generator_is_warned_of() {
 }
 
 #[test]
+fn a_run_that_failed_says_so_before_all_else() {
+    let page = page(&[kept(|run| run["failure"] = json!("step \"half\": the server is gone."))]);
+    let at = |text: &str| page.find(text).unwrap();
+    assert!(at("was not played to its end: step &quot;half&quot;: the server is gone.") < at("Step by step"));
+}
+
+#[test]
+fn steps_without_an_answer_are_told() {
+    let page = page(&[kept(|run| {
+        for step in run["steps"].as_array_mut().unwrap() {
+            step["all"] = json!({"sent_per_second": 5.0, "goodput_per_second": 0.0, "answered_per_second": 0.0,
+                "outcomes": {"no answer": 10}, "versions": {}, "told_when_to_retry": 0, "milliseconds": {},
+                "refusal_milliseconds": {}, "cdf": [], "timeline": [[5, 0, 0.0, 0.0], [5, 0, 0.0, 0.0]]});
+            step["capacity_per_second"] = json!(0.0);
+        }
+    })]);
+    elements(&page);
+    assert!(page.contains("no answer: 10") && !page.contains("NaN"));
+}
+
+#[test]
 fn long_steps_show_their_drift() {
     let run = kept(|run| {
         run["steps"][1]["drift"] = json!({"p50": [1.0, 1.0], "p99": [2.0, 3.0]});

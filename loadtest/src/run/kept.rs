@@ -21,6 +21,9 @@ pub struct Run {
     #[serde(default)]
     pub targets: Vec<Asked>,
     pub scenario: Scenario,
+    /// Why it was not played to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     pub steps: Vec<Measured>,
     /// Of targets, or of versions of a model, step by step.
     #[serde(default)]

@@ -71,6 +71,8 @@ impl Sight {
 const MOST_WAITING: usize = 20_000;
 /// Until answers are given up for which nobody waits in the scenario.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For a server that is started again while it is measured.
+const GRACE: Duration = Duration::from_secs(5);
 
 impl Player {
     /// `folder` is where the scenario's files are.
@@ -101,6 +103,21 @@ impl Player {
                 let answer = client.send(traffic.protocol, prepared, 0, None).await;
                 let status = answer.with_context(|| asked.clone())?.status;
                 ensure!(status == 200, "{asked} is answered with status {status}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each target answers anything, though some requests had no answer; who has just started gets some time.
+    pub async fn check_again(&self) -> Result<()> {
+        let given_up = Instant::now() + GRACE;
+        let (traffic, prepared) = (&self.scenario.traffic[0], &self.prepared[0]);
+        for (target, client) in self.targets.iter().zip(&self.clients) {
+            while let Err(error) = client.send(traffic.protocol, prepared, 0, None).await {
+                if Instant::now() >= given_up {
+                    return Err(error.context(format!("{} does not answer any more", target.url)));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
         Ok(())

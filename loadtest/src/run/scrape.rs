@@ -50,7 +50,9 @@ pub fn difference(before: &Samples, after: &Samples) -> Samples {
         ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
     };
     let change = |(series, value): (&String, &f64)| {
-        let change = if is_counted(series) { value - before.get(series).unwrap_or(&0.0) } else { *value };
+        // Less than before: the server was started anew, and counts from 0.
+        let counted_before = before.get(series).copied().filter(|before| is_counted(series) && before <= value);
+        let change = value - counted_before.unwrap_or_default();
         (change != 0.0).then(|| (series.clone(), change))
     };
     after.iter().filter_map(change).collect()
@@ -111,6 +113,7 @@ mod tests {
         let change = difference(&before, &after);
         assert_eq!((change["a_total{x=\"1\"}"], change["g"]), (7.0, 4.0));
         let rows = batch_rows(&change);
+        assert_eq!(difference(&after, &before)["a_total{x=\"1\"}"], 3.0, "started anew");
         assert_eq!(
             rows.iter().map(|(bound, own)| (bound.as_str(), *own)).collect::<Vec<_>>(),
             [("1.0", 1.0), ("8.0", 5.0)]

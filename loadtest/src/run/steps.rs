@@ -17,37 +17,51 @@ use super::scenario::{Scenario, Step};
 use super::scrape;
 use super::targets::{Target, Watch};
 
-/// Step by step: what was measured, and how the targets compare, or the versions of the model where there is one target.
-pub async fn play(targets: &[Target], scenario: &Scenario, folder: &Path) -> Result<(Vec<Measured>, Vec<Comparison>)> {
+/// What has been seen so far.
+#[derive(Default)]
+pub struct Seen {
+    pub steps: Vec<Measured>,
+    /// Of the targets, or of the versions of the model where there is one target.
+    pub comparison: Vec<Comparison>,
+}
+
+/// What is measured is in `seen` after each step, whatever comes of the next one.
+pub async fn play(targets: &[Target], scenario: &Scenario, folder: &Path, seen: &mut Seen) -> Result<()> {
     let mut random = Random(scenario.seed);
     let prepared = scenario.traffic.iter().map(|traffic| bodies::prepare(traffic, folder, &mut random));
     let prepared = prepared.collect::<Result<Vec<_>>>()?;
     let player = Rc::new(Player::new(targets, scenario, prepared, folder)?);
     player.check().await?;
-    let (mut steps, mut comparisons, mut capacity) = (Vec::new(), Vec::new(), None);
+    let mut capacity = None;
     for (number, step) in scenario.steps.iter().enumerate() {
         let watch = Watch::begin(targets).await;
         let seed = scenario.seed.wrapping_add(1 + number as u64);
         let played = tokio::select! {
-            played = player.step(step, capacity, seed) => played.with_context(|| step.name.clone())?,
+            played = player.step(step, capacity, seed) => played.with_context(|| format!("step \"{}\"", step.name))?,
             () = watch.go_on(Duration::from_secs_f64(step.warmup_seconds + step.seconds)) => unreachable!("never ends"),
         };
         panics::none_so_far()?;
         capacity = played.capacity.or(capacity);
         let (change, servers) = watch.end().await;
-        let record = played.record.borrow();
-        let groups = if targets.len() > 1 { by_target(&record, targets) } else { by_version(&record) };
-        for (name, samples) in groups.iter().skip(1) {
-            let baseline = (groups[0].0.as_str(), &groups[0].1[..]);
-            comparisons.push(comparison::compare(&step.name, step.seconds, baseline, (name, samples), seed));
+        seen.comparison.extend(compared(&played, step, targets, seed));
+        let of_step =
+            Measured { servers, batches: scrape::batches(&change), ..measured(&played, scenario, step, targets) };
+        let is_unanswered = of_step.all.outcomes.contains_key("no answer");
+        seen.steps.push(of_step);
+        if is_unanswered {
+            player.check_again().await.with_context(|| format!("after step \"{}\"", step.name))?;
         }
-        steps.push(Measured {
-            servers,
-            batches: scrape::batches(&change),
-            ..measured(&played, scenario, step, targets)
-        });
     }
-    Ok((steps, comparisons))
+    Ok(())
+}
+
+fn compared(played: &Played, step: &Step, targets: &[Target], seed: u64) -> Vec<Comparison> {
+    let record = played.record.borrow();
+    let groups = if targets.len() > 1 { by_target(&record, targets) } else { by_version(&record) };
+    let compare = |(name, samples): &(String, Vec<Sample>)| {
+        comparison::compare(&step.name, step.seconds, (&groups[0].0, &groups[0].1), (name, samples), seed)
+    };
+    groups.iter().skip(1).map(compare).collect()
 }
 
 fn measured(played: &Played, scenario: &Scenario, step: &Step, targets: &[Target]) -> Measured {
