@@ -17,6 +17,7 @@ pub mod scenario;
 mod scrape;
 mod steps;
 mod targets;
+mod tensors;
 mod turns;
 
 use std::path::{Path, PathBuf};

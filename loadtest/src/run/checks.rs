@@ -69,25 +69,32 @@ fn of_traffic(traffic: &Traffic, is_twice: bool) -> Vec<String> {
         }
     }
     match (traffic.protocol, &traffic.body) {
-        (Protocol::V1, None) => found.push("body is needed for V1: the name of a file".to_owned()),
-        (Protocol::V1, Some(_)) if !traffic.inputs.is_empty() => {
-            found.push("inputs are of V2 and gRPC, V1 has a body".to_owned());
-        }
-        (Protocol::V1, Some(_)) => {}
-        (_, Some(_)) => found.push("body is of V1, V2 and gRPC have inputs".to_owned()),
-        (_, None) if traffic.inputs.is_empty() => found.push("inputs are needed for V2 and gRPC".to_owned()),
-        (_, None) => {}
+        (_, Some(_)) if !traffic.inputs.is_empty() => found.push("either body or inputs, not both".to_owned()),
+        (_, None) if traffic.inputs.is_empty() => found.push("inputs are needed, or for V1 a body".to_owned()),
+        (Protocol::V1, _) | (_, None) => {}
+        (_, Some(_)) => found.push("body is of V1, others have inputs".to_owned()),
     }
     for input in &traffic.inputs {
-        let wrong = of_input(input);
+        let wrong = of_input(input, traffic.protocol);
         found.extend(wrong.into_iter().map(|mistake| format!("input \"{}\": {mistake}", input.name)));
     }
     found
 }
 
-fn of_input(input: &Input) -> Vec<String> {
+fn of_input(input: &Input, protocol: Protocol) -> Vec<String> {
     let mut found = Vec::new();
-    found.extend(DType::parse(&input.datatype).err().map(|error| format!("datatype: {error}")));
+    match DType::parse(&input.datatype) {
+        Err(error) => found.push(format!("datatype: {error}")),
+        Ok(DType::Bytes) if input.text.is_empty() => {
+            found.push("text is needed for BYTES: a list, of which each element is one".to_owned());
+        }
+        Ok(DType::Bytes) => {}
+        Ok(DType::Fp16 | DType::Bf16) if protocol == Protocol::V2 => {
+            found.push(format!("datatype: V2 has no {} as JSON, use v2-binary or grpc", input.datatype));
+        }
+        Ok(_) if !input.text.is_empty() => found.push("text is of BYTES".to_owned()),
+        Ok(_) => {}
+    }
     found.extend(Shape::new(input.shape.clone()).err().map(|error| format!("shape: {error}")));
     found.extend(outside("below", input.below.into(), 1.0..=u32::MAX.into()));
     found
@@ -97,8 +104,13 @@ fn of_input(input: &Input) -> Vec<String> {
 fn bytes_of(input: &Input, protocol: Protocol) -> f64 {
     let elements: f64 = input.shape.iter().map(|size| *size as f64).product();
     let is_json = matches!(protocol, Protocol::V1 | Protocol::V2);
-    // A float from 0 to 1 takes about 20 characters with its comma.
-    let size = if is_json { 20 } else { DType::parse(&input.datatype).ok().and_then(DType::size).unwrap_or(8) };
+    let longest = input.text.iter().map(String::len).max().unwrap_or_default();
+    let size = match DType::parse(&input.datatype).ok().and_then(DType::size) {
+        // A float from 0 to 1 takes about 20 characters with its comma.
+        Some(_) if is_json => 20,
+        Some(size) => size,
+        None => longest + 4,
+    };
     elements * size as f64
 }
 
@@ -186,6 +198,9 @@ mod tests {
             ("shape = [1, 4]", "inputs", &["[1, 4000000]"]),
             ("below = 7", "traffic \"a\": input \"x\": below", &["0"]),
             ("datatype = \"FP32\"", "traffic \"a\": input \"x\": datatype", &["\"FP99\""]),
+            ("below = 7", "traffic \"a\": input \"x\": text", &["[\"of a number\"]"]),
+            ("datatype = \"FP32\"", "traffic \"a\": input \"x\": datatype", &["\"FP16\""]),
+            ("datatype = \"FP32\"", "traffic \"a\": input \"x\": text", &["[], datatype = \"BYTES\""]),
             ("headers = { x-tenant = \"a\" }", "traffic \"a\": headers", &["{ \"x y\" = \"a\" }"]),
         ] {
             for value in values {

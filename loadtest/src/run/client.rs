@@ -69,7 +69,11 @@ impl Client {
                 _ => request.header("x-request-timeout-ms", deadline.as_millis().to_string()),
             };
         }
-        let request = request.body(Full::new(prepared.bodies[variant % prepared.bodies.len()].clone()))?;
+        let body = &prepared.bodies[variant % prepared.bodies.len()];
+        if let Some(length) = body.json_length {
+            request = request.header("inference-header-content-length", length);
+        }
+        let request = request.body(Full::new(body.bytes.clone()))?;
         if protocol == Protocol::Grpc { self.stream(request).await } else { self.exchange(request).await }
     }
 
@@ -179,6 +183,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
+    use crate::run::bodies::Body;
 
     /// Answers one request on each connection and closes it then.
     async fn one_each(listener: TcpListener) {
@@ -210,7 +215,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let target = Target::parse(&format!("http://{}", listener.local_addr().unwrap()), 0).unwrap();
             tokio::task::spawn_local(one_each(listener));
-            let prepared = Prepared { path: "/".to_owned(), headers: Vec::new(), bodies: vec![Bytes::new()] };
+            let bodies = vec![Body { bytes: Bytes::new(), json_length: None }];
+            let prepared = Prepared { path: "/".to_owned(), headers: Vec::new(), bodies };
             for protocol in [Protocol::V2, Protocol::Grpc] {
                 let client = Client::new(target.clone());
                 for _ in 0..2 * CHANNELS + 1 {

@@ -37,10 +37,10 @@ pub struct Traffic {
     pub model: String,
     #[serde(default)]
     pub headers: std::collections::BTreeMap<String, String>,
-    /// Of V2 and gRPC; made up.
+    /// Made up.
     #[serde(default)]
     pub inputs: Vec<Input>,
-    /// Of V1: a file with the body, beside the scenario.
+    /// Of V1, instead of inputs: a file with the body, beside the scenario.
     pub body: Option<PathBuf>,
 }
 
@@ -64,6 +64,9 @@ pub struct Input {
     /// Integers are from 0 to below this, floats from 0 to 1 times this.
     #[serde(default = "Input::default_below")]
     pub below: u32,
+    /// Of BYTES: each element is one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
