@@ -31,7 +31,9 @@ const USAGE: &str = "\
 Usage: loadtest COMMAND [OPTIONS]
 
   run SCENARIO.toml   play a scenario (see scenarios/) against any V1 or V2 server
-      --target [NAME=]URL    http://HOST:PORT, REST and gRPC on one port; several share the requests and are compared
+      --target [NAME=]URL    http[s]://HOST[:PORT][/PREFIX], REST and gRPC; several share the requests and are compared
+      --grpc URL             gRPC of the target before this, where it has a port of its own
+      --metrics URL          and its metrics [default: the target's /metrics]
       --name NAME            what the result is called [default: the scenario's file]
       --label TEXT           what it is called beside other results [default: its name]
       --out DIR              where it is written, as JSON and as a page [default: loadtest/runs]; -: the JSON goes to

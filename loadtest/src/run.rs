@@ -3,6 +3,7 @@
 //! Latency counts from when a request was to be sent, not from when it was: a server that holds its clients up is not
 //! spared what they would have asked meanwhile (Gil Tene's "coordinated omission").
 
+mod address;
 mod arrivals;
 mod bodies;
 mod checks;
@@ -34,7 +35,6 @@ use self::targets::Target;
 use crate::provenance::Provenance;
 use crate::report;
 
-#[derive(Debug)]
 pub struct Options {
     scenario: PathBuf,
     targets: Vec<Target>,
@@ -54,6 +54,8 @@ impl Options {
             match arg {
                 Value(file) if scenario.is_none() => scenario = Some(PathBuf::from(file)),
                 Long("target") => targets.push(Target::parse(&args.value()?.string()?, targets.len())?),
+                Long("grpc") => of_target(&mut targets, "--grpc")?.with_grpc(&args.value()?.string()?)?,
+                Long("metrics") => of_target(&mut targets, "--metrics")?.with_metrics(&args.value()?.string()?)?,
                 Long("name") => name = Some(args.value()?.string()?),
                 Long("label") => label = Some(args.value()?.string()?),
                 Long("without-deadlines") => without_deadlines = true,
@@ -63,9 +65,16 @@ impl Options {
         }
         let scenario = scenario.context("which scenario?")?;
         let stem = scenario.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        ensure!(!targets.is_empty(), "--target is needed");
+        ensure!((1..=16).contains(&targets.len()), "--target is needed, up to 16 times");
+        for (number, Target { name, .. }) in targets.iter().enumerate() {
+            ensure!(targets[..number].iter().all(|other| other.name != *name), "two targets are called {name}");
+        }
         Ok(Self { targets, name: name.unwrap_or(stem), label, without_deadlines, scenario, out })
     }
+}
+
+fn of_target<'a>(targets: &'a mut [Target], option: &str) -> Result<&'a mut Target> {
+    targets.last_mut().with_context(|| format!("{option} follows the --target that it is of"))
 }
 
 pub fn run(options: &Options) -> Result<()> {

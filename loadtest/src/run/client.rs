@@ -25,11 +25,14 @@ pub struct Answer {
     /// The model's version that answered, where the server says it.
     pub version: Option<String>,
     pub says_when_to_retry: bool,
+    /// What a refusal says, its beginning.
+    pub reason: String,
 }
 
 pub struct Client {
     target: Target,
-    door: Door,
+    rest: Door,
+    grpc: Door,
     idle: RefCell<Vec<http1::SendRequest<Full<Bytes>>>>,
     channels: [Channel; CHANNELS],
     next: Cell<usize>,
@@ -37,13 +40,15 @@ pub struct Client {
 
 /// Connections for gRPC: one carries hundreds of requests at once.
 const CHANNELS: usize = 4;
+/// Bytes of a reason.
+const MOST_SAID: usize = 300;
 
 type Channel = Mutex<Option<http2::SendRequest<Full<Bytes>>>>;
 
 impl Client {
     pub fn new(target: Target) -> Client {
-        let door = Door::new(target.address);
-        Client { target, door, idle: RefCell::default(), channels: Default::default(), next: Cell::new(0) }
+        let [rest, grpc] = [&target.rest, &target.grpc].map(|address| Door::new(address.clone()));
+        Client { target, rest, grpc, idle: RefCell::default(), channels: Default::default(), next: Cell::new(0) }
     }
 
     /// Sends one request and reads the whole answer.
@@ -54,12 +59,13 @@ impl Client {
         variant: usize,
         deadline: Option<Duration>,
     ) -> Result<Answer> {
-        let mut request = Request::post(if protocol == Protocol::Grpc {
-            format!("http://{}{}", self.target.authority, prepared.path)
+        let mut request = if protocol == Protocol::Grpc {
+            let grpc = &self.target.grpc;
+            Request::post(format!("{}://{}{}", grpc.scheme(), grpc.authority, prepared.path))
         } else {
-            prepared.path.clone()
-        });
-        request = request.header("host", &self.target.authority);
+            let rest = &self.target.rest;
+            Request::post(format!("{}{}", rest.prefix, prepared.path)).header("host", &rest.authority)
+        };
         for (name, value) in &prepared.headers {
             request = request.header(name, value);
         }
@@ -84,15 +90,18 @@ impl Client {
             let mut connection = match idle {
                 Some(connection) => connection,
                 None => {
-                    let (connection, driver) = http1::handshake(TokioIo::new(self.door.open().await?)).await?;
+                    let (connection, driver) = http1::handshake(TokioIo::new(self.rest.open().await?)).await?;
                     tokio::task::spawn_local(driver);
                     connection
                 }
             };
             match connection.try_send_request(request).await {
                 Ok(response) => {
-                    let answer = answer_of(response.status().as_u16(), &response);
-                    response.into_body().collect().await?;
+                    let mut answer = answer_of(response.status().as_u16(), &response);
+                    let body = response.into_body().collect().await?.to_bytes();
+                    if answer.status != 200 {
+                        answer.reason = String::from_utf8_lossy(&body[..body.len().min(MOST_SAID)]).into_owned();
+                    }
                     self.idle.borrow_mut().push(connection);
                     return Ok(answer);
                 }
@@ -128,7 +137,7 @@ impl Client {
             return Ok((connection.clone(), false));
         }
         *channel = None;
-        let io = TokioIo::new(self.door.open().await?);
+        let io = TokioIo::new(self.grpc.open().await?);
         let (connection, driver) = http2::handshake(TokioExecutor::new(), io).await?;
         tokio::task::spawn_local(driver);
         Ok((channel.insert(connection).clone(), true))
@@ -148,10 +157,14 @@ async fn grpc_answer(response: Response<Incoming>) -> Result<Answer> {
         bail!("HTTP status {} for a gRPC call", response.status());
     }
     let mut answer = answer_of(200, &response);
-    let early = response.headers().get("grpc-status").cloned();
-    let body = response.into_body().collect().await?;
-    let late = body.trailers().and_then(|trailers| trailers.get("grpc-status")).cloned();
-    let code = early.or(late).context("the answer has no grpc-status")?;
+    let mut told = response.headers().clone();
+    if let Some(trailers) = response.into_body().collect().await?.trailers() {
+        told.extend(trailers.clone());
+    }
+    let code = told.get("grpc-status").context("the answer has no grpc-status")?;
+    if let Some(message) = told.get("grpc-message") {
+        answer.reason = String::from_utf8_lossy(&message.as_bytes()[..message.len().min(MOST_SAID)]).into_owned();
+    }
     answer.status = match code.to_str().unwrap_or_default() {
         "0" => 200,
         "3" => 400,
@@ -170,6 +183,7 @@ fn answer_of(status: u16, response: &Response<Incoming>) -> Answer {
         status,
         version: header("x-model-version"),
         says_when_to_retry: header("retry-after").or_else(|| header("grpc-status-details-bin")).is_some(),
+        reason: String::new(),
     }
 }
 

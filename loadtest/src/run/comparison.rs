@@ -222,7 +222,7 @@ mod tests {
             let at = Duration::from_secs_f64(20.0 * number as f64 / count as f64);
             let latency = Duration::from_secs_f64((0.005 - 0.005 * random.unit().ln()) * slower);
             let status = if random.unit() <= errors { 500 } else { 200 };
-            let answer = Ok(Answer { status, version: None, says_when_to_retry: false });
+            let answer = Ok(Answer { status, version: None, says_when_to_retry: false, reason: String::new() });
             record.add(Turn { traffic: 0, target: 0, variant: 0 }, at, latency, &answer);
         }
         record.samples

@@ -2,15 +2,21 @@
 //! and one that is back is found within a second.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::address::Address;
+
+/// Bytes to a server and back, with TLS or without.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 pub struct Door {
-    address: SocketAddr,
+    address: Address,
     pause: Cell<Pause>,
 }
 
@@ -30,18 +36,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const UNHEARD: Duration = Duration::from_secs(10);
 
 impl Door {
-    pub fn new(address: SocketAddr) -> Door {
+    pub fn new(address: Address) -> Door {
         Door { address, pause: Cell::new(Pause { until: Instant::now(), lasts: Duration::ZERO }) }
     }
 
     /// # Errors
     /// When no connection is made, and at once during the pause after that.
-    pub async fn open(&self) -> Result<TcpStream> {
+    pub async fn open(&self) -> Result<Box<dyn Stream>> {
         let (Pause { until, lasts }, now) = (self.pause.get(), Instant::now());
-        ensure!(now >= until, "no connection to {} could be made a moment ago", self.address);
+        ensure!(now >= until, "no connection to {} could be made a moment ago", self.address.socket);
         // While one is tried after a pause, others are not.
         self.pause.set(Pause { until: now + lasts, lasts });
-        match self.connect().await {
+        let connecting = tokio::time::timeout(PATIENCE, self.connect()).await;
+        match connecting.with_context(|| format!("none within {PATIENCE:?}")).flatten() {
             Ok(stream) => {
                 self.pause.set(Pause { until: now, lasts: Duration::ZERO });
                 Ok(stream)
@@ -52,17 +59,18 @@ impl Door {
                     let lasts = (lasts * 2).clamp(SHORTEST, LONGEST);
                     self.pause.set(Pause { until: Instant::now() + lasts, lasts });
                 }
-                Err(error.context(format!("no connection to {}", self.address)))
+                Err(error.context(format!("no connection to {}", self.address.socket)))
             }
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream> {
-        let connecting = tokio::time::timeout(PATIENCE, TcpStream::connect(self.address));
-        let stream = connecting.await.with_context(|| format!("none within {PATIENCE:?}"))??;
+    async fn connect(&self) -> Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(self.address.socket).await?;
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_user_timeout(Some(UNHEARD))?;
-        Ok(stream)
+        let Some(tls) = &self.address.tls else { return Ok(Box::new(stream)) };
+        let stream = tls.connector.connect(tls.name.clone(), stream).await;
+        Ok(Box::new(stream.with_context(|| format!("TLS with {}", self.address.authority))?))
     }
 }
 
@@ -71,8 +79,9 @@ mod tests {
     use super::*;
 
     /// An address at which nobody listens.
-    fn free() -> SocketAddr {
-        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    fn free() -> Address {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Address::parse(&listener.local_addr().unwrap().to_string(), "http/1.1").unwrap()
     }
 
     #[tokio::test]
@@ -80,7 +89,7 @@ mod tests {
         let door = Door::new(free());
         let (begun, mut tried) = (Instant::now(), 0);
         while begun.elapsed() < Duration::from_millis(300) {
-            let error = door.open().await.unwrap_err().to_string();
+            let error = door.open().await.err().unwrap().to_string();
             tried += u32::from(!error.contains("a moment ago"));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -92,7 +101,7 @@ mod tests {
     async fn an_address_that_is_back_is_found() {
         let door = Door::new(free());
         assert!(door.open().await.is_err());
-        let _listener = std::net::TcpListener::bind(door.address).unwrap();
+        let _listener = std::net::TcpListener::bind(door.address.socket).unwrap();
         assert!(door.open().await.is_err(), "the pause");
         tokio::time::sleep(SHORTEST * 2).await;
         assert!(door.open().await.is_ok());

@@ -81,6 +81,9 @@ pub struct Batches {
 pub struct Server {
     #[serde(flatten)]
     pub batches: Batches,
+    /// What it has counted during the step, by series: requests by code, sums of times.
+    #[serde(default)]
+    pub counted: BTreeMap<String, f64>,
     /// Pairs of seconds since the step began and resident bytes.
     pub memory: Vec<(f64, f64)>,
 }

@@ -101,8 +101,8 @@ impl Player {
             for (traffic, prepared) in self.scenario.traffic.iter().zip(&self.prepared) {
                 let asked = format!("traffic \"{}\" to {}", traffic.name, target.url);
                 let answer = client.send(traffic.protocol, prepared, 0, None).await;
-                let status = answer.with_context(|| asked.clone())?.status;
-                ensure!(status == 200, "{asked} is answered with status {status}");
+                let Answer { status, reason, .. } = answer.with_context(|| asked.clone())?;
+                ensure!(status == 200, "{asked} is answered with status {status}: {reason}");
             }
         }
         Ok(())

@@ -183,7 +183,12 @@ mod tests {
             let status = if number == 99 { 429 } else { 200 };
             let turn = Turn { traffic: 0, target: number % 2, variant: 0 };
             let (at, latency) = (Duration::from_millis(10 * number as u64), Duration::from_millis(1 + number as u64));
-            record.add(turn, at, latency, &Ok(Answer { status, version, says_when_to_retry: true }));
+            record.add(
+                turn,
+                at,
+                latency,
+                &Ok(Answer { status, version, says_when_to_retry: true, reason: String::new() }),
+            );
         }
         record
     }
@@ -216,7 +221,7 @@ mod tests {
         let mut record = Record::new(Duration::from_millis(50));
         for number in 0..100_u64 {
             let latency = Duration::from_millis(if number < 90 { 10 } else { 30 });
-            let answer = Ok(Answer { status: 200, version: None, says_when_to_retry: false });
+            let answer = Ok(Answer { status: 200, version: None, says_when_to_retry: false, reason: String::new() });
             record.add(Turn { traffic: 0, target: 0, variant: 0 }, Duration::from_secs(number), latency, &answer);
         }
         assert_eq!(record.drift(Duration::from_secs(100)).unwrap().p99, (10.0, 30.0));

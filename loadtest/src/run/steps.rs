@@ -124,7 +124,7 @@ mod tests {
         let mut record = Record::new(Duration::from_secs(1));
         for version in [Some("10"), Some("9"), None, Some("b"), Some("9")] {
             let version = version.map(str::to_owned);
-            let answer = Ok(Answer { status: 200, version, says_when_to_retry: false });
+            let answer = Ok(Answer { status: 200, version, says_when_to_retry: false, reason: String::new() });
             record.add(Turn { traffic: 0, target: 0, variant: 0 }, Duration::ZERO, Duration::ZERO, &answer);
         }
         let groups = by_version(&record);

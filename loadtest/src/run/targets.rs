@@ -1,34 +1,48 @@
 //! The servers that are asked, and what they say of themselves.
 
 use std::cell::RefCell;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::address::Address;
 use super::kept::Server;
 use super::scrape::{self, Samples};
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target {
     pub name: String,
     pub url: String,
-    /// As it stands in the URL: gateways route by it.
-    pub authority: String,
-    pub address: SocketAddr,
+    pub rest: Address,
+    pub grpc: Address,
+    /// With the path of the page.
+    pub metrics: Address,
 }
 
 impl Target {
-    /// `NAME=URL` or a URL, whose name is a letter then: its place among the others.
+    /// `NAME=URL` or a URL, whose name is a letter then: its place among the others. All is at one port, until it is said
+    /// otherwise.
     pub fn parse(text: &str, place: usize) -> Result<Target> {
         let is_named = |(name, _): &(&str, &str)| !name.contains(['/', ':']);
         let letter = char::from(b'a' + (place % 26) as u8).to_string();
         let (name, url) = text.split_once('=').filter(is_named).unwrap_or((&letter, text));
-        let authority = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-        let with_port = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        let mut addresses = with_port.to_socket_addrs().with_context(|| format!("--target {text}"))?;
-        let address = addresses.next().with_context(|| format!("--target {text} has no address"))?;
-        Ok(Target { name: name.to_owned(), url: url.to_owned(), authority: authority.to_owned(), address })
+        let address = |protocol| Address::parse(url, protocol).context("--target");
+        let rest = address("http/1.1")?;
+        let metrics = Address { prefix: format!("{}/metrics", rest.prefix), ..rest.clone() };
+        Ok(Target { name: name.to_owned(), url: url.to_owned(), rest, grpc: address("h2")?, metrics })
+    }
+
+    pub fn with_grpc(&mut self, url: &str) -> Result<()> {
+        self.grpc = Address::parse(url, "h2").context("--grpc")?;
+        Ok(())
+    }
+
+    pub fn with_metrics(&mut self, url: &str) -> Result<()> {
+        self.metrics = Address::parse(url, "http/1.1").context("--metrics")?;
+        if self.metrics.prefix.is_empty() {
+            "/metrics".clone_into(&mut self.metrics.prefix);
+        }
+        Ok(())
     }
 }
 
@@ -69,7 +83,8 @@ impl Watch {
         for (series, change) in changes.iter().flatten() {
             *all.entry(series.clone()).or_default() += change;
         }
-        let server = |(change, memory)| Server { batches: scrape::batches(change), memory };
+        let server =
+            |(change, memory)| Server { batches: scrape::batches(change), counted: scrape::counted(change), memory };
         (all, changes.iter().zip(self.memory.into_inner()).map(server).collect())
     }
 
@@ -92,12 +107,23 @@ mod tests {
 
     #[test]
     fn targets_have_names() {
-        let parsed = |text: &str| {
-            let Target { name, authority, address, .. } = Target::parse(text, 1).unwrap();
-            (name, authority, address.port())
-        };
-        assert_eq!(parsed("canary=http://127.0.0.1:8081/"), ("canary".to_owned(), "127.0.0.1:8081".to_owned(), 8081));
-        assert_eq!(parsed("http://127.0.0.1"), ("b".to_owned(), "127.0.0.1".to_owned(), 80));
+        let named = |text: &str| Target::parse(text, 1).unwrap().name;
+        assert_eq!(named("canary=http://127.0.0.1:8081/"), "canary");
+        assert_eq!(named("http://127.0.0.1"), "b");
         assert!(Target::parse("http://127.0.0.1:port", 0).is_err());
+    }
+
+    #[test]
+    fn a_target_may_have_several_ports() {
+        let mut target = Target::parse("http://127.0.0.1:8000/one", 0).unwrap();
+        let at = |address: &Address| format!("{}{}", address.socket, address.prefix);
+        assert_eq!(at(&target.rest), "127.0.0.1:8000/one");
+        assert_eq!(at(&target.metrics), "127.0.0.1:8000/one/metrics");
+        target.with_grpc("127.0.0.1:8001").unwrap();
+        target.with_metrics("127.0.0.1:8002").unwrap();
+        assert_eq!(at(&target.grpc), "127.0.0.1:8001");
+        assert_eq!(at(&target.metrics), "127.0.0.1:8002/metrics");
+        target.with_metrics("http://127.0.0.1:8002/q/metrics").unwrap();
+        assert_eq!(at(&target.metrics), "127.0.0.1:8002/q/metrics");
     }
 }
