@@ -153,6 +153,7 @@ fn print(run: &Run) {
             step.capacity_per_second.map(|rate| format!("capacity {rate:.0}/s  ")).unwrap_or_default(),
             step.all.outcomes,
         );
+        step.unanswered.iter().for_each(|(reason, count)| println!("  no answer, {count} times: {reason}"));
     }
     run.comparison.iter().for_each(|comparison| println!("{}: {}", comparison.step, comparison.sentence));
 }

@@ -82,6 +82,7 @@ def test_a_server_that_dies_ends_the_run_and_not_what_was_measured(protocol, tmp
     first, second = [step["all"]["outcomes"] for step in run["steps"]]
     assert list(first) == ["200"] and set(second) == {"200", "no answer"}
     assert "Of 3 steps the first 2 were measured" in run["failure"]
+    assert any("Connection refused" in reason for reason in run["steps"][1]["unanswered"])
     assert "was not played to its end" in kept.with_suffix(".html").read_text()
 
 

@@ -55,8 +55,8 @@ class RelayHandler(socketserver.BaseRequestHandler):
 
 
 class Triton(http.server.ThreadingHTTPServer):
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), TritonHandler)
+    def __init__(self, handler=None):
+        super().__init__(("127.0.0.1", 0), handler or TritonHandler)
         self.asked = []
 
 
@@ -126,6 +126,35 @@ def test_a_prefix_and_triton_s_metrics(tmp_path):
     counted = step["servers"][0]["counted"]
     assert counted['nv_inference_queue_duration_us{model="m"}'] > 0
     assert not any("pending" in series for series in counted)
+
+
+class RefusingHandler(TritonHandler):
+    """Answers the first request that it gets, and refuses all others."""
+
+    def send_response(self, status):
+        super().send_response(status if len(self.server.asked) == 1 else 503)
+
+
+@pytest.mark.parametrize(
+    "load, reason",
+    [
+        ("open = { arrivals = 'constant', of_capacity = 0.5 }", "the capacity that a step before has found is 0"),
+        ("search = { arrivals = 'constant' }", "requests a second hold the objective: 0.0 % are answered in time"),
+    ],
+)
+def test_a_step_that_cannot_be_done_is_said_and_those_before_it_are_kept(load, reason, tmp_path):
+    file = scenario(tmp_path, 1)
+    more = f"[[steps]]\nname = 'full'\nseconds = 1\nload.closed = {{ connections = 2 }}\n"
+    more += f"[[steps]]\nname = 'last'\nseconds = 0.5\nload.{load}\n"
+    file.write_text(file.read_text() + more)
+    with serving(Triton(RefusingHandler)) as server, serving(Triton()) as metrics:
+        at = [f"http://127.0.0.1:{other.server_address[1]}" for other in (server, metrics)]
+        running = begin("run", file, "--target", at[0], "--metrics", at[1], "--out", "-")
+        kept, said = running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == 1 and 'step "last"' in said and reason in said, said
+    run = json.loads(kept)
+    assert [step["name"] for step in run["steps"]] == ["step 0", "full"] and reason in run["failure"]
+    assert run["steps"][1]["capacity_per_second"] == 0
 
 
 def test_what_our_server_counted_is_kept(address, tmp_path):

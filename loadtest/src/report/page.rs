@@ -63,6 +63,11 @@ fn warnings(runs: &[Run]) -> String {
         if let Some(failure) = &run.failure {
             warnings.push(format!("The run{whose} was not played to its end: {failure}"));
         }
+        for step in run.steps.iter().filter(|step| !step.unanswered.is_empty()) {
+            let reasons = step.unanswered.iter().map(|(reason, count)| format!("{reason} ({count} times)"));
+            let reasons = reasons.collect::<Vec<_>>().join("; ");
+            warnings.push(format!("Requests of step {}{whose} had no answer: {reasons}.", step.name));
+        }
         let slo = run.scenario.slo_milliseconds;
         let late = run.steps.iter().filter(|step| tables::is_late(step, slo)).map(|step| {
             let (most, mean) = step.sent_late_milliseconds;

@@ -146,10 +146,11 @@ fn steps_without_an_answer_are_told() {
                 "outcomes": {"no answer": 10}, "versions": {}, "told_when_to_retry": 0, "milliseconds": {},
                 "refusal_milliseconds": {}, "cdf": [], "timeline": [[5, 0, 0.0, 0.0], [5, 0, 0.0, 0.0]]});
             step["capacity_per_second"] = json!(0.0);
+            step["unanswered"] = json!({"connection refused": 10});
         }
     })]);
     elements(&page);
-    assert!(page.contains("no answer: 10") && !page.contains("NaN"));
+    assert!(page.contains("no answer: 10") && page.contains("connection refused (10 times)") && !page.contains("NaN"));
 }
 
 #[test]

@@ -65,6 +65,9 @@ pub struct Measured {
     /// What each target says of itself, in their order.
     #[serde(default)]
     pub servers: Vec<Server>,
+    /// Why requests had no answer, and how many.
+    #[serde(default)]
+    pub unanswered: BTreeMap<String, u64>,
     /// Of steps of a minute and more.
     #[serde(default)]
     pub drift: Option<Drift>,

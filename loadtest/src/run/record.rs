@@ -26,6 +26,8 @@ pub struct Sample {
     says_when_to_retry: bool,
 }
 
+const MOST_REASONS: usize = 10;
+
 impl Sample {
     pub fn is_answered(&self) -> bool {
         self.status == 200
@@ -36,6 +38,8 @@ pub struct Record {
     slo: Duration,
     pub samples: Vec<Sample>,
     pub versions: Vec<String>,
+    /// Why requests had no answer, and how many.
+    pub unanswered: BTreeMap<String, u64>,
     in_time: u64,
     /// Microseconds, for a look while it goes on.
     answered: Histogram<u64>,
@@ -44,7 +48,8 @@ pub struct Record {
 impl Record {
     pub fn new(slo: Duration) -> Record {
         let answered = Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds make sense");
-        Record { slo, samples: Vec::new(), versions: vec!["unnamed".to_owned()], in_time: 0, answered }
+        let (versions, unanswered) = (vec!["unnamed".to_owned()], BTreeMap::new());
+        Record { slo, samples: Vec::new(), versions, unanswered, in_time: 0, answered }
     }
 
     /// A request that was to be sent `at` after the measurement began; `latency` is from then on.
@@ -59,10 +64,17 @@ impl Record {
             target: turn.target as u8,
             says_when_to_retry: false,
         };
-        if let Ok(answer) = answer {
-            sample.status = answer.status;
-            sample.says_when_to_retry = answer.says_when_to_retry;
-            sample.version = answer.version.as_deref().map_or(0, |version| self.version(version));
+        match answer {
+            Ok(answer) => {
+                sample.status = answer.status;
+                sample.says_when_to_retry = answer.says_when_to_retry;
+                sample.version = answer.version.as_deref().map_or(0, |version| self.version(version));
+            }
+            Err(error) => {
+                let reason = format!("{error:#}");
+                let is_told = self.unanswered.len() < MOST_REASONS || self.unanswered.contains_key(&reason);
+                *self.unanswered.entry(if is_told { reason } else { "other reasons".to_owned() }).or_default() += 1;
+            }
         }
         if sample.is_answered() {
             self.answered.saturating_record(micros.into());
@@ -214,6 +226,18 @@ mod tests {
         assert_eq!(second.latency("p50"), Some(50.0));
         let empty = record.summary(Duration::from_secs(1), |_| false);
         assert!(empty.cdf.is_empty() && empty.milliseconds.is_empty());
+    }
+
+    #[test]
+    fn reasons_are_counted_and_do_not_grow_without_end() {
+        let mut record = Record::new(Duration::from_millis(50));
+        for number in 0..40 {
+            let reason = if number % 2 == 0 { "reset".to_owned() } else { format!("port {number}") };
+            let turn = Turn { traffic: 0, target: 0, variant: 0 };
+            record.add(turn, Duration::ZERO, Duration::ZERO, &Err(anyhow::anyhow!(reason)));
+        }
+        assert_eq!((record.unanswered["reset"], record.unanswered["other reasons"]), (20, 11));
+        assert_eq!(record.unanswered.len(), MOST_REASONS + 1);
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn measured(played: &Played, scenario: &Scenario, step: &Step, targets: &[Target
         sent_late_milliseconds: played.sent_late_milliseconds,
         batches: Batches::default(),
         servers: Vec::new(),
+        unanswered: record.unanswered.clone(),
         drift: record.drift(lasts),
     }
 }
