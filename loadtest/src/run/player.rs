@@ -15,7 +15,7 @@ use super::bodies::Prepared;
 use super::checks::{self, MOST_PER_SECOND};
 use super::client::{Answer, Client};
 use super::record::Record;
-use super::scenario::{Arrivals, Load, Scenario, Step};
+use super::scenario::{Arrivals, Load, Protocol, Scenario, Step};
 use super::targets::Target;
 use super::turns::{Turn, Turns};
 
@@ -100,7 +100,7 @@ impl Player {
         for (target, client) in self.targets.iter().zip(&self.clients) {
             for (traffic, prepared) in self.scenario.traffic.iter().zip(&self.prepared) {
                 let asked = format!("traffic \"{}\" to {}", traffic.name, target.url);
-                let answer = client.send(traffic.protocol, prepared, 0, None).await;
+                let answer = probe(client, traffic.protocol, prepared, PATIENCE).await;
                 let Answer { status, reason, .. } = answer.with_context(|| asked.clone())?;
                 ensure!(status == 200, "{asked} is answered with status {status}: {reason}");
             }
@@ -113,7 +113,7 @@ impl Player {
         let given_up = Instant::now() + GRACE;
         let (traffic, prepared) = (&self.scenario.traffic[0], &self.prepared[0]);
         for (target, client) in self.targets.iter().zip(&self.clients) {
-            while let Err(error) = client.send(traffic.protocol, prepared, 0, None).await {
+            while let Err(error) = probe(client, traffic.protocol, prepared, GRACE).await {
                 if Instant::now() >= given_up {
                     return Err(error.context(format!("{} does not answer any more", target.url)));
                 }
@@ -287,6 +287,12 @@ impl Player {
         let trace = if let Arrivals::Trace(file) = arrivals { self.traces[file].clone() } else { Vec::new() };
         Schedule::new(arrivals, trace, rate, ramp, seed)
     }
+}
+
+/// Sends a request that is not measured.
+async fn probe(client: &Client, protocol: Protocol, prepared: &Prepared, patience: Duration) -> Result<Answer> {
+    let answer = tokio::time::timeout(patience, client.send(protocol, prepared, 0, None));
+    answer.await.with_context(|| format!("no answer in {patience:?}"))?
 }
 
 fn note(sight: &Sight, turn: Turn, at: Instant, answer: &Result<Answer>) {

@@ -40,7 +40,7 @@ pub async fn play(targets: &[Target], scenario: &Scenario, folder: &Path, seen: 
             played = player.step(step, capacity, seed) => played.with_context(|| format!("step \"{}\"", step.name))?,
             () = watch.go_on(Duration::from_secs_f64(step.warmup_seconds + step.seconds)) => unreachable!("never ends"),
         };
-        panics::none_so_far()?;
+        panics::none_so_far().with_context(|| format!("step \"{}\"", step.name))?;
         capacity = played.capacity.or(capacity);
         let (change, servers) = watch.end().await;
         seen.comparison.extend(compared(&played, step, targets, seed));
