@@ -74,6 +74,12 @@ impl Times {
         sizes.iter().map(|untried| untried.rows).find(|size| *size > rows)
     }
 
+    /// The largest size that is about as good as any, when four times as many rows wait: of sizes that differ less than what
+    /// is known of them, it is the one that leaves most time for all else.
+    pub fn ample(&self, elements: usize, waiting: usize) -> Option<usize> {
+        self.curve(elements)?.ample(waiting)
+    }
+
     /// A larger batch than that which has not been run for a while, now and then, when twice as many rows wait: that it was
     /// slow then must not keep it from being run for ever.
     pub fn again(&self, elements: usize, rows: usize, waiting: usize, now: Instant) -> Option<usize> {
@@ -191,11 +197,8 @@ impl Curve {
         let change = self.points[at].observe(rows, took, now);
         self.is_in_doubt = self.points[at].took.is_in_doubt();
         if let Some(change) = change {
-            self.points.iter_mut().for_each(|point| {
-                if point.class != class {
-                    point.took.scale(change);
-                }
-            });
+            let others = self.points.iter_mut().filter(|point| point.class != class);
+            others.for_each(|point| point.took.guess(change));
         }
         let fresh = |point: &&Point| now.duration_since(point.seen) <= FRESH;
         let corner = |(at, point): (usize, &Point)| {
@@ -214,6 +217,14 @@ impl Curve {
         self.corners = self.points.iter().enumerate().map(corner).collect();
         self.most = self.corners.iter().map(Corner::rate).fold(0.0, f64::max);
         change.is_some()
+    }
+
+    fn ample(&self, waiting: usize) -> Option<usize> {
+        const ALIKE: f64 = 0.97;
+        let sizes = self.points.iter().zip(&self.corners).rev();
+        let mut alike =
+            sizes.filter(|(_, corner)| corner.rate() >= ALIKE * self.most).map(|(point, _)| point.most_rows);
+        alike.find(|rows| 4 * rows <= waiting)
     }
 
     fn again(&self, rows: usize, waiting: usize, now: Instant) -> Option<usize> {
@@ -354,9 +365,9 @@ impl Last {
         self.most = sorted[sorted.len() - 1];
     }
 
-    /// As if all had been so many times as large.
-    fn scale(&mut self, factor: f64) {
-        self.numbers.iter_mut().for_each(|number| *number *= factor);
+    /// As if one alone were known, so many times as large as the middle: the next one says whether that is right.
+    fn guess(&mut self, factor: f64) {
+        (self.numbers, self.next) = (vec![self.middle * factor], 0);
         self.surprises.clear();
         self.sum_up();
     }
@@ -493,6 +504,15 @@ mod tests {
         assert_eq!((times.again(1, 8, 63, later), times.again(1, 8, 64, later)), (None, Some(32)));
         times.observe(1, 32, ms(500.0), later);
         assert_eq!(times.again(1, 8, 64, later), None);
+    }
+
+    #[test]
+    fn of_sizes_that_are_about_as_good_many_that_wait_get_the_largest() {
+        let times = learned(Instant::now(), &[(1, 4.0), (8, 8.0), (16, 16.3), (32, 34.0)]);
+        assert_eq!(
+            [31, 32, 63, 64, 1000].map(|waiting| times.ample(1, waiting)),
+            [None, Some(8), Some(8), Some(16), Some(16)]
+        );
     }
 
     #[test]

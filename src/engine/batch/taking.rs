@@ -141,8 +141,8 @@ impl<J: Job> Batcher<J> {
     fn most_rows(&self, waiting: usize, elements: usize, tokens: usize, kind: usize, now: Instant) -> usize {
         let preferred = self.policy.preferred_rows.iter().rev().find(|size| **size <= waiting);
         let best = preferred.copied().unwrap_or_else(|| {
-            let best = self.times[kind].best_rows(elements, WORTH, now);
             let times = &self.times[kind];
+            let best = times.best_rows(elements, WORTH, now).max(times.ample(elements, waiting).unwrap_or(1));
             times.untried(elements, best).or_else(|| times.again(elements, best, waiting, now)).unwrap_or(best)
         });
         best.min(self.policy.max_rows).min(self.policy.max_tokens / tokens.max(1)).max(1)
