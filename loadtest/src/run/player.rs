@@ -67,6 +67,8 @@ impl Sight {
     }
 }
 
+/// With more, one core does nothing but open connections.
+const MOST_ON_THEIR_WAY: usize = 4096;
 /// More would only measure the generator's memory.
 const MOST_WAITING: usize = 20_000;
 /// Until answers are given up for which nobody waits in the scenario.
@@ -203,6 +205,7 @@ impl Player {
         at_once: Option<usize>,
         seed: u64,
     ) -> Rc<Sight> {
+        let at_once = Some(at_once.unwrap_or(MOST_ON_THEIR_WAY));
         let start = Instant::now() + Duration::from_millis(5);
         let deadline = self.scenario.send_deadline.then(|| self.scenario.slo());
         let sight = self.sight(step, start, deadline, at_once, seed);

@@ -103,7 +103,7 @@ pub enum Load {
         /// Grows from nothing to the rate during the step.
         #[serde(default)]
         ramp: bool,
-        /// Most requests on their way at once; others wait here, which counts. No limit by default.
+        /// Most requests on their way at once; others wait here, which counts. 4,096 by default.
         #[serde(default)]
         connections: Option<usize>,
     },
