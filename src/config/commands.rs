@@ -97,7 +97,7 @@ impl PlaceConfig {
         let (mut demands, mut current, mut recording) = (None, None, None);
         let (mut json, mut explain) = (false, false);
         for arg in args {
-            match arg.split_once('=').map_or((arg.as_str(), ""), |(name, value)| (name, value)) {
+            match arg.split_once('=').unwrap_or((arg, "")) {
                 ("--json", "") => json = true,
                 ("--explain", "") => explain = true,
                 ("--demands", path) if !path.is_empty() => demands = Some(path.into()),

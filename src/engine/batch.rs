@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use self::lanes::{Arrivals, Lane, Lanes};
 use self::outlook::Asked;
+use super::as_f64;
 use super::line::Waiting;
 use super::policy::Policy;
 use super::shares::{Shares, Tenant};
@@ -226,9 +227,8 @@ impl<J: Job> Batcher<J> {
         let number = self.lanes.number(&job);
         self.came(number, rows, now);
         let asked = Asked { rows, elements, deadline, due, tenant };
-        self.check_in_time(&asked, self.lanes.get(number), now)?;
-        let is_probe = self.is_probe(elements, self.lanes.get(number), now);
-        let retry_after = Duration::from_secs_f64(self.seconds / 2.0);
+        let is_probe = self.check_in_time(&asked, self.lanes.get(number), now)?;
+        let retry_after = self.half_done_in();
         if self.policy.max_jobs_of_level.get(level).is_some_and(|max| self.jobs_of_level[level] >= *max) {
             return Err(Refused::Full { retry_after });
         }
@@ -251,7 +251,7 @@ impl<J: Job> Batcher<J> {
     pub fn turn_away(&mut self, tenant: Tenant, deadline: Option<Instant>, now: Instant) -> Result<(), Refused> {
         if self.is_full_for(tenant) {
             self.came_unread(now);
-            return Err(Refused::Full { retry_after: Duration::from_secs_f64(self.seconds / 2.0) });
+            return Err(Refused::Full { retry_after: self.half_done_in() });
         }
         let Some(deadline) = deadline else { return Ok(()) };
         if self.overload(now).is_none() {
@@ -273,11 +273,22 @@ impl<J: Job> Batcher<J> {
         Err(Refused::Busy { retry_after })
     }
 
+    /// When half of what waits will be done.
+    fn half_done_in(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds / 2.0)
+    }
+
     /// Whether there is no room for a job of his, however small, and nobody gives way to him.
     fn is_full_for(&self, tenant: Tenant) -> bool {
-        let max = self.policy.max_queue;
-        let is_full = self.jobs >= max.jobs || self.rows >= max.rows || self.bytes >= max.bytes;
-        is_full && self.shares.greediest().is_none_or(|(_, has)| has <= self.shares.jobs(tenant) + 1)
+        let is_full = self.policy.max_queue.is_less_than(self.jobs + 1, self.rows + 1, self.bytes + 1);
+        is_full && self.gives_way_to(tenant).is_none_or(|(_, surplus)| surplus == 0)
+    }
+
+    /// Who has the most waiting, and how many of his jobs may go for one of this tenant: so many that he is left with no
+    /// fewer.
+    fn gives_way_to(&self, tenant: Tenant) -> Option<(Tenant, usize)> {
+        let (other, has) = self.shares.greediest()?;
+        Some((other, has.saturating_sub(self.shares.jobs(tenant) + 1)))
     }
 
     /// A job has come that is like those that wait.
@@ -346,23 +357,21 @@ impl<J: Job> Batcher<J> {
         let max = self.policy.max_queue;
         let (mut jobs, mut rows, mut bytes) =
             (self.jobs + 1, self.rows.saturating_add(rows), self.bytes.saturating_add(bytes));
-        let over = |jobs: usize, rows: usize, bytes: usize| jobs > max.jobs || rows > max.rows || bytes > max.bytes;
-        if !over(jobs, rows, bytes) {
+        if !max.is_less_than(jobs, rows, bytes) {
             return Some(Vec::new());
         }
-        let (other, has) = self.shares.greediest()?;
-        let surplus = has.saturating_sub(self.shares.jobs(tenant) + 1);
+        let (other, surplus) = self.gives_way_to(tenant)?;
         let has_any = |lane: &Lane<J>| lane.line.last_first(other).next().is_some();
         let (number, lane) = self.lanes.waiting().find(|(_, lane)| has_any(lane))?;
         let mut places = Vec::new();
         for (place, Waiting { job, .. }) in lane.line.last_first(other).take(surplus) {
             (jobs, rows, bytes) = (jobs - 1, rows - job.rows(), bytes - job.bytes());
             places.push(place);
-            if !over(jobs, rows, bytes) {
+            if !max.is_less_than(jobs, rows, bytes) {
                 break;
             }
         }
-        if over(jobs, rows, bytes) {
+        if max.is_less_than(jobs, rows, bytes) {
             return None;
         }
         let gone = self.lanes.get_mut(number).line.take(&places);
@@ -395,9 +404,4 @@ impl<J: Job> Batcher<J> {
         self.work -= work;
         self.shares.left(*tenant, *work, served);
     }
-}
-
-#[allow(clippy::cast_precision_loss)] // rows are few
-fn as_f64(rows: usize) -> f64 {
-    rows as f64
 }

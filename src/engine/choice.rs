@@ -3,6 +3,7 @@
 use std::iter::successors;
 use std::time::{Duration, Instant};
 
+use super::as_f64;
 use super::times::Expected;
 
 /// What the choice must know of a job.
@@ -105,11 +106,6 @@ fn in_time_after(
         (free, rows) = (free + takes(next.rows), rows + next.rows);
         left = without(&left, &next.run);
     }
-}
-
-#[allow(clippy::cast_precision_loss)] // rows are few
-fn as_f64(rows: usize) -> f64 {
-    rows as f64
 }
 
 /// Jobs that could run together.

@@ -32,3 +32,8 @@ pub mod stack;
 mod times;
 
 pub use self::core::{Engine, Served, Terms};
+
+#[allow(clippy::cast_precision_loss)] // rows, jobs and tenants are few
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}

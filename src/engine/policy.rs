@@ -31,6 +31,13 @@ pub struct MaxQueue {
     pub bytes: usize,
 }
 
+impl MaxQueue {
+    /// Whether so much is more than may wait.
+    pub fn is_less_than(&self, jobs: usize, rows: usize, bytes: usize) -> bool {
+        jobs > self.jobs || rows > self.rows || bytes > self.bytes
+    }
+}
+
 impl Policy {
     /// With one worker, batches as large as is best, and no more than `jobs` that wait.
     pub fn new(max_rows: usize, jobs: usize) -> Policy {

@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::as_f64;
+
 /// Requests of one tenant have the same number.
 pub type Tenant = u64;
 
@@ -222,11 +224,6 @@ impl Shares {
             self.kept = self.idle.len();
         }
     }
-}
-
-#[allow(clippy::cast_precision_loss)] // they are few
-fn as_f64(tenants: usize) -> f64 {
-    tenants as f64
 }
 
 #[cfg(test)]

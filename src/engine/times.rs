@@ -125,12 +125,10 @@ struct Curve {
     spread: Last,
     /// Ascending.
     untried: Vec<Untried>,
-    /// When a batch last ended.
-    newest: Option<Instant>,
+    /// Which of the points was run last.
+    last: usize,
     /// Batches since one of a size that had not been run for a while.
     since_again: usize,
-    /// Whether the last one was unlike all before.
-    is_in_doubt: bool,
 }
 
 /// A size of batches that is to be run some more times before it is known.
@@ -168,15 +166,13 @@ impl Curve {
             most: 0.0,
             spread: Last::default(),
             untried: sizes.map(|rows| Untried { rows, times: ENOUGH }).collect(),
-            newest: None,
+            last: 0,
             since_again: 0,
-            is_in_doubt: false,
         }
     }
 
     fn observe(&mut self, rows: usize, took: Duration, now: Instant) -> bool {
         let class = size_class(rows);
-        self.newest = Some(now);
         let at = match self.points.binary_search_by_key(&class, |point| point.class) {
             Ok(at) => at,
             Err(at) => {
@@ -195,7 +191,7 @@ impl Curve {
             self.spread.add(took.as_secs_f64() / middle.max(1e-9));
         }
         let change = self.points[at].observe(rows, took, now);
-        self.is_in_doubt = self.points[at].took.is_in_doubt();
+        self.last = at;
         if let Some(change) = change {
             let others = self.points.iter_mut().filter(|point| point.class != class);
             others.for_each(|point| point.took.guess(change));
@@ -244,7 +240,8 @@ impl Curve {
         const PART: u32 = 5;
         let most = self.corners.first().map_or(0.0, |first| first.middle);
         let old = Duration::from_secs(1).max(Duration::from_secs_f64(most) * PART);
-        !self.is_in_doubt && self.newest.is_some_and(|newest| now.duration_since(newest) <= old)
+        let is_news = |last: &Point| !last.took.is_in_doubt() && now.duration_since(last.seen) <= old;
+        self.points.get(self.last).is_some_and(is_news)
     }
 
     fn expect(&self, rows: usize) -> Expected {

@@ -396,7 +396,9 @@ impl<'a> Solver<'a> {
             let others = (0..self.demands[demand].replicas).filter(|other| *other != replica);
             others.map(|other| first + other).any(|other| self.on[slot].contains(&other))
         };
-        self.objection(demand, slot).is_none() && !self.is_kept_off(copy, slot) && !is_beside_itself()
+        objection(&self.demands[demand], &self.slots[slot]).is_none()
+            && !self.is_kept_off(copy, slot)
+            && !is_beside_itself()
     }
 
     /// Whether models that it must not share a board with are there.
@@ -404,10 +406,6 @@ impl<'a> Solver<'a> {
         let Some(group) = &self.demands[self.copies[copy].demand].anti_affinity else { return false };
         let board = self.slots[slot].board.as_str();
         self.groups.get(group.as_str()).and_then(|boards| boards.get(board)).is_some_and(|count| *count > 0)
-    }
-
-    fn objection(&self, demand: usize, slot: usize) -> Option<Objection> {
-        objection(&self.demands[demand], &self.slots[slot])
     }
 
     fn rank(&self, copy: usize, slot: usize) -> Rank {

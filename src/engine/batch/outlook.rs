@@ -31,10 +31,11 @@ impl<J: Job> Batcher<J> {
     }
 
     /// Whether a job will have its answer in time when it comes after those that are due before it, and after those of
-    /// other tenants whose turn it is.
-    pub(super) fn check_in_time(&self, asked: &Asked, lane: &Lane<J>, now: Instant) -> Result<(), Refused> {
+    /// other tenants whose turn it is. Gives whether it is let in as a probe.
+    pub(super) fn check_in_time(&self, asked: &Asked, lane: &Lane<J>, now: Instant) -> Result<bool, Refused> {
+        let is_probe = self.is_probe(asked.elements, lane, now);
         let (wait, together) = self.wait(asked, lane, now);
-        let known = self.expect(asked.elements, together).filter(|_| !self.is_probe(asked.elements, lane, now));
+        let known = self.expect(asked.elements, together).filter(|_| !is_probe);
         let own = known.unwrap_or(Expected::UNKNOWN);
         let time = asked.deadline.saturating_duration_since(now);
         let alone = known.and_then(|_| self.expect(asked.elements, asked.rows)).unwrap_or(own).middle;
@@ -43,13 +44,13 @@ impl<J: Job> Batcher<J> {
         }
         match (wait + own.slow.mul_f64(self.shares.caution(asked.tenant))).checked_sub(time) {
             Some(over) if !over.is_zero() && !wait.is_zero() => Err(Refused::Busy { retry_after: over }),
-            _ => Ok(()),
+            _ => Ok(is_probe),
         }
     }
 
     /// Whether a job of a lane would tell what such jobs take these days: what is known of them is old or in doubt, and none
     /// of them waits or runs that would tell it sooner. Nobody is refused by what is known then.
-    pub(super) fn is_probe(&self, elements: usize, lane: &Lane<J>, now: Instant) -> bool {
+    fn is_probe(&self, elements: usize, lane: &Lane<J>, now: Instant) -> bool {
         let class = size_class(elements);
         let is_like_it = |running: &Running| size_class(running.elements) == class;
         lane.line.is_empty()
