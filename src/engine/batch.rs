@@ -143,8 +143,6 @@ struct Running {
 
 /// The part of the most that can be done in a second which smaller batches still have to do.
 const WORTH: f64 = 0.99;
-/// As that, of what a batch is filled up to with jobs of a tenant who makes others wait: that it is short is worth more.
-const WORTH_OF_FILLING: f64 = 0.65;
 
 pub struct Batcher<J: Job> {
     policy: Policy,

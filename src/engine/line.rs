@@ -2,8 +2,10 @@
 //! due. Pure.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Instant;
+
+use rustc_hash::FxHashMap;
 
 use super::batch::Job;
 use super::shares::{Shares, Tenant};
@@ -25,7 +27,7 @@ pub struct Line<J> {
     /// None is empty.
     flows: Vec<Flow<J>>,
     /// Places of tenants among these.
-    places: HashMap<Tenant, usize>,
+    places: FxHashMap<Tenant, usize>,
 }
 
 struct Flow<J> {
@@ -66,7 +68,7 @@ impl Ord for Turn {
 
 impl<J> Default for Line<J> {
     fn default() -> Line<J> {
-        Line { flows: Vec::new(), places: HashMap::new() }
+        Line { flows: Vec::new(), places: FxHashMap::default() }
     }
 }
 

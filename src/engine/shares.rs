@@ -4,12 +4,14 @@
 //! come at once do not wait for each other's turns. Pure.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
 
 use super::as_f64;
 
-/// Requests of one tenant have the same number.
+/// Requests of one tenant have the same number. Nobody outside can choose it: maps by it are not protected.
 pub type Tenant = u64;
 
 /// What may be saved up, in seconds of the model's time.
@@ -22,9 +24,9 @@ pub struct Shares {
     /// wants nothing any more.
     level: f64,
     /// Of those that have something waiting: as many as may wait at the most.
-    waiting: HashMap<Tenant, Account>,
+    waiting: FxHashMap<Tenant, Account>,
     /// Of those that have not, but may be ahead of the level.
-    idle: HashMap<Tenant, Account>,
+    idle: FxHashMap<Tenant, Account>,
     /// How many of these there were after those were forgotten that need not be known.
     kept: usize,
     /// Who has become idle lately, and when he last wanted something.
@@ -195,9 +197,11 @@ impl Shares {
     /// other's, at most. Of very many others some stand for all: which ones is as good as chance.
     pub fn ahead(&self, tenant: Tenant, own: f64) -> f64 {
         const MANY: usize = 128;
-        let others = self.waiting.iter().take(MANY).filter(|(other, _)| **other != tenant);
-        let some: f64 = others.map(|(_, account)| account.work.min(own)).sum();
-        own + some * (as_f64(self.waiting.len()) / as_f64(MANY)).max(1.0)
+        let at_most_own = |account: &Account| if account.work < own { account.work } else { own };
+        let some: f64 = self.waiting.values().take(MANY).map(at_most_own).sum();
+        let all = some * (as_f64(self.waiting.len()) / as_f64(MANY)).max(1.0);
+        let his = self.waiting.get(&tenant).map_or(0.0, at_most_own);
+        own + (all - his).max(0.0)
     }
 
     /// Who has the most waiting, and how many jobs that are.

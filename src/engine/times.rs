@@ -61,10 +61,10 @@ impl Times {
         self.curve(elements).map_or(self.max_rows, |curve| curve.best_rows(part, self.max_rows, now))
     }
 
-    /// As [`Times::best_rows`], as far as is known: nothing is tried anew.
-    pub fn enough_rows(&self, elements: usize, part: f64) -> usize {
-        let known = |curve: &Curve| curve.points.get(curve.enough(part)).map(|point| point.most_rows);
-        self.curve(elements).and_then(known).unwrap_or(self.max_rows).min(self.max_rows)
+    /// How many rows a batch may have that keeps others waiting: the most that take little longer than a row of their own
+    /// does alone, but not so few that much less gets done.
+    pub fn short_rows(&self, elements: usize) -> usize {
+        self.curve(elements).map_or(self.max_rows, Curve::short_rows).min(self.max_rows)
     }
 
     /// A larger batch than that of which little is known yet: it may get more done, and once is not enough to know that it
@@ -278,6 +278,17 @@ impl Curve {
     /// The place of the smallest size that gets as much done as this part of the most.
     fn enough(&self, part: f64) -> usize {
         self.corners.iter().position(|corner| corner.rate() >= part * self.most).unwrap_or(0)
+    }
+
+    fn short_rows(&self) -> usize {
+        /// What is little, as a part of what one row takes.
+        const LITTLE: f64 = 4.0 / 3.0;
+        /// What has to get done, as a part of the most.
+        const LEAST: f64 = 0.5;
+        let one = self.line(1).middle.as_secs_f64();
+        let shorter = self.corners.iter().take_while(|corner| corner.middle <= LITTLE * one).count();
+        let place = shorter.saturating_sub(1).max(self.enough(LEAST));
+        self.points.get(place).map_or(1, |point| point.most_rows)
     }
 
     fn best_rows(&self, part: f64, max_rows: usize, now: Instant) -> usize {
@@ -543,6 +554,18 @@ mod tests {
         // Larger ones do not fit the processor's cache.
         assert_eq!(best(&[(1, 2.0), (4, 4.0), (16, 10.0), (64, 60.0)]), 16);
         assert_eq!(Times::new(7).best_rows(1, 0.98, now), 7);
+    }
+
+    #[test]
+    fn a_batch_that_keeps_others_waiting_is_short_as_long_as_enough_gets_done() {
+        let now = Instant::now();
+        let each_row_counts = [(1, 3.0), (2, 5.0), (4, 9.0), (8, 17.0)];
+        assert_eq!(learned(now, &each_row_counts).short_rows(1), 1);
+        let rows_cost_little = [(1, 4.0), (2, 4.5), (4, 5.0), (8, 7.0)];
+        assert_eq!(learned(now, &rows_cost_little).short_rows(1), 4);
+        let one_row_gets_little_done = [(1, 4.0), (2, 6.0), (4, 6.5), (8, 8.0)];
+        assert_eq!(learned(now, &one_row_gets_little_done).short_rows(1), 4);
+        assert_eq!(Times::new(8).short_rows(1), 8);
     }
 
     #[test]

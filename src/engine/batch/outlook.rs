@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batcher, Job, Lane, Refused, Running, WORTH, WORTH_OF_FILLING, Worker, as_f64};
+use super::{Batcher, Job, Lane, Refused, Running, WORTH, Worker, as_f64};
 use crate::engine::shares::Tenant;
 use crate::engine::times::{Expected, Times, size_class};
 
@@ -67,7 +67,7 @@ impl<J: Job> Batcher<J> {
         let residuals = self.workers.iter().map(residual);
         let first_free = residuals.clone().min().unwrap_or_default();
         let best = match self.shares.is_much(now) {
-            Some(_) => self.times[0].enough_rows(elements, WORTH_OF_FILLING),
+            Some(_) => self.times[0].short_rows(elements),
             None => self.times[0].best_rows(elements, WORTH, now),
         };
         let best = best.max(rows);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batch, Batcher, Job, Running, WORTH, WORTH_OF_FILLING};
+use super::{Batch, Batcher, Job, Running, WORTH};
 use crate::engine::choice::{Candidate, Choice, choose};
 use crate::engine::line::{Place, Waiting};
 use crate::engine::times::Expected;
@@ -91,8 +91,7 @@ impl<J: Job> Batcher<J> {
         now: Instant,
     ) -> (Vec<Found>, Vec<Candidate>, Vec<(Found, Fate)>) {
         let much = self.shares.is_much(now);
-        let best_filled = |_| self.times[kind].enough_rows(joined.elements, WORTH_OF_FILLING).min(joined.most);
-        let filled = much.map_or(joined.most, best_filled);
+        let filled = much.map_or(joined.most, |_| self.times[kind].short_rows(joined.elements).min(joined.most));
         let (mut found, mut candidates, mut fates, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for number in &joined.numbers {
             self.lanes.get(*number).line.visit(&self.shares, |place, Waiting { job, tenant, is_put_off, .. }| {
