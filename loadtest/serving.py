@@ -12,14 +12,14 @@ STOKER = Path(__file__).resolve().parents[1] / "target/release/stoker"
 
 
 @contextmanager
-def serving(cpu, name, folder, *flags):
+def serving(cpu, name, folder, *flags, stderr=None):
     """Serves a model with one thread, held to one CPU; gives its address once it is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = ["taskset", "-c", str(cpu), STOKER, "serve", "--model_name", name, "--model_dir", folder, "--threads", "1"]
     command += ["--host", "127.0.0.1", "--http_port", str(port), "--log_level", "warn", *flags]
-    server = subprocess.Popen(command)
+    server = subprocess.Popen(command, stderr=stderr)
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):

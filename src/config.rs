@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde::{Deserialize, Serialize};
 
 use self::batching::Batching;
 use crate::engine::admission::Limits;
@@ -74,9 +75,22 @@ pub struct ModelConfig {
     pub cache: Option<Cache>,
     pub batching: Batching,
     pub backend: BackendOptions,
+    /// `None`: in this process.
+    pub isolation: Option<Isolation>,
 }
 
+/// How instances of a model compute in processes of their own.
 #[derive(Clone, Debug)]
+pub struct Isolation {
+    /// stoker.
+    pub program: PathBuf,
+    /// The longest that one batch may take.
+    pub limit: Duration,
+    /// Theirs, too.
+    pub log: LogConfig,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackendOptions {
     /// Threads that all instances of a model compute with; `None`: as many as there are CPUs.
     pub threads: Option<usize>,
@@ -87,13 +101,13 @@ pub struct BackendOptions {
     pub predict_proba: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogConfig {
     pub format: LogFormat,
     pub level: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
     Auto,
     Json,
@@ -136,6 +150,10 @@ impl Config {
             v.problem("grpc_port", "is --http_port: leave it out, gRPC is spoken there anyway");
         }
         let (source, backend) = (source(v), backend_options(v));
+        let log = LogConfig {
+            format: v.or("log_format", LogFormat::Auto, log_format),
+            level: v.or("log_level", String::new(), log_level),
+        };
         let model = ModelConfig {
             name: v.or("model_name", String::new(), model_name),
             version: v.optional("model_version", model_name),
@@ -145,10 +163,11 @@ impl Config {
             cache: Some(cache(v, env)).filter(|cache| cache.directory.as_os_str() != NO_CACHE),
             batching: batching::batching(v, backend.instances),
             backend,
-        };
-        let log = LogConfig {
-            format: v.or("log_format", LogFormat::Auto, log_format),
-            level: v.or("log_level", String::new(), log_level),
+            isolation: v.or("worker", false, worker).then(|| Isolation {
+                program: PathBuf::from(THIS_PROGRAM),
+                limit: v.or("worker_timeout_seconds", Duration::ZERO, seconds),
+                log: log.clone(),
+            }),
         };
         let termination_log = PathBuf::from(v.text("termination_log"));
         let problems = std::mem::take(&mut v.problems);
@@ -158,6 +177,9 @@ impl Config {
         Ok(Config { server, model, limits, log, termination_log, warnings: typed.warnings })
     }
 }
+
+/// Itself, even when its file has been replaced.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// What `--cache_dir` says for none.
 const NO_CACHE: &str = "none";
@@ -276,6 +298,15 @@ fn microseconds(text: &str) -> Result<Duration, String> {
     let longest = 60_000_000; // no batch is worth a minute's wait
     let parsed = text.parse::<u64>().ok().filter(|micros| *micros <= longest);
     parsed.map(Duration::from_micros).ok_or_else(|| format!("is no number of microseconds up to {longest}"))
+}
+
+/// Whether instances get processes.
+fn worker(text: &str) -> Result<bool, String> {
+    match text {
+        "thread" => Ok(false),
+        "process" => Ok(true),
+        _ => Err("is neither thread nor process".to_owned()),
+    }
 }
 
 fn boolean(text: &str) -> Result<bool, String> {

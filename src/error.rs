@@ -3,12 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// What went wrong, as the caller must know it. Whose mistake it is decides the status: nothing a client
 /// sends may be answered with [`Kind::Internal`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// The request contradicts the protocol or the model's signature.
     Invalid,
@@ -34,6 +36,8 @@ pub enum Kind {
     Unsupported,
     /// The model or the server is loading or draining.
     NotReady,
+    /// The process that computed it has ended.
+    Lost,
     /// The deadline passed before the answer was there.
     Deadline,
     /// A model could not be fetched, recognised or loaded. Ends the process, so clients never see it.
@@ -56,6 +60,7 @@ impl Kind {
             Kind::Internal => (500, 13),    // INTERNAL
             Kind::Unsupported => (501, 12), // UNIMPLEMENTED
             Kind::NotReady => (503, 14),    // UNAVAILABLE
+            Kind::Lost => (503, 14),        // UNAVAILABLE
             Kind::Deadline => (504, 4),     // DEADLINE_EXCEEDED
             Kind::Load => (500, 13),        // INTERNAL
         }
@@ -83,7 +88,7 @@ impl Kind {
             Kind::Overloaded => Some("queue_full"),
             Kind::NotReady => Some("not_ready"),
             Kind::Busy | Kind::Deadline => Some("deadline"),
-            Kind::Internal | Kind::Load => None,
+            Kind::Internal | Kind::Lost | Kind::Load => None,
         }
     }
 }

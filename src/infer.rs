@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Excerpt, Tensor};
 
@@ -63,7 +65,7 @@ impl InferResponse {
 }
 
 /// One input or output of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorSpec {
     pub name: Arc<str>,
     pub dtype: DType,
@@ -123,7 +125,7 @@ impl fmt::Display for DimsSpec<'_> {
 }
 
 /// The inputs a model takes and the outputs it gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,

@@ -22,7 +22,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let files = formats::open(&config.path)?;
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
-    let (model, platform) = open_model(&files, &config.backend, DeviceId::Cpu)?;
+    let model = open_model(&files, &config.backend, DeviceId::Cpu)?;
     let Batching { policy, joining, .. } = &config.batching;
     let warmed = warm_up(model, policy.max_rows, joining)?;
     let WarmedUp { model, max_rows, joining, signature, longest_batch, note, .. } = warmed;
@@ -33,10 +33,10 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     line("format", files.format.name().to_owned());
     line("file", format!("{} ({})", files.model.display(), size(files.bytes)));
     line("version", files.version.clone().unwrap_or_else(|| "1".to_owned()));
-    line(
-        "backend",
-        format!("{platform} on {}, {} threads", DeviceId::Cpu, config.backend.threads.unwrap_or_else(host::cpus)),
-    );
+    line("backend", {
+        let threads = config.backend.threads.unwrap_or_else(host::cpus);
+        format!("{} on {}, {threads} threads", files.format.platform(), DeviceId::Cpu)
+    });
     line(
         "batching",
         match joining {

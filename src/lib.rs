@@ -36,9 +36,11 @@
 //! In flow order below. Pure modules decide and are tested without a runtime; shells act and are thin;
 //! `tests/tidy.rs` holds the line. Two things are not as one might expect. The queue is a lock around the pure batcher
 //! from which free workers *pull*, so a batch is put together when its worker is free, not before. And a model that
-//! takes microseconds computes inside the runtime, since handing it over would cost more ([`device::worker`]).
+//! takes microseconds computes inside the runtime, since handing it over would cost more ([`device::worker`]). A model that
+//! may crash, hang or exhaust memory can be put into a process of its own, which is begun anew ([`device::process`]).
 
 pub mod serve;
+pub mod worker;
 pub mod inspect;
 pub mod pin;
 pub mod pull;

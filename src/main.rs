@@ -12,6 +12,7 @@ use stoker::place::place;
 use stoker::pull::pull;
 use stoker::serve::{leave_reason, serve};
 use stoker::telemetry;
+use stoker::worker::worker;
 
 /// Gives memory back to the system after large requests, which glibc's allocator does not.
 #[global_allocator]
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
             telemetry::log::init(LogFormat::Auto, "info");
             PinConfig::parse(rest, &env).and_then(|config| pin(&config, &env))
         }
+        "worker" => worker().map(|()| String::new()),
         "--version" => Ok(concat!("stoker ", env!("CARGO_PKG_VERSION")).to_owned()),
         _ if wants_help => Ok(USAGE.to_owned()),
         _ => {

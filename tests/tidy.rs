@@ -43,6 +43,8 @@ const GENERATED: &str = "src/protocol/open_inference.rs";
 const PURE: &[&str] = &[
     "src/config.rs",
     "src/config/",
+    "src/device/process/message.rs",
+    "src/device/process/pulse.rs",
     "src/device/recording.rs",
     "src/device/topology.rs",
     "src/device/visible.rs",

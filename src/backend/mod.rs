@@ -1,7 +1,10 @@
 //! What runs a model. One [`Backend`] per library or engine; features of the build are decided here and only here.
 
+use std::sync::Arc;
+
 use crate::config::BackendOptions;
 use crate::device::DeviceId;
+use crate::device::process::pulse::Pulse;
 use crate::error::Result;
 use crate::formats::{Format, ModelFiles};
 use crate::infer::Signature;
@@ -14,9 +17,6 @@ pub mod onnx;
 
 /// Turns model files into a model on a device.
 pub trait Backend: Send + Sync {
-    /// Open Inference's name for it: `platform` in a model's metadata.
-    fn platform(&self) -> &'static str;
-
     /// Loads the model; may take seconds and block.
     ///
     /// # Errors
@@ -38,11 +38,18 @@ pub trait Model: Send {
         None
     }
 
+    /// Whether it is there, of one that is in a process of its own.
+    fn pulse(&self) -> Option<Arc<Pulse>> {
+        None
+    }
+
     /// Runs one batch. Inputs come in the signature's order and fit it; `outputs` says which of the signature's outputs
     /// are wanted, and the answer has them in that order.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when the values are at fault, else
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when the values are at fault,
+    /// [`Kind::Lost`](crate::error::Kind::Lost) when the process that computed them has ended,
+    /// [`Kind::NotReady`](crate::error::Kind::NotReady) when it had done so before, else
     /// [`Kind::Internal`](crate::error::Kind::Internal).
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>>;
 }
@@ -53,9 +60,7 @@ pub trait Model: Send {
 /// When this build lacks the backend, or the library it stands on cannot be loaded.
 pub fn for_files(files: &ModelFiles, options: &BackendOptions) -> Result<Box<dyn Backend>> {
     match files.format {
-        Format::Sklearn | Format::Xgboost | Format::Lightgbm => {
-            Ok(Box::new(tabular::TabularBackend::new(files, options)))
-        }
+        Format::Sklearn | Format::Xgboost | Format::Lightgbm => Ok(Box::new(tabular::TabularBackend::new(options))),
         #[cfg(feature = "onnx")]
         Format::Onnx => Ok(Box::new(onnx::OnnxBackend::new(options)?)),
         #[cfg(not(feature = "onnx"))]

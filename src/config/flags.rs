@@ -148,6 +148,19 @@ pub const FLAGS: &[Flag] = &[
     flag("priority_queue_policy", "JSON", "", "The same by level: {\"1\": {...}, ...}."),
     flag("instances", "N", "1", "Copies of the model that run at the same time, sharing the threads."),
     flag(
+        "worker",
+        "KIND",
+        "thread",
+        "Where instances compute. thread: in the server. process: each in a process of its own, which is begun anew when\n      \
+         it crashes, hangs or is killed, and takes nothing else along.",
+    ),
+    flag(
+        "worker_timeout_seconds",
+        "S",
+        "60",
+        "A process that takes longer for one batch hangs. No request is allowed more by default.",
+    ),
+    flag(
         "rate_limiter",
         "JSON",
         "",

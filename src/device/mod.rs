@@ -5,6 +5,7 @@
 pub mod host;
 #[cfg(feature = "cuda")]
 mod nvml;
+pub mod process;
 pub mod recording;
 pub mod topology;
 pub mod visible;
@@ -13,12 +14,14 @@ pub mod worker;
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use self::recording::Recording;
 use self::topology::{Cpu, Topology};
 use crate::error::{Error, Result};
 
 /// Names one device of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeviceId {
     Cpu,
 }

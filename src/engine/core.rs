@@ -14,6 +14,7 @@ use super::policy::{Levels, TimeoutAction};
 use super::queue::{Evicted, PushError, Queue};
 use super::shares::Tenant;
 use super::stack;
+use crate::device::process::pulse::Health;
 use crate::error::{Error, Kind, Result};
 use crate::infer::{CheckedInputs, InferRequest, InferResponse, Schedule, Signature};
 use crate::model::catalog::{Catalog, Entry};
@@ -34,6 +35,7 @@ pub struct Served {
     pub levels: Levels,
     /// How long an answer is worth something to callers who do not say.
     pub slo: Option<Duration>,
+    pub health: Health,
 }
 
 impl Served {
@@ -231,7 +233,10 @@ async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Re
     }
     match timeout_at(deadline.into(), answer).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(Error::internal("the worker went away without an answer")),
+        Ok(Err(_)) => {
+            let text = "what computed this ended, and there was no room to try again: try again later";
+            Err(Error::new(Kind::Lost, text))
+        }
         Err(_) => Err(Error::new(Kind::Deadline, "the deadline passed before the model had answered")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -11,6 +12,7 @@ use super::joining::Joining;
 use super::queue::Queue;
 use super::shares::Tenant;
 use crate::backend::Model;
+use crate::device::process::pulse::{Health, Pulse};
 use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Signature;
@@ -51,6 +53,9 @@ pub struct ShapeKey {
     others: Vec<DType>,
     /// Which of the signature's outputs are wanted.
     outputs: Vec<usize>,
+    /// Of a request that was lost with the process that computed it, a number of its own: it may be the one that ended the
+    /// process, and runs alone when it is tried again.
+    again: Option<u64>,
 }
 
 impl ShapeKey {
@@ -65,7 +70,7 @@ impl ShapeKey {
         let inner = if is_free { inputs.iter().enumerate().flat_map(dims).collect() } else { Vec::new() };
         let is_table = signature.table.is_some();
         let others = inputs.iter().skip(1).filter(|_| is_table).map(Tensor::dtype).collect();
-        ShapeKey { inner, length, dtype: inputs.first().map(Tensor::dtype), others, outputs }
+        ShapeKey { inner, length, dtype: inputs.first().map(Tensor::dtype), others, outputs, again: None }
     }
 }
 
@@ -126,12 +131,18 @@ pub struct Instance {
     pub worker: usize,
     pub joining: Arc<Joining>,
     pub metrics: Arc<ModelMetrics>,
+    /// Its own, of a model in another process.
+    pub pulse: Option<Arc<Pulse>>,
+    /// Of all instances.
+    pub health: Health,
 }
 
 impl Work for Instance {
     /// Serves until the queue is closed and empty. Computes between two awaits.
     async fn work(mut self, mut overstayed: impl FnMut(Duration) -> bool + Send) -> Option<Instance> {
-        while let Some(Batch { jobs, late: too_late }) = self.queue.next(self.worker).await {
+        loop {
+            wait_for_process(self.pulse.as_deref(), &self.health, &self.queue).await;
+            let Batch { jobs, late: too_late } = self.queue.next(self.worker).await?;
             for job in too_late {
                 let _ = job.reply.send(Err(late())); // an error here means the caller's own timer was faster
             }
@@ -146,7 +157,6 @@ impl Work for Instance {
             // A queue that never runs empty must not keep a shared thread from everybody else.
             tokio::task::yield_now().await;
         }
-        None
     }
 }
 
@@ -174,6 +184,10 @@ impl Instance {
                 });
                 true
             }
+            Err(error) if is_of_process(&error) => {
+                jobs.into_iter().for_each(|job| self.try_again(job, &error));
+                false
+            }
             // One bad request must not fail its neighbours: run each alone, so that only the culprit hears of it.
             Err(_) if jobs.len() > 1 => {
                 jobs.into_iter().for_each(|job| self.run_alone(job));
@@ -198,7 +212,27 @@ impl Instance {
             self.compute(&[&job.inputs], &job.shape.outputs, &[job.rows])
                 .map(|mut answers| answers.pop().unwrap_or_default())
         };
-        let _ = job.reply.send(answer);
+        match answer {
+            Err(error) if is_of_process(&error) => self.try_again(job, &error),
+            answer => drop(job.reply.send(answer)), // an error here means the caller has gone
+        }
+    }
+
+    /// Puts a request that its process has not answered back into the queue: as it was when it has not reached it, and once
+    /// when the process ended over it.
+    fn try_again(&self, mut job: Pending, why: &Error) {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let was_lost = why.kind() == Kind::Lost;
+        let is_vain = if was_lost { job.shape.again.is_some() } else { self.health.trouble().is_some() };
+        if is_vain || self.queue.is_closed() {
+            let _ = job.reply.send(Err(why.replicate())); // an error here means the caller has gone
+            return;
+        }
+        if was_lost {
+            job.shape.again = Some(NUMBERS.fetch_add(1, Ordering::Relaxed));
+        }
+        // Who gives way or is refused hears that it was lost, from who waits for the answer.
+        let _ = self.queue.push(job);
     }
 
     fn compute(&mut self, jobs: &[&[Tensor]], outputs: &[usize], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
@@ -210,6 +244,21 @@ impl Instance {
         self.metrics.observe_batch(rows, joined.padding, started.elapsed());
         self.joining.split(jobs, &joined, answers?, outputs, rows)
     }
+}
+
+/// As long as its process is away, an instance leaves what waits to others; when there are none, and it cannot come back, it
+/// says so.
+async fn wait_for_process(pulse: Option<&Pulse>, health: &Health, queue: &Queue<Pending>) {
+    const STEP: Duration = Duration::from_millis(2);
+    let Some(pulse) = pulse else { return };
+    while !pulse.is_up() && health.trouble().is_none() && !queue.is_closed() {
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Whether it is not what was asked that the model failed over, but that its process ended.
+fn is_of_process(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Lost | Kind::NotReady)
 }
 
 fn late() -> Error {

@@ -150,6 +150,10 @@ impl<J: Job> Queue<J> {
         self.wake.notify_one();
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub fn depth(&self) -> Depth {
         let State { batcher, .. } = &*self.lock();
         Depth { jobs: batcher.jobs(), rows: batcher.rows(), bytes: batcher.bytes() }

@@ -50,6 +50,16 @@ impl Format {
         }
     }
 
+    /// Open Inference's name for what runs it: `platform` in a model's metadata.
+    pub const fn platform(self) -> &'static str {
+        match self {
+            Format::Onnx => "onnxruntime_onnx",
+            Format::Sklearn => "stoker_sklearn",
+            Format::Xgboost => "stoker_xgboost",
+            Format::Lightgbm => "stoker_lightgbm",
+        }
+    }
+
     /// KServe's `modelFormat` name.
     pub const fn name(self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::TensorSpec;
 use super::columns::{beside, cells, column, nothing, numbers, numeric};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Excerpt, Shape, Tensor};
 
 /// The columns that a model was fitted with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableSpec {
     /// Empty when any number of columns will do.
     pub columns: Vec<ColumnSpec>,
@@ -25,7 +26,7 @@ pub struct TableSpec {
 }
 
 /// What a column may hold. Of several estimators that take the same column, the one that takes most decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Takes {
     #[default]
     Numbers,
@@ -53,7 +54,7 @@ impl Takes {
 }
 
 /// How the names of a request find the model's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matching {
     /// Whether columns that the model does not know may come along, as a column transformer lets them.
     pub ignores_unknown: bool,
@@ -61,7 +62,7 @@ pub struct Matching {
     pub underscored: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnSpec {
     /// `None` when the model was fitted without names.
     pub name: Option<Arc<str>>,

@@ -99,15 +99,19 @@ impl Entry {
     /// # Errors
     /// [`Kind::NotReady`], with the state that the model is in.
     pub fn served(&self) -> Result<Arc<Served>> {
-        self.served.load_full().ok_or_else(|| {
-            // The first sentence is KServe's, which clients know; the state says why.
-            let text = format!("Model with name {} is not ready. It is {}.", self.name, self.state());
-            Error::new(Kind::NotReady, text)
-        })
+        // The first sentence is KServe's, which clients know; the second says why.
+        let not_ready =
+            |why: String| Error::new(Kind::NotReady, format!("Model with name {} is not ready. {why}.", self.name));
+        let served = self.served.load_full().ok_or_else(|| not_ready(format!("It is {}", self.state())))?;
+        match served.health.trouble() {
+            None => Ok(served),
+            Some(trouble) => Err(not_ready(format!("Its process ended, and cannot begin anew: {trouble}"))),
+        }
     }
 
+    /// Whether it can answer now.
     pub fn is_ready(&self) -> bool {
-        self.served.load().is_some()
+        self.served.load().as_ref().is_some_and(|served| served.health.is_up())
     }
 }
 

@@ -8,31 +8,38 @@ use tokio::task::JoinHandle;
 
 use super::loader::open_model;
 use crate::backend::{self, Model};
-use crate::config::BackendOptions;
+use crate::config::{BackendOptions, ModelConfig};
 use crate::device::DeviceId;
 use crate::error::Result;
 use crate::formats::tree::Tree;
 use crate::formats::{self, ModelFiles};
 
-/// A model that was loaded, of which files, and its backend's platform.
-type Loaded = (ModelFiles, Box<dyn Model>, &'static str);
+/// A model that was loaded, and of which files.
+type Loaded = (ModelFiles, Box<dyn Model>);
 
 pub struct Early {
     options: BackendOptions,
+    /// Whether the model will be loaded in this process.
+    is_here: bool,
     device: DeviceId,
     work: Arc<Mutex<Option<JoinHandle<Option<Loaded>>>>>,
 }
 
 impl Early {
-    pub fn new(options: BackendOptions, device: DeviceId) -> Early {
-        Early { options, device, work: Arc::default() }
+    pub fn new(config: &ModelConfig, device: DeviceId) -> Early {
+        let (options, is_here) = (config.backend.clone(), config.isolation.is_none());
+        Early { options, is_here, device, work: Arc::default() }
     }
 
     /// Begins with files that come.
     pub fn beginner(&self) -> impl Fn(Tree) + Send + Sync + 'static {
         let (options, device, work, runtime) =
             (self.options.clone(), self.device, self.work.clone(), Handle::current());
+        let is_here = self.is_here;
         move |tree| {
+            if !is_here {
+                return;
+            }
             let options = options.clone();
             let begun = runtime.spawn_blocking(move || {
                 let loaded = load(&tree, &options, device);
@@ -56,6 +63,6 @@ fn load(tree: &Tree, options: &BackendOptions, device: DeviceId) -> Result<Optio
         return backend::for_files(&files, options).map(|_| None);
     }
     let files = formats::open_tree(tree)?;
-    let (model, platform) = open_model(&files, options, device)?;
-    Ok(Some((files, model, platform)))
+    let model = open_model(&files, options, device)?;
+    Ok(Some((files, model)))
 }

@@ -12,7 +12,10 @@ use super::state::State;
 use super::warmup::{Timed, WarmedUp, warm_up};
 use crate::backend::{self, Model};
 use crate::config::batching::{Batching, RateLimits};
-use crate::config::{BackendOptions, ModelConfig};
+use crate::config::{BackendOptions, Isolation, ModelConfig};
+use crate::device::process::keeper::{Kept, Reason};
+use crate::device::process::pulse::Health;
+use crate::device::process::remote::Remote;
 use crate::device::worker::Worker;
 use crate::device::{DeviceId, host};
 use crate::engine::Served;
@@ -21,6 +24,7 @@ use crate::engine::limiter::Limiter;
 use crate::engine::policy::Policy;
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
+use crate::formats::tree::Tree;
 use crate::formats::{self, ModelFiles};
 use crate::source::cache::{Cache, InUse};
 use crate::source::uri::SourceUri;
@@ -164,7 +168,7 @@ async fn prepare(
 ) -> Result<Prepared> {
     watcher.becomes(State::Fetching);
     let device = DeviceId::Cpu;
-    let early = Early::new(config.backend.clone(), device);
+    let early = Early::new(config, device);
     let local = fetch(config, look, &common.metrics, &mut phases, early.beginner()).await?;
     phases.done("all_bytes");
 
@@ -173,12 +177,12 @@ async fn prepare(
     let is_local = matches!(config.source, SourceUri::Local(_));
     let of_source = |error: Error| if is_local { error } else { error.context(&config.source) };
     let (files, loaded) = match early.finish(local.is_as_begun).await {
-        Some((files, model, platform)) => {
+        Some((files, model)) => {
             phases.done("parse"); // what was left of it
-            (files, Some((model, platform)))
+            (files, Some(model))
         }
         None => {
-            let tree = local.tree;
+            let tree = local.tree.clone();
             (blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?, None)
         }
     };
@@ -187,35 +191,55 @@ async fn prepare(
     phases.done("place");
 
     watcher.becomes(State::Loading);
-    let (model, platform) = match loaded {
-        Some(loaded) => loaded,
+    let loading = Loading { files: &files, tree: &local.tree, config, device, metrics: &metrics };
+    let model = match loaded {
+        Some(model) => model,
         None => {
-            let opened = open(&files, config, device).await?;
+            let model = loading.load().await?;
             phases.done("parse");
-            opened
+            model
         }
     };
 
     watcher.becomes(State::Warming);
     let mut instances = vec![warm(model, config).await?];
     while instances.len() < config.backend.instances {
-        instances.push(warm(open(&files, config, device).await?.0, config).await?);
+        instances.push(warm(loading.load().await?, config).await?);
     }
     phases.done("warmup");
     for note in files.note.iter().chain(instances[0].model.notes()).chain(&instances[0].note) {
         tracing::warn!(model = %config.name, "{note}");
     }
 
-    let (served, workers) = start(instances, config, &version, platform, &common.limiter, &metrics)?;
+    let (served, workers) = start(instances, config, &version, files.format.platform(), &common.limiter, &metrics)?;
     let queue = served.queue.clone();
     let running = Running { queue, workers, fingerprint: local.fingerprint, _in_use: local.in_use };
     let summary = Summary { phases, version, files };
     Ok(Prepared { served, running, metrics, summary })
 }
 
-async fn open(files: &ModelFiles, config: &ModelConfig, device: DeviceId) -> Result<(Box<dyn Model>, &'static str)> {
-    let (files, options) = (files.clone(), config.backend.clone());
-    blocking(move || open_model(&files, &options, device)).await
+/// What an instance is loaded from.
+struct Loading<'a> {
+    files: &'a ModelFiles,
+    tree: &'a Tree,
+    config: &'a ModelConfig,
+    device: DeviceId,
+    metrics: &'a Arc<ModelMetrics>,
+}
+
+impl Loading<'_> {
+    /// Loads an instance, here or in a process of its own.
+    async fn load(&self) -> Result<Box<dyn Model>> {
+        let (options, device) = (self.config.backend.clone(), self.device);
+        let Some(Isolation { program, limit, log }) = self.config.isolation.clone() else {
+            let files = self.files.clone();
+            return blocking(move || open_model(&files, &options, device)).await;
+        };
+        let (name, tree, metrics) = (self.config.name.clone(), self.tree.clone(), self.metrics.clone());
+        let begins_anew = Box::new(move |reason: Reason| metrics.observe_restart(reason.name()));
+        let kept = Kept { name, program, tree, options, device, log, limit, begins_anew };
+        blocking(move || Ok(Box::new(Remote::begin(kept)?) as Box<dyn Model>)).await
+    }
 }
 
 /// Runs a model for the first time.
@@ -242,27 +266,26 @@ fn start(
     for Timed { elements, rows, took } in instances.iter().flat_map(|instance| &instance.timed) {
         queue.learn(0, *elements, *rows, *took);
     }
+    let health = Health::of(instances.iter().filter_map(|instance| instance.model.pulse()).collect());
     let start = |(worker, WarmedUp { model, longest_batch, .. })| {
-        let (queue, joining, metrics) = (queue.clone(), joining.clone(), metrics.clone());
-        let instance = Instance { model, queue, worker, joining, metrics };
-        Worker::start(format!("model-{}", config.name), instance, longest_batch)
+        let (queue, joining, metrics, health) = (queue.clone(), joining.clone(), metrics.clone(), health.clone());
+        // Waiting for another process must not keep the runtime from its tasks.
+        let pulse = model.pulse();
+        let longest = if pulse.is_some() { Duration::MAX } else { longest_batch };
+        let instance = Instance { model, queue, worker, joining, metrics, pulse, health };
+        Worker::start(format!("model-{}", config.name), instance, longest)
     };
     let workers = instances.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
     let version = version.into();
-    Ok((Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo }, workers))
+    Ok((Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo, health }, workers))
 }
 
 /// Picks the backend and loads; shared with `stoker inspect`.
 ///
 /// # Errors
 /// As [`backend::for_files`] and [`backend::Backend::load`].
-pub fn open_model(
-    files: &ModelFiles,
-    options: &BackendOptions,
-    device: DeviceId,
-) -> Result<(Box<dyn Model>, &'static str)> {
-    let backend = backend::for_files(files, options)?;
-    let model = backend.load(files, &device)?;
+pub fn open_model(files: &ModelFiles, options: &BackendOptions, device: DeviceId) -> Result<Box<dyn Model>> {
+    let model = backend::for_files(files, options)?.load(files, &device)?;
     host::give_back_memory();
-    Ok((model, backend.platform()))
+    Ok(model)
 }

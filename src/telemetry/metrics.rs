@@ -88,6 +88,7 @@ model_labels!(DirectionLabels, direction: &'static str);
 model_labels!(ReasonLabels, reason: &'static str);
 model_labels!(StateLabels, state: &'static str);
 model_labels!(PhaseLabels, phase: &'static str);
+model_labels!(RestartLabels, device: &'static str, reason: &'static str);
 model_labels!(KindLabels, kind: &'static str);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,6 +119,7 @@ pub struct Metrics {
     model_state: Family<StateLabels, Gauge>,
     load_seconds: Family<PhaseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     model_bytes: Family<KindLabels, Gauge>,
+    restarts: Family<RestartLabels, Counter>,
     pub loads: Loads,
     kserve_preprocess: SecondsOf<KServeLabels>,
     kserve_predict: SecondsOf<KServeLabels>,
@@ -192,6 +194,7 @@ impl Default for Metrics {
             model_state: add(r, "stoker_model_state", "1 for the state the model is in", Family::default()),
             load_seconds: add(r, "stoker_model_load_seconds", "Phases of the last load", Family::default()),
             model_bytes: add(r, "stoker_model_bytes", "Size of the model", Family::default()),
+            restarts: add(r, "stoker_worker_restarts", "Times a model's process was begun anew", Family::default()),
             loads: Loads::register(r),
             kserve_preprocess: add(
                 r,
@@ -242,6 +245,7 @@ impl Metrics {
             rejected: self.rejected.clone(),
             load_seconds: self.load_seconds.clone(),
             model_bytes: self.model_bytes.clone(),
+            restarts: self.restarts.clone(),
             queue: self.queue_seconds.get_or_create_owned(&labels),
             compute: self.compute_seconds.get_or_create_owned(&device),
             decode: direction("decode"),
@@ -326,6 +330,7 @@ pub struct ModelMetrics {
     rejected: Family<ReasonLabels, Counter>,
     load_seconds: Family<PhaseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     model_bytes: Family<KindLabels, Gauge>,
+    restarts: Family<RestartLabels, Counter>,
     /// Seconds a request waited.
     pub queue: Histogram,
     compute: Histogram,
@@ -389,6 +394,12 @@ impl ModelMetrics {
     fn observe_rejection(&self, reason: &'static str) {
         let ModelLabels { model, version } = self.labels.clone();
         self.rejected.get_or_create(&ReasonLabels { model, version, reason }).inc();
+    }
+
+    /// The model's process is begun anew.
+    pub fn observe_restart(&self, reason: &'static str) {
+        let ModelLabels { model, version } = self.labels.clone();
+        self.restarts.get_or_create(&RestartLabels { model, version, device: "cpu", reason }).inc();
     }
 
     /// A batch of requests of so many rows each, with so many elements that only fill rows up.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use stoker::backend::Model;
 use stoker::backend::echo::{Act, Echo};
+use stoker::device::process::pulse::Health;
 use stoker::device::worker::Worker;
 use stoker::engine::admission::{Admission, Limits};
 use stoker::engine::instance::Instance;
@@ -45,6 +46,8 @@ impl Bench {
             worker: 0,
             joining: Arc::default(),
             metrics: entry.metrics().unwrap(),
+            pulse: None,
+            health: Health::default(),
         };
         Worker::start("model-m".to_owned(), instance, expected).unwrap();
         for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
@@ -60,6 +63,7 @@ impl Bench {
             joining: Arc::default(),
             levels: Levels::default(),
             slo: None,
+            health: Health::default(),
         });
         let catalog = Arc::new(Catalog::default());
         catalog.insert(&entry);

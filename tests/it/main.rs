@@ -28,6 +28,7 @@ mod limits;
 mod overload;
 mod phases;
 mod place;
+mod processes;
 mod scheduling;
 mod simulation;
 mod support;

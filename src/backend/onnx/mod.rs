@@ -53,10 +53,6 @@ impl OnnxBackend {
 }
 
 impl Backend for OnnxBackend {
-    fn platform(&self) -> &'static str {
-        "onnxruntime_onnx"
-    }
-
     fn load(&self, files: &ModelFiles, device: &DeviceId) -> Result<Box<dyn Model>> {
         let DeviceId::Cpu = device;
         let path = &files.model;

@@ -33,18 +33,12 @@ pub mod xgboost;
 
 /// Models of scikit-learn, xgboost and lightgbm.
 pub struct TabularBackend {
-    platform: &'static str,
     predict_proba: bool,
 }
 
 impl TabularBackend {
-    pub fn new(files: &ModelFiles, options: &BackendOptions) -> TabularBackend {
-        let platform = match files.format {
-            Format::Xgboost => "stoker_xgboost",
-            Format::Lightgbm => "stoker_lightgbm",
-            _ => "stoker_sklearn",
-        };
-        TabularBackend { platform, predict_proba: options.predict_proba }
+    pub fn new(options: &BackendOptions) -> TabularBackend {
+        TabularBackend { predict_proba: options.predict_proba }
     }
 
     /// What the model answers with unless asked otherwise, and what the operator should know of that: probabilities
@@ -71,10 +65,6 @@ impl TabularBackend {
 }
 
 impl Backend for TabularBackend {
-    fn platform(&self) -> &'static str {
-        self.platform
-    }
-
     fn load(&self, files: &ModelFiles, _: &DeviceId) -> Result<Box<dyn Model>> {
         let place = |error: Error| error.context(files.model.display());
         let content = files.read().map_err(place)?;
@@ -124,7 +114,7 @@ mod tests {
     use crate::formats::mlmodel;
 
     fn load(files: &ModelFiles, predict_proba: bool) -> Result<Box<dyn Model>> {
-        TabularBackend { platform: "stoker_sklearn", predict_proba }.load(files, &DeviceId::Cpu)
+        TabularBackend { predict_proba }.load(files, &DeviceId::Cpu)
     }
 
     #[test]
