@@ -18,12 +18,30 @@ use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
 use self::batching::Batching;
+use crate::device::DeviceId;
 use crate::engine::admission::Limits;
 use crate::error::{Error, Result};
+use crate::model::placement::choice::Choice;
 use crate::source::archive;
 use crate::source::cache::Cache;
 use crate::source::digest::ModelDigest;
 use crate::source::uri::{self, SourceUri};
+
+impl Isolation {
+    /// Whether an instance on that device gets a process of its own.
+    ///
+    /// # Errors
+    /// When it needs one, and is not to have it.
+    pub fn is_for(&self, device: &DeviceId) -> Result<bool> {
+        match (self.is_wanted, device.needs_process()) {
+            (Some(false), true) => Err(Error::load(format!(
+                "a process computes on one GPU or MIG device, and there are others beside {device}: leave --worker out, or \
+                 let CUDA_VISIBLE_DEVICES name that one alone"
+            ))),
+            (wanted, needed) => Ok(wanted.unwrap_or(needed)),
+        }
+    }
+}
 
 /// Everything `stoker serve` was told, resolved and checked.
 #[derive(Clone, Debug)]
@@ -75,13 +93,16 @@ pub struct ModelConfig {
     pub cache: Option<Cache>,
     pub batching: Batching,
     pub backend: BackendOptions,
-    /// `None`: in this process.
-    pub isolation: Option<Isolation>,
+    /// Where it is to run.
+    pub device: Choice,
+    pub isolation: Isolation,
 }
 
-/// How instances of a model compute in processes of their own.
+/// Whether, and how, instances of a model compute in processes of their own.
 #[derive(Clone, Debug)]
 pub struct Isolation {
+    /// `None`: where one process cannot do it.
+    pub is_wanted: Option<bool>,
     /// stoker.
     pub program: PathBuf,
     /// The longest that one batch may take.
@@ -163,11 +184,13 @@ impl Config {
             cache: Some(cache(v, env)).filter(|cache| cache.directory.as_os_str() != NO_CACHE),
             batching: batching::batching(v, backend.instances),
             backend,
-            isolation: v.or("worker", false, worker).then(|| Isolation {
+            device: v.get("device", Choice::parse).unwrap_or_default(),
+            isolation: Isolation {
+                is_wanted: v.or("worker", None, worker),
                 program: PathBuf::from(THIS_PROGRAM),
                 limit: v.or("worker_timeout_seconds", Duration::ZERO, seconds),
                 log: log.clone(),
-            }),
+            },
         };
         let termination_log = PathBuf::from(v.text("termination_log"));
         let problems = std::mem::take(&mut v.problems);
@@ -301,11 +324,12 @@ fn microseconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Whether instances get processes.
-fn worker(text: &str) -> Result<bool, String> {
+fn worker(text: &str) -> Result<Option<bool>, String> {
     match text {
-        "thread" => Ok(false),
-        "process" => Ok(true),
-        _ => Err("is neither thread nor process".to_owned()),
+        "auto" => Ok(None),
+        "thread" => Ok(Some(false)),
+        "process" => Ok(Some(true)),
+        _ => Err("is neither auto, thread nor process".to_owned()),
     }
 }
 

@@ -22,7 +22,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let files = formats::open(&config.path)?;
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
-    let model = open_model(&files, &config.backend, DeviceId::Cpu)?;
+    let model = open_model(&files, &config.backend, &DeviceId::Cpu)?;
     let Batching { policy, joining, .. } = &config.batching;
     let warmed = warm_up(model, policy.max_rows, joining)?;
     let WarmedUp { model, max_rows, joining, signature, longest_batch, note, .. } = warmed;

@@ -18,7 +18,7 @@
 //!
 //! ```text
 //! storageUri -> source::uri::parse -> source::open -> Source::manifest -> source::cache (source::transfer, atomic rename)
-//!   -> formats::detect -> Backend::load -> warm-up batches -> catalog -> Ready
+//!   -> formats::detect -> model::site (model::placement) -> Backend::load -> warm-up batches -> catalog -> Ready
 //! ```
 //!
 //! The second line begins while the first goes on ([`model::early`], [`content`]): models that are computed here are read

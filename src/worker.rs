@@ -56,7 +56,7 @@ impl Worker {
             Ask::Load { files, options, device, log } => {
                 telemetry::log::init(log.format, &log.level);
                 let files = formats::open_tree(&tree(files, &mut message)?)?;
-                let model = self.model.insert(open_model(&files, &options, device)?);
+                let model = self.model.insert(open_model(&files, &options, &device)?);
                 let loaded = Loaded { signature: model.signature().clone(), notes: model.notes().to_vec() };
                 Ok((Answer::Loaded(Box::new(loaded)), Vec::new()))
             }

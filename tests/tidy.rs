@@ -71,6 +71,7 @@ const PURE: &[&str] = &[
     "src/engine/stack.rs",
     "src/engine/times.rs",
     "src/model/placement.rs",
+    "src/model/placement/choice.rs",
     "src/model/placement/explain.rs",
     "src/model/placement/slots.rs",
     "src/model/state.rs",

@@ -82,7 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn load(path: &std::path::Path) -> Result<Box<dyn Model>> {
     let options = BackendOptions { threads: Some(1), instances: 1, onnxruntime_library: None, predict_proba: false };
     let files = stoker::formats::open(path).map_err(|error| anyhow!("{error}"))?;
-    open_model(&files, &options, DeviceId::Cpu).map_err(|error| anyhow!("{error}"))
+    open_model(&files, &options, &DeviceId::Cpu).map_err(|error| anyhow!("{error}"))
 }
 
 fn call(model: &mut dyn Model, options: &Options, data: Bytes) -> Result<Vec<Tensor>> {

@@ -146,13 +146,20 @@ pub const FLAGS: &[Flag] = &[
          \"timeout_action\": \"REJECT\" or \"DELAY\", \"allow_timeout_override\": true}.",
     ),
     flag("priority_queue_policy", "JSON", "", "The same by level: {\"1\": {...}, ...}."),
-    flag("instances", "N", "1", "Copies of the model that run at the same time, sharing the threads."),
+    flag(
+        "device",
+        "DEVICE",
+        "auto",
+        "Where the model runs. auto: ONNX models on a GPU or MIG device if there is one (never quietly on the CPU instead),\n      \
+         others on the CPU. cpu; gpu; all: a copy on each GPU and MIG device; or names of stoker devices: gpu0,gpu1/3/0.",
+    ),
+    flag("instances", "N", "1", "Copies of the model on each device that run at the same time, sharing the threads."),
     flag(
         "worker",
         "KIND",
-        "thread",
+        "auto",
         "Where instances compute. thread: in the server. process: each in a process of its own, which is begun anew when\n      \
-         it crashes, hangs or is killed, and takes nothing else along.",
+         it crashes, hangs or is killed, and takes nothing else along. auto: threads, but processes on several devices.",
     ),
     flag(
         "worker_timeout_seconds",

@@ -21,15 +21,37 @@ use self::topology::{Cpu, Topology};
 use crate::error::{Error, Result};
 
 /// Names one device of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeviceId {
     Cpu,
+    Gpu(GpuId),
+}
+
+/// A GPU, or a MIG device. To CUDA it is the first device of the process that computes on it: either there is no other, or
+/// that process was begun with this one alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GpuId {
+    /// As `stoker devices` shows it.
+    pub name: String,
+    pub uuid: String,
+    /// What it is: devices that are alike take about as long for the same.
+    pub model: String,
+    /// Whether this process sees no other.
+    pub is_only: bool,
+}
+
+impl DeviceId {
+    /// Whether only a process of its own can compute there.
+    pub fn needs_process(&self) -> bool {
+        matches!(self, DeviceId::Gpu(gpu) if !gpu.is_only)
+    }
 }
 
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeviceId::Cpu => f.write_str("cpu"),
+            DeviceId::Gpu(gpu) => f.write_str(&gpu.name),
         }
     }
 }
@@ -45,19 +67,23 @@ pub fn recorded_or_here(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String
     Recording::parse(&text).map_err(|error| error.context(place))
 }
 
+/// This machine's CPU, for whom no GPU would do.
+pub fn without_gpus() -> Recording {
+    Recording { cpu: cpu(), ..Recording::default() }
+}
+
+fn cpu() -> Cpu {
+    Cpu { cpus: host::cpus(), memory: host::memory().unwrap_or_default() }
+}
+
 /// What this machine has, and what of it the environment says is ours.
-fn record(env: &dyn Fn(&str) -> Option<String>) -> Recording {
+pub fn record(env: &dyn Fn(&str) -> Option<String>) -> Recording {
     let names = std::fs::read_dir(visible::MOUNTED_NAMES).into_iter().flatten().flatten();
     let mut mounted: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     mounted.sort();
     let set = |name: &&str| Some(((*name).to_owned(), env(name)?));
     let environment = visible::VARIABLES.iter().filter_map(set).collect();
-    Recording {
-        environment,
-        mounted,
-        cpu: Cpu { cpus: host::cpus(), memory: host::memory().unwrap_or_default() },
-        topology: probe(),
-    }
+    Recording { environment, mounted, cpu: cpu(), topology: probe() }
 }
 
 /// The GPUs that the driver tells of. A build without CUDA sees none.

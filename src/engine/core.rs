@@ -36,6 +36,8 @@ pub struct Served {
     /// How long an answer is worth something to callers who do not say.
     pub slo: Option<Duration>,
     pub health: Health,
+    /// On which devices, and why there.
+    pub placed: String,
 }
 
 impl Served {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Job};
@@ -131,6 +132,8 @@ pub struct Instance {
     pub worker: usize,
     pub joining: Arc<Joining>,
     pub metrics: Arc<ModelMetrics>,
+    /// What batches take on its device, in seconds.
+    pub compute: Histogram,
     /// Its own, of a model in another process.
     pub pulse: Option<Arc<Pulse>>,
     /// Of all instances.
@@ -241,7 +244,8 @@ impl Instance {
         // A panic in a backend is a bug, but it must cost one batch, not the server.
         let answers = catch_unwind(AssertUnwindSafe(|| self.model.run(&joined.inputs, outputs)))
             .unwrap_or_else(|_| Err(Error::internal("the model's backend panicked; see the server's log")));
-        self.metrics.observe_batch(rows, joined.padding, started.elapsed());
+        self.metrics.observe_batch(rows, joined.padding);
+        self.compute.observe(started.elapsed().as_secs_f64());
         self.joining.split(jobs, &joined, answers?, outputs, rows)
     }
 }

@@ -7,42 +7,33 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::loader::open_model;
+use super::site::{Site, sites};
 use crate::backend::{self, Model};
-use crate::config::{BackendOptions, ModelConfig};
-use crate::device::DeviceId;
+use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::formats::tree::Tree;
 use crate::formats::{self, ModelFiles};
 
-/// A model that was loaded, and of which files.
-type Loaded = (ModelFiles, Box<dyn Model>);
+/// A model that was loaded, of which files, and where; it is the instance on the first of the devices.
+type Loaded = (ModelFiles, Vec<Site>, Box<dyn Model>);
 
 pub struct Early {
-    options: BackendOptions,
-    /// Whether the model will be loaded in this process.
-    is_here: bool,
-    device: DeviceId,
+    config: ModelConfig,
     work: Arc<Mutex<Option<JoinHandle<Option<Loaded>>>>>,
 }
 
 impl Early {
-    pub fn new(config: &ModelConfig, device: DeviceId) -> Early {
-        let (options, is_here) = (config.backend.clone(), config.isolation.is_none());
-        Early { options, is_here, device, work: Arc::default() }
+    pub fn new(config: &ModelConfig) -> Early {
+        Early { config: config.clone(), work: Arc::default() }
     }
 
     /// Begins with files that come.
     pub fn beginner(&self) -> impl Fn(Tree) + Send + Sync + 'static {
-        let (options, device, work, runtime) =
-            (self.options.clone(), self.device, self.work.clone(), Handle::current());
-        let is_here = self.is_here;
+        let (config, work, runtime) = (self.config.clone(), self.work.clone(), Handle::current());
         move |tree| {
-            if !is_here {
-                return;
-            }
-            let options = options.clone();
+            let config = config.clone();
             let begun = runtime.spawn_blocking(move || {
-                let loaded = load(&tree, &options, device);
+                let loaded = load(&tree, &config);
                 loaded.inspect_err(|error| tracing::debug!(%error, "not loaded while it came")).ok().flatten()
             });
             *work.lock().expect("no thread panics with it") = Some(begun);
@@ -56,13 +47,18 @@ impl Early {
     }
 }
 
-/// `None` when the model can only be loaded of files that are there; its backend is then ready for it.
-fn load(tree: &Tree, options: &BackendOptions, device: DeviceId) -> Result<Option<Loaded>> {
+/// `None` when the model can only be loaded of files that are there, for which its backend is then ready, or not here.
+fn load(tree: &Tree, config: &ModelConfig) -> Result<Option<Loaded>> {
     let files = formats::recognise(tree)?;
+    let sites = sites(&config.device, &config.name, &files)?;
+    let device = &sites[0].device;
+    if config.isolation.is_for(device)? {
+        return Ok(None);
+    }
     if !files.can_be_read() {
-        return backend::for_files(&files, options).map(|_| None);
+        return backend::for_files(&files, &config.backend).map(|_| None);
     }
     let files = formats::open_tree(tree)?;
-    let model = open_model(&files, options, device)?;
-    Ok(Some((files, model)))
+    let model = open_model(&files, &config.backend, device)?;
+    Ok(Some((files, sites, model)))
 }

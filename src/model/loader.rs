@@ -8,6 +8,7 @@ use super::catalog::Entry;
 use super::early::Early;
 use super::fetch::{Look, blocking, fetch};
 use super::phases::{Phases, Summary};
+use super::site::sites;
 use super::state::State;
 use super::warmup::{Timed, WarmedUp, warm_up};
 use crate::backend::{self, Model};
@@ -167,8 +168,7 @@ async fn prepare(
     watcher: &mut impl Watcher,
 ) -> Result<Prepared> {
     watcher.becomes(State::Fetching);
-    let device = DeviceId::Cpu;
-    let early = Early::new(config, device);
+    let early = Early::new(config);
     let local = fetch(config, look, &common.metrics, &mut phases, early.beginner()).await?;
     phases.done("all_bytes");
 
@@ -176,42 +176,49 @@ async fn prepare(
     // Errors of a local directory name the path themselves.
     let is_local = matches!(config.source, SourceUri::Local(_));
     let of_source = |error: Error| if is_local { error } else { error.context(&config.source) };
-    let (files, loaded) = match early.finish(local.is_as_begun).await {
-        Some((files, model)) => {
+    let (files, sites, loaded) = match early.finish(local.is_as_begun).await {
+        Some((files, sites, model)) => {
             phases.done("parse"); // what was left of it
-            (files, Some(model))
+            (files, sites, Some(model))
         }
         None => {
-            let tree = local.tree.clone();
-            (blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?, None)
+            let (tree, choice, name) = (local.tree.clone(), config.device.clone(), config.name.clone());
+            let files = blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?;
+            let placed = files.clone();
+            (files, blocking(move || sites(&choice, &name, &placed)).await?, None)
         }
     };
+    let placed = sites.iter().map(|site| site.why.as_str()).collect::<Vec<_>>().join("; ");
+    tracing::info!(model = %config.name, placed, "model placed");
     let version = config.version.clone().or_else(|| files.version.clone()).unwrap_or_else(|| "1".to_owned());
     let metrics = watcher.identified(&config.name, &version, &common.metrics);
     phases.done("place");
 
     watcher.becomes(State::Loading);
-    let loading = Loading { files: &files, tree: &local.tree, config, device, metrics: &metrics };
+    let loading = Loading { files: &files, tree: &local.tree, config, metrics: &metrics };
     let model = match loaded {
         Some(model) => model,
         None => {
-            let model = loading.load().await?;
+            let model = loading.load(&sites[0].device).await?;
             phases.done("parse");
             model
         }
     };
 
     watcher.becomes(State::Warming);
-    let mut instances = vec![warm(model, config).await?];
-    while instances.len() < config.backend.instances {
-        instances.push(warm(loading.load().await?, config).await?);
+    let devices = sites.iter().flat_map(|site| std::iter::repeat_n(&site.device, config.backend.instances));
+    let mut instances = vec![(sites[0].device.clone(), warm(model, config).await?)];
+    for device in devices.skip(1) {
+        instances.push((device.clone(), warm(loading.load(device).await?, config).await?));
     }
     phases.done("warmup");
-    for note in files.note.iter().chain(instances[0].model.notes()).chain(&instances[0].note) {
+    let (_, first) = &instances[0];
+    for note in files.note.iter().chain(first.model.notes()).chain(&first.note) {
         tracing::warn!(model = %config.name, "{note}");
     }
 
-    let (served, workers) = start(instances, config, &version, files.format.platform(), &common.limiter, &metrics)?;
+    let about = About { version: version.as_str().into(), platform: files.format.platform(), placed };
+    let (served, workers) = start(instances, config, about, &common.limiter, &metrics)?;
     let queue = served.queue.clone();
     let running = Running { queue, workers, fingerprint: local.fingerprint, _in_use: local.in_use };
     let summary = Summary { phases, version, files };
@@ -223,20 +230,21 @@ struct Loading<'a> {
     files: &'a ModelFiles,
     tree: &'a Tree,
     config: &'a ModelConfig,
-    device: DeviceId,
     metrics: &'a Arc<ModelMetrics>,
 }
 
 impl Loading<'_> {
     /// Loads an instance, here or in a process of its own.
-    async fn load(&self) -> Result<Box<dyn Model>> {
-        let (options, device) = (self.config.backend.clone(), self.device);
-        let Some(Isolation { program, limit, log }) = self.config.isolation.clone() else {
+    async fn load(&self, device: &DeviceId) -> Result<Box<dyn Model>> {
+        let (options, device) = (self.config.backend.clone(), device.clone());
+        if !self.config.isolation.is_for(&device)? {
             let files = self.files.clone();
-            return blocking(move || open_model(&files, &options, device)).await;
-        };
-        let (name, tree, metrics) = (self.config.name.clone(), self.tree.clone(), self.metrics.clone());
-        let begins_anew = Box::new(move |reason: Reason| metrics.observe_restart(reason.name()));
+            return blocking(move || open_model(&files, &options, &device)).await;
+        }
+        let Isolation { program, limit, log, .. } = self.config.isolation.clone();
+        let (name, tree, metrics, on) =
+            (self.config.name.clone(), self.tree.clone(), self.metrics.clone(), device.to_string());
+        let begins_anew = Box::new(move |reason: Reason| metrics.observe_restart(&on, reason.name()));
         let kept = Kept { name, program, tree, options, device, log, limit, begins_anew };
         blocking(move || Ok(Box::new(Remote::begin(kept)?) as Box<dyn Model>)).await
     }
@@ -248,44 +256,71 @@ async fn warm(model: Box<dyn Model>, config: &ModelConfig) -> Result<WarmedUp> {
     blocking(move || warm_up(model, max_rows, &said)).await
 }
 
-/// Puts instances of a model to work on a queue of their own. There is at least one, and all are alike.
-fn start(
-    instances: Vec<WarmedUp>,
-    config: &ModelConfig,
-    version: &str,
+/// What callers are told of it, as [`Served`] has it.
+struct About {
+    version: Arc<str>,
     platform: &'static str,
+    placed: String,
+}
+
+/// Puts instances of a model to work on a queue of their own. There is at least one, and all are alike but for their devices.
+fn start(
+    instances: Vec<(DeviceId, WarmedUp)>,
+    config: &ModelConfig,
+    about: About,
     limiter: &Arc<Limiter>,
     metrics: &Arc<ModelMetrics>,
 ) -> Result<(Served, Vec<Worker>)> {
     let Batching { policy, levels, slo, limits, .. } = config.batching.clone();
-    let (max_rows, max_tokens) = (instances[0].max_rows, policy.max_tokens);
-    let (signature, joining) = (instances[0].signature.clone(), Arc::new(instances[0].joining.clone()));
+    let (_, first) = &instances[0];
+    let (max_rows, max_tokens) = (first.max_rows, policy.max_tokens);
+    let (signature, joining) = (first.signature.clone(), Arc::new(first.joining.clone()));
+    let kinds = kinds(instances.iter().map(|(device, _)| device));
     let turns =
         limits.iter().flat_map(|RateLimits { needs, .. }| instances.iter().map(|_| limiter.turn(needs.clone())));
-    let queue = Arc::new(Queue::limited(Policy { max_rows, ..policy }, turns.collect()));
-    for Timed { elements, rows, took } in instances.iter().flat_map(|instance| &instance.timed) {
-        queue.learn(0, *elements, *rows, *took);
+    let queue = Arc::new(Queue::limited(Policy { max_rows, workers: kinds.clone(), ..policy }, turns.collect()));
+    for (kind, (_, instance)) in kinds.iter().zip(&instances) {
+        instance.timed.iter().for_each(|Timed { elements, rows, took }| queue.learn(*kind, *elements, *rows, *took));
     }
-    let health = Health::of(instances.iter().filter_map(|instance| instance.model.pulse()).collect());
-    let start = |(worker, WarmedUp { model, longest_batch, .. })| {
-        let (queue, joining, metrics, health) = (queue.clone(), joining.clone(), metrics.clone(), health.clone());
+    let health = Health::of(instances.iter().filter_map(|(_, instance)| instance.model.pulse()).collect());
+    let start = |(worker, (device, WarmedUp { model, longest_batch, .. })): (usize, (DeviceId, WarmedUp))| {
+        let (queue, joining, health) = (queue.clone(), joining.clone(), health.clone());
+        let (metrics, compute) = (metrics.clone(), metrics.compute(&device.to_string()));
         // Waiting for another process must not keep the runtime from its tasks.
         let pulse = model.pulse();
         let longest = if pulse.is_some() { Duration::MAX } else { longest_batch };
-        let instance = Instance { model, queue, worker, joining, metrics, pulse, health };
+        let instance = Instance { model, queue, worker, joining, metrics, compute, pulse, health };
         Worker::start(format!("model-{}", config.name), instance, longest)
     };
     let workers = instances.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
-    let version = version.into();
-    Ok((Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo, health }, workers))
+    let About { version, platform, placed } = about;
+    let served =
+        Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo, health, placed };
+    Ok((served, workers))
+}
+
+/// Instances on devices that are alike get the same number.
+fn kinds<'a>(devices: impl Iterator<Item = &'a DeviceId>) -> Vec<usize> {
+    let mut known: Vec<&str> = Vec::new();
+    let kind = |device: &'a DeviceId| {
+        let model = match device {
+            DeviceId::Cpu => "cpu",
+            DeviceId::Gpu(gpu) => &gpu.model,
+        };
+        known.iter().position(|other| *other == model).unwrap_or_else(|| {
+            known.push(model);
+            known.len() - 1
+        })
+    };
+    devices.map(kind).collect()
 }
 
 /// Picks the backend and loads; shared with `stoker inspect`.
 ///
 /// # Errors
 /// As [`backend::for_files`] and [`backend::Backend::load`].
-pub fn open_model(files: &ModelFiles, options: &BackendOptions, device: DeviceId) -> Result<Box<dyn Model>> {
-    let model = backend::for_files(files, options)?.load(files, &device)?;
+pub fn open_model(files: &ModelFiles, options: &BackendOptions, device: &DeviceId) -> Result<Box<dyn Model>> {
+    let model = backend::for_files(files, options)?.load(files, device)?;
     host::give_back_memory();
     Ok(model)
 }

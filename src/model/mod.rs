@@ -8,5 +8,6 @@ pub mod loader;
 pub mod phases;
 pub mod placement;
 pub mod reload;
+pub mod site;
 pub mod state;
 pub mod warmup;

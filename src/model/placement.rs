@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub mod choice;
 mod explain;
 pub mod slots;
 #[cfg(test)]
@@ -106,6 +107,23 @@ pub struct Takes {
 }
 
 impl Demand {
+    /// Of one copy, on whatever there is.
+    pub fn of(model: &str, weights: u64) -> Demand {
+        Demand {
+            model: model.to_owned(),
+            replicas: 1,
+            wants: Wants::Any,
+            weights,
+            workspace: 0,
+            workspace_per_row: 0,
+            max_rows: 1,
+            busy: Busy::default(),
+            takes: None,
+            slo_seconds: None,
+            anti_affinity: None,
+        }
+    }
+
     /// Bytes that a copy takes at most.
     pub fn memory(&self) -> u64 {
         self.memory_with(self.max_rows)

@@ -14,7 +14,7 @@ pub struct Listed {
     pub name: String,
     pub version: String,
     pub state: &'static str,
-    /// Why it is not ready; empty when it is.
+    /// Why it is where it is, or is not ready.
     pub reason: String,
 }
 
@@ -23,10 +23,15 @@ pub fn index(server: &Server, only_ready: bool) -> Vec<Listed> {
     let entries = server.engine.catalog().entries();
     let listed = entries.iter().map(|entry| {
         let state = entry.state();
-        let reason = if state == State::Ready { String::new() } else { state.to_string() };
-        Listed { name: entry.name.to_string(), version: entry.version().to_string(), state: triton(state), reason }
+        let (state, reason) = match entry.served() {
+            Ok(served) if entry.is_ready() => (triton(state), served.placed.clone()),
+            Ok(_) => ("UNAVAILABLE", "its process ended, and begins anew".to_owned()),
+            Err(error) if state == State::Ready => ("UNAVAILABLE", error.message().to_owned()),
+            Err(_) => (triton(state), state.to_string()),
+        };
+        Listed { name: entry.name.to_string(), version: entry.version().to_string(), state, reason }
     });
-    listed.filter(|model| !only_ready || model.reason.is_empty()).collect()
+    listed.filter(|model| !only_ready || model.state == triton(State::Ready)).collect()
 }
 
 /// Triton's word for a state.

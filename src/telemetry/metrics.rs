@@ -83,12 +83,12 @@ macro_rules! model_labels {
 
 model_labels!(RequestLabels, protocol: &'static str, code: u16);
 model_labels!(ProtocolLabels, protocol: &'static str);
-model_labels!(DeviceLabels, device: &'static str);
+model_labels!(DeviceLabels, device: String);
 model_labels!(DirectionLabels, direction: &'static str);
 model_labels!(ReasonLabels, reason: &'static str);
 model_labels!(StateLabels, state: &'static str);
 model_labels!(PhaseLabels, phase: &'static str);
-model_labels!(RestartLabels, device: &'static str, reason: &'static str);
+model_labels!(RestartLabels, device: String, reason: &'static str);
 model_labels!(KindLabels, kind: &'static str);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -238,7 +238,6 @@ impl Metrics {
                 seconds: self.request_seconds.get_or_create_owned(&all),
             }
         });
-        let device = DeviceLabels { model: name.clone(), version: version.clone(), device: "cpu" };
         ModelMetrics {
             protocols,
             requests: self.requests.clone(),
@@ -247,7 +246,7 @@ impl Metrics {
             model_bytes: self.model_bytes.clone(),
             restarts: self.restarts.clone(),
             queue: self.queue_seconds.get_or_create_owned(&labels),
-            compute: self.compute_seconds.get_or_create_owned(&device),
+            compute: self.compute_seconds.clone(),
             decode: direction("decode"),
             encode: direction("encode"),
             batch_rows: self.batch_rows.get_or_create_owned(&labels),
@@ -333,7 +332,7 @@ pub struct ModelMetrics {
     restarts: Family<RestartLabels, Counter>,
     /// Seconds a request waited.
     pub queue: Histogram,
-    compute: Histogram,
+    compute: SecondsOf<DeviceLabels>,
     decode: Histogram,
     encode: Histogram,
     batch_rows: Histogram,
@@ -397,19 +396,24 @@ impl ModelMetrics {
     }
 
     /// The model's process is begun anew.
-    pub fn observe_restart(&self, reason: &'static str) {
+    pub fn observe_restart(&self, device: &str, reason: &'static str) {
+        let (ModelLabels { model, version }, device) = (self.labels.clone(), device.to_owned());
+        self.restarts.get_or_create(&RestartLabels { model, version, device, reason }).inc();
+    }
+
+    /// Of batches on a device, in seconds.
+    pub fn compute(&self, device: &str) -> Histogram {
         let ModelLabels { model, version } = self.labels.clone();
-        self.restarts.get_or_create(&RestartLabels { model, version, device: "cpu", reason }).inc();
+        self.compute.get_or_create_owned(&DeviceLabels { model, version, device: device.to_owned() })
     }
 
     /// A batch of requests of so many rows each, with so many elements that only fill rows up.
-    pub fn observe_batch(&self, rows: &[usize], padding: usize, took: Duration) {
+    pub fn observe_batch(&self, rows: &[usize], padding: usize) {
         self.padding.inc_by(padding as u64);
         #[allow(clippy::cast_precision_loss)] // batches are small
         let size = |count: usize| count as f64;
         self.batch_rows.observe(size(rows.iter().sum()));
         self.batch_requests.observe(size(rows.len()));
-        self.compute.observe(took.as_secs_f64());
     }
 
     pub fn observe_queue(&self, Depth { jobs, rows, bytes }: Depth) {

@@ -46,6 +46,7 @@ impl Bench {
             worker: 0,
             joining: Arc::default(),
             metrics: entry.metrics().unwrap(),
+            compute: entry.metrics().unwrap().compute("cpu"),
             pulse: None,
             health: Health::default(),
         };
@@ -64,6 +65,7 @@ impl Bench {
             levels: Levels::default(),
             slo: None,
             health: Health::default(),
+            placed: String::new(),
         });
         let catalog = Arc::new(Catalog::default());
         catalog.insert(&entry);

@@ -206,6 +206,42 @@ mod probed {
         assert_eq!(text.contains("NVIDIA_DRIVER_CAPABILITIES=compute,utility"), is_expected, "{text}");
     }
 
+    /// What `stoker serve` ends with.
+    fn refusal(library: &tempfile::TempDir, model: &str, flags: &[&str]) -> String {
+        let directory = format!("--model_dir={}/tests/models/{model}", env!("CARGO_MANIFEST_DIR"));
+        let args = [&["serve", "--host=127.0.0.1", "--http_port=0", "--log_format=json", &directory], flags].concat();
+        let output = stoker(&[("LD_LIBRARY_PATH", library.path().to_str().unwrap())], &args);
+        assert!(!output.status.success());
+        let log = String::from_utf8(output.stderr).unwrap();
+        let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        last["error"].as_str().unwrap().to_owned()
+    }
+
+    /// This ONNX Runtime knows no GPU: a model that is to run on one is not quietly served by the CPU.
+    #[test]
+    fn a_model_runs_on_the_gpu_that_is_there_or_not_at_all() {
+        let of = |name: &str| library(&recorded(name).topology, &[]);
+        let h200 = of("h200");
+        for flags in [&[][..], &["--device=gpu"], &["--device=gpu0"], &["--worker=process"]] {
+            let why = refusal(&h200, "iris", flags);
+            assert!(why.contains("gpu0 cannot be used: ") && why.contains("--device cpu"), "{why}");
+        }
+        let why = refusal(&h200, "iris", &["--device=gpu1"]);
+        assert_eq!(why, "--device names gpu1, which is not there: there is cpu, gpu0");
+        // Of several devices each needs a process of its own.
+        let slices = of("a100-mig-balanced");
+        let why = refusal(&slices, "iris", &["--worker=thread"]);
+        assert!(
+            why.contains("a process computes on one GPU or MIG device, and there are others beside gpu0/"),
+            "{why}"
+        );
+        let why = refusal(&slices, "iris", &["--device=all"]);
+        assert!(why.contains("gpu0/") && why.contains("cannot be used"), "{why}");
+        let broken = of("ecc-errors");
+        let why = refusal(&broken, "iris", &["--device=gpu1"]);
+        assert!(why.contains("gpu1: not used: 3 uncorrected memory errors"), "{why}");
+    }
+
     fn probe(library: &tempfile::TempDir, environment: &[(&str, &str)]) -> Recording {
         let folder = library.path().to_str().unwrap();
         let environment: Vec<_> = environment.iter().copied().chain([("LD_LIBRARY_PATH", folder)]).collect();

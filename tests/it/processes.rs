@@ -31,7 +31,7 @@ impl Isolated {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("stoker");
         symlink(env!("CARGO_BIN_EXE_stoker"), &program).unwrap();
-        config.model.isolation.as_mut().unwrap().program.clone_from(&program);
+        config.model.isolation.program.clone_from(&program);
         let server = Running::start(config);
         server.wait_until_ready().await;
         Isolated { server, program, _directory: directory }

@@ -5,6 +5,7 @@ mod values;
 
 use std::sync::Arc;
 
+use ort::ep::{self, ExecutionProviderDispatch};
 use ort::error::ErrorCode;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
@@ -34,12 +35,18 @@ impl OnnxBackend {
         Ok(OnnxBackend { environment, threads })
     }
 
-    fn session(&self, files: &ModelFiles) -> Result<Session, ort::Error> {
+    fn session(&self, files: &ModelFiles, device: &DeviceId) -> Result<Session, ort::Error> {
         let mut builder = Session::builder(&self.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(self.threads)?
             // Idle threads that spin take the very cores that the server reads and answers with.
             .with_intra_op_spinning(false)?;
+        if let DeviceId::Gpu(gpu) = device {
+            builder = builder.with_execution_providers([cuda()]).map_err(|error| {
+                let why = one_line(error.message());
+                ort::Error::new(format!("{gpu} cannot be used: {why} (--device cpu runs it without)", gpu = gpu.name))
+            })?;
+        }
         if files.memory.is_none() {
             return builder.commit_from_file(&files.model);
         }
@@ -54,18 +61,27 @@ impl OnnxBackend {
 
 impl Backend for OnnxBackend {
     fn load(&self, files: &ModelFiles, device: &DeviceId) -> Result<Box<dyn Model>> {
-        let DeviceId::Cpu = device;
         let path = &files.model;
         let failed = |error: ort::Error| {
             Error::load(format!("{}: ONNX Runtime cannot load it: {}", path.display(), one_line(error.message())))
         };
-        let session = self.session(files).map_err(failed)?;
+        let session = self.session(files, device).map_err(failed)?;
         let (signature, notes) = signature(&session).map_err(|error| error.context(path.display()))?;
         let selector =
             signature.outputs.iter().fold(OutputSelector::no_default(), |chosen, spec| chosen.with(&*spec.name));
         let run_options = RunOptions::new().map_err(failed)?.with_outputs(selector);
         Ok(Box::new(OnnxModel { session, run_options, signature, notes }))
     }
+}
+
+/// ONNX Runtime's CUDA provider on the process's only device. Whoever asks for a GPU gets it, or an error.
+fn cuda() -> ExecutionProviderDispatch {
+    ep::CUDA::default()
+        .with_device_id(0)
+        .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+        .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+        .build()
+        .error_on_failure()
 }
 
 /// What the graph declares. Outputs that are no tensors cannot travel in any protocol we speak: they are left out

@@ -232,6 +232,9 @@ fn begin(kept: &Kept) -> Result<(Child, Link, Loaded)> {
     let (mut channel, theirs) = Channel::pair().map_err(failed)?;
     let mut command = Command::new(&kept.program);
     command.arg("worker").stdin(theirs).stdout(Stdio::null());
+    if let DeviceId::Gpu(gpu) = &kept.device {
+        command.env("CUDA_VISIBLE_DEVICES", &gpu.uuid); // CUDA shows a process one MIG device at most
+    }
     command.process_group(0); // whoever interrupts the server at a terminal lets it end what it has begun
     let mut child = command.spawn().map_err(failed)?;
     drop(command); // with their end of the channel
@@ -260,7 +263,7 @@ fn load(kept: &Kept, channel: &mut Channel, child: &Child) -> Result<(OwnedFd, L
         }
     };
     let parts: Vec<&[u8]> = contents.into_iter().flat_map(|contents| contents.values().map(Content::all)).collect();
-    let (options, device, log) = (kept.options.clone(), kept.device, kept.log.clone());
+    let (options, device, log) = (kept.options.clone(), kept.device.clone(), kept.log.clone());
     channel.send(&Ask::Load { files, options, device, log }, &parts).map_err(failed)?;
     let answer = channel.receive(Some(LIMIT)).and_then(|message| message.head()).map_err(failed)?;
     channel.leave(); // a model may refer to its files

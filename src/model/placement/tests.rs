@@ -16,19 +16,7 @@ fn recorded(name: &str) -> Vec<Slot> {
 }
 
 fn demand(model: &str, weights: u64) -> Demand {
-    Demand {
-        model: model.to_owned(),
-        replicas: 1,
-        wants: Wants::Only(Kind::Gpu),
-        weights,
-        workspace: 0,
-        workspace_per_row: 0,
-        max_rows: 1,
-        busy: Busy::default(),
-        takes: None,
-        slo_seconds: None,
-        anti_affinity: None,
-    }
+    Demand { wants: Wants::Only(Kind::Gpu), ..Demand::of(model, weights) }
 }
 
 fn current(plan: &Plan, slots: &[Slot], demands: &[Demand]) -> Vec<Placed> {
