@@ -341,11 +341,14 @@ impl<J: Job> Batcher<J> {
         }
     }
 
-    /// When a job's turn is among those of its tenant: by its deadline, and no later than others that come so much later.
+    /// When a job's turn is among those of its tenant: by its deadline, and if it has much time no later than others that come
+    /// a part of that later, so that it is not put off until the last moment.
     fn due(&self, deadline: Instant, level: usize, now: Instant) -> Instant {
         let ageing = self.policy.ageing;
         let level = ageing.saturating_mul(u32::try_from(level).unwrap_or(u32::MAX));
-        let due = deadline.min(now + ageing);
+        const PART: u32 = 8;
+        let beyond = deadline.saturating_duration_since(now).saturating_sub(ageing);
+        let due = deadline.min(now + ageing + beyond / PART);
         due.checked_add(level).unwrap_or(due)
     }
 

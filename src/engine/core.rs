@@ -141,6 +141,8 @@ struct Ask {
     outputs: Vec<usize>,
     /// Of one row.
     tokens: usize,
+    /// Of the request; a piece of it is to be done before that.
+    answer_by: Instant,
     deadline: Instant,
     put_off_at: Option<Instant>,
     level: usize,
@@ -168,6 +170,7 @@ impl Ask {
         Ok(Ask {
             outputs,
             tokens,
+            answer_by: deadline,
             deadline,
             put_off_at: delay.and_then(|time| terms.end(time)),
             level,
@@ -187,13 +190,12 @@ async fn run_in_pieces(
     let mut answers = Vec::new();
     let piece_rows = stack::piece_rows(rows, max_rows);
     let pieces = stack::split(inputs, &piece_rows)?;
-    let deadline = ask.deadline;
-    // One after another: the pieces of one large request must not crowd small ones out of the queue. Each has to leave
-    // time for those that follow.
+    // One after another: the pieces of one large request must not crowd small ones out of the queue. Each is to leave time
+    // for those that follow.
     for (number, (piece, rows)) in pieces.into_iter().zip(&piece_rows).enumerate() {
-        let following = u32::try_from(piece_rows.len() - number - 1).unwrap_or(u32::MAX);
-        let takes = served.queue.expect(elements(&piece) / rows, max_rows).saturating_mul(following);
-        ask.deadline = deadline.checked_sub(takes).unwrap_or_else(Instant::now);
+        let of_row = elements(&piece) / rows;
+        let takes: Duration = piece_rows[number + 1..].iter().map(|rows| served.queue.expect(of_row, *rows)).sum();
+        ask.deadline = ask.answer_by.checked_sub(takes).unwrap_or_else(Instant::now);
         answers.push(run_piece(served, piece, *rows, &ask, number == 0).await?);
     }
     stack::join(&answers.iter().map(Vec::as_slice).collect::<Vec<_>>())
@@ -220,7 +222,7 @@ async fn run_piece(
 }
 
 async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Result<Vec<Tensor>> {
-    let Ask { ref outputs, tokens, deadline, put_off_at, level, tenant } = *ask;
+    let Ask { ref outputs, tokens, answer_by, deadline, put_off_at, level, tenant } = *ask;
     let (reply, answer) = oneshot::channel();
     let shape = ShapeKey::of(&served.signature, &served.joining, &inputs, outputs.clone());
     let elements = elements(&inputs) / rows;
@@ -233,7 +235,7 @@ async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Re
         let full = refusal(PushError::Refused(Refused::Full { retry_after }));
         let _ = job.reply.send(Err(full)); // an error here means the caller has gone
     }
-    match timeout_at(deadline.into(), answer).await {
+    match timeout_at(answer_by.into(), answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => {
             let text = "what computed this ended, and there was no room to try again: try again later";

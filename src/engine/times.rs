@@ -3,7 +3,8 @@
 //! Kept for each size of a row (texts differ in length) and each number of rows, as what the last batches of that kind
 //! took. Their middle says how fast work gets done, their slow end what can be promised. Between numbers of rows that
 //! have been seen a straight line is drawn; a number that has not been seen for a while is taken to be no slower than a
-//! larger batch was since, and no faster than a smaller one, so that one bad moment is not believed for ever.
+//! larger batch was since, or as many smaller ones, and no faster than a smaller one, so that one bad moment is not believed
+//! for ever.
 //!
 //! A device that becomes faster or slower, as one whose neighbours go or come, is believed after three batches in a row that
 //! are unlike all before: what was seen before is then forgotten, and all sizes are taken to have changed by as much.
@@ -196,12 +197,15 @@ impl Curve {
             let others = self.points.iter_mut().filter(|point| point.class != class);
             others.for_each(|point| point.took.guess(change));
         }
-        let fresh = |point: &&Point| now.duration_since(point.seen) <= FRESH;
+        let fresh = |point: &&Point| now.duration_since(point.seen) <= FRESH && !point.took.is_guess;
         let corner = |(at, point): (usize, &Point)| {
             let (mut middle, mut slow) = (point.took.middle, point.slow(&self.spread));
             if !fresh(&point) {
                 for smaller in self.points[..at].iter().filter(fresh) {
-                    (middle, slow) = (middle.max(smaller.took.middle), slow.max(smaller.slow(&self.spread)));
+                    let (least, least_slow) = (smaller.took.middle, smaller.slow(&self.spread));
+                    // No longer than so many smaller ones, or it would never be run again.
+                    let many = (point.rows / smaller.rows).max(1.0);
+                    (middle, slow) = (middle.min(least * many).max(least), slow.min(least_slow * many).max(least_slow));
                 }
                 for larger in self.points[at + 1..].iter().filter(fresh) {
                     (middle, slow) = (middle.min(larger.took.middle), slow.min(larger.slow(&self.spread)));
@@ -316,6 +320,8 @@ struct Last {
     most: f64,
     /// The newest, as long as all of them are much less or all much more than any before.
     surprises: Vec<f64>,
+    /// Whether it is only what others suggest.
+    is_guess: bool,
 }
 
 impl Last {
@@ -341,7 +347,7 @@ impl Last {
             }
             let (before, is_known) = (self.middle, self.numbers.len() >= Last::BELIEVED);
             self.numbers = std::mem::take(&mut self.surprises);
-            self.next = 0;
+            (self.next, self.is_guess) = (0, false);
             self.sum_up();
             return is_known.then(|| self.middle / before.max(1e-9));
         }
@@ -349,6 +355,7 @@ impl Last {
             self.keep(surprise);
         }
         self.keep(number);
+        self.is_guess = false;
         self.sum_up();
         None
     }
@@ -375,7 +382,7 @@ impl Last {
 
     /// As if one alone were known, so many times as large as the middle: the next one says whether that is right.
     fn guess(&mut self, factor: f64) {
-        (self.numbers, self.next) = (vec![self.middle * factor], 0);
+        (self.numbers, self.next, self.is_guess) = (vec![self.middle * factor], 0, true);
         self.surprises.clear();
         self.sum_up();
     }
@@ -566,6 +573,19 @@ mod tests {
         let one_row_gets_little_done = [(1, 4.0), (2, 6.0), (4, 6.5), (8, 8.0)];
         assert_eq!(learned(now, &one_row_gets_little_done).short_rows(1), 4);
         assert_eq!(Times::new(8).short_rows(1), 8);
+    }
+
+    #[test]
+    fn what_is_only_guessed_is_no_slower_than_so_many_smaller_ones() {
+        let now = Instant::now();
+        let mut times = learned(now, &[(4, 20.0), (4, 20.0), (4, 20.0), (32, 100.0), (32, 100.0)]);
+        // Everything stalls for a while, and then not.
+        let stalled = (0..3).map(|_| 200.0).chain((0..12).map(|_| 20.0));
+        for took in stalled {
+            times.observe(1, 4, ms(took), now);
+        }
+        assert!(millis(&times, 4) < 21.0, "{}", millis(&times, 4));
+        assert!(millis(&times, 32) <= 8.0 * 21.0, "{}", millis(&times, 32));
     }
 
     #[test]

@@ -78,7 +78,10 @@ fn milliseconds(text: &str) -> Option<Duration> {
 
 /// How long it is until a time, which is in the form of RFC 3339 or in seconds since 1970; nothing when it has passed.
 fn until(time: &str, now: SystemTime) -> Option<Duration> {
+    /// Beyond them somebody counts in milliseconds.
+    const MOST_SECONDS: f64 = 1e11;
     let time = match time.parse::<f64>() {
+        Ok(seconds) if seconds > MOST_SECONDS => return None,
         Ok(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?,
         Err(_) => rfc3339(time)?,
     };
@@ -87,6 +90,7 @@ fn until(time: &str, now: SystemTime) -> Option<Duration> {
 
 /// A time with `Z`, with an offset such as `+02:00`, or without either, which is taken for UTC.
 fn rfc3339(time: &str) -> Option<SystemTime> {
+    let time = &time.to_ascii_uppercase();
     // humantime leaves out what it does not know, such as an offset.
     let utc = |time: &str| {
         let is_known = time.bytes().all(|byte| byte.is_ascii_digit() || b"-:.TZ ".contains(&byte));
@@ -158,6 +162,7 @@ mod tests {
             ("x-request-timeout-ms", "nan"),
             ("x-request-deadline", "later"),
             ("x-request-deadline", "-1"),
+            ("x-request-deadline", "1700000000250"), // milliseconds
             ("grpc-timeout", "1x"),
         ] {
             let error = check(name, value).unwrap_err();
@@ -172,6 +177,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         assert_eq!(until("1700000000.25", now), Some(Duration::from_millis(250)));
         assert_eq!(until("2023-11-14T22:13:21.5Z", now), Some(Duration::from_millis(1500)));
+        assert_eq!(until("2023-11-14t22:13:21.5z", now), Some(Duration::from_millis(1500)));
         assert_eq!(until("2023-11-15T00:13:21+02:00", now), Some(Duration::from_secs(1)));
         assert_eq!(until("2023-11-14T17:13:21.5-05:00", now), Some(Duration::from_millis(1500)));
         assert_eq!(until("2023-11-14 22:13:21", now), Some(Duration::from_secs(1)));

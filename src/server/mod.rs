@@ -192,9 +192,12 @@ impl Server {
     }
 }
 
-/// So that a canary's share of the traffic, and of what becomes of it, can be counted by its callers.
+/// So that a canary's share of the traffic, and of what becomes of it, can be counted by its callers. Before the files have
+/// said it there is none.
 fn name_version(response: &mut Response<ResponseBody>, version: &str) {
-    if let Ok(version) = HeaderValue::from_str(version) {
+    if let Ok(version) = HeaderValue::from_str(version)
+        && !version.is_empty()
+    {
         response.headers_mut().insert("x-model-version", version);
     }
 }

@@ -71,7 +71,8 @@ impl Client {
         }
         if let Some(deadline) = deadline {
             request = match protocol {
-                Protocol::Grpc => request.header("grpc-timeout", format!("{}u", deadline.as_micros())),
+                // Of 8 digits at the most.
+                Protocol::Grpc => request.header("grpc-timeout", format!("{}m", deadline.as_millis())),
                 _ => request.header("x-request-timeout-ms", deadline.as_millis().to_string()),
             };
         }
@@ -181,7 +182,7 @@ fn answer_of(status: u16, response: &Response<Incoming>) -> Answer {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Answer {
         status,
-        version: header("x-model-version"),
+        version: header("x-model-version").filter(|version| !version.is_empty()),
         says_when_to_retry: header("retry-after").or_else(|| header("grpc-status-details-bin")).is_some(),
         reason: String::new(),
     }

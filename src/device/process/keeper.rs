@@ -22,6 +22,9 @@ use crate::device::DeviceId;
 use crate::error::{Error, Result};
 use crate::formats::tree::Tree;
 
+/// So long no load takes.
+const LONGEST_LOAD: Duration = Duration::from_hours(1);
+
 /// What is to be kept running.
 pub struct Kept {
     /// The model's name.
@@ -89,13 +92,16 @@ impl Keeper {
         let (first, begun) = mpsc::sync_channel(1);
         let keeping = shared.clone();
         // The system ends a process with the thread that began it: this one lives as long.
-        let run = move || match begin(&kept) {
-            Ok((child, link, loaded)) => {
-                keeping.comes_up(link);
-                let _ = first.send(Ok(loaded.clone())); // whoever began it waits
-                keep(&kept, &keeping, child, &loaded);
+        let run = move || {
+            let began = Instant::now();
+            match begin(&kept, LONGEST_LOAD) {
+                Ok((child, link, loaded)) => {
+                    keeping.comes_up(link);
+                    let _ = first.send(Ok(loaded.clone())); // whoever began it waits
+                    keep(&kept, &keeping, child, &loaded, began.elapsed());
+                }
+                Err(error) => drop(first.send(Err(error))),
             }
-            Err(error) => drop(first.send(Err(error))),
         };
         let failed = |error| Error::load(format!("cannot start a thread: {error}"));
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(run).map_err(failed)?;
@@ -157,8 +163,10 @@ impl Shared {
     }
 }
 
-/// Waits for the end of each process and begins the next one, until the keeper is dropped.
-fn keep(kept: &Kept, shared: &Shared, mut child: Child, first: &Loaded) {
+/// Waits for the end of each process and begins the next one, until the keeper is dropped. The `first` one took so long.
+fn keep(kept: &Kept, shared: &Shared, mut child: Child, first: &Loaded, took: Duration) {
+    // A load may hang, too; others may be at work now.
+    let limit = (took * 10).max(Duration::from_mins(1)).min(LONGEST_LOAD);
     let mut in_vain = 0;
     loop {
         let ended = child.wait();
@@ -182,7 +190,7 @@ fn keep(kept: &Kept, shared: &Shared, mut child: Child, first: &Loaded) {
                 return;
             }
             let began = Instant::now();
-            match begin(kept).and_then(|begun| as_before(begun, first)) {
+            match begin(kept, limit).and_then(|begun| as_before(begun, first)) {
                 Ok((child, link)) => {
                     shared.comes_up(link);
                     let seconds = began.elapsed().as_secs_f64();
@@ -226,8 +234,8 @@ fn reason(status: Option<&ExitStatus>, has_hung: bool) -> Reason {
     }
 }
 
-/// One process that has loaded the model.
-fn begin(kept: &Kept) -> Result<(Child, Link, Loaded)> {
+/// One process that has loaded the model within this time.
+fn begin(kept: &Kept, limit: Duration) -> Result<(Child, Link, Loaded)> {
     let failed = |error: io::Error| Error::load(format!("cannot begin a process for the model: {error}"));
     let (mut channel, theirs) = Channel::pair().map_err(failed)?;
     let mut command = Command::new(&kept.program);
@@ -238,7 +246,7 @@ fn begin(kept: &Kept) -> Result<(Child, Link, Loaded)> {
     command.process_group(0); // whoever interrupts the server at a terminal lets it end what it has begun
     let mut child = command.spawn().map_err(failed)?;
     drop(command); // with their end of the channel
-    match load(kept, &mut channel, &child) {
+    match load(kept, &mut channel, &child, limit) {
         Ok((process, loaded)) => Ok((child, Link { channel, process }, loaded)),
         Err(error) => {
             let _ = child.kill(); // it may have ended itself
@@ -248,9 +256,7 @@ fn begin(kept: &Kept) -> Result<(Child, Link, Loaded)> {
     }
 }
 
-fn load(kept: &Kept, channel: &mut Channel, child: &Child) -> Result<(OwnedFd, Loaded)> {
-    /// So long no load takes.
-    const LIMIT: Duration = Duration::from_hours(1);
+fn load(kept: &Kept, channel: &mut Channel, child: &Child, limit: Duration) -> Result<(OwnedFd, Loaded)> {
     let failed =
         |error: io::Error| Error::load(format!("the model's process ended while it loaded the model: {error}"));
     let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
@@ -265,7 +271,7 @@ fn load(kept: &Kept, channel: &mut Channel, child: &Child) -> Result<(OwnedFd, L
     let parts: Vec<&[u8]> = contents.into_iter().flat_map(|contents| contents.values().map(Content::all)).collect();
     let (options, device, log) = (kept.options.clone(), kept.device.clone(), kept.log.clone());
     channel.send(&Ask::Load { files, options, device, log }, &parts).map_err(failed)?;
-    let answer = channel.receive(Some(LIMIT)).and_then(|message| message.head()).map_err(failed)?;
+    let answer = channel.receive(Some(limit)).and_then(|message| message.head()).map_err(failed)?;
     channel.leave(); // a model may refer to its files
     match answer {
         Answer::Loaded(loaded) => Ok((process, *loaded)),

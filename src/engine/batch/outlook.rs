@@ -66,12 +66,14 @@ impl<J: Job> Batcher<J> {
         };
         let residuals = self.workers.iter().map(residual);
         let first_free = residuals.clone().min().unwrap_or_default();
-        let best = match self.shares.is_much(now) {
+        let full = self.times[0].best_rows(elements, WORTH, now);
+        let fits = self.fitting(lane, now + first_free, full.max(rows));
+        let best = match self.makes_wait(lane, fits, now) {
             Some(_) => self.times[0].short_rows(elements),
-            None => self.times[0].best_rows(elements, WORTH, now),
+            None => full,
         };
         let best = best.max(rows);
-        let room = self.fitting(lane, now + first_free, best).saturating_sub(rows);
+        let room = fits.min(best).saturating_sub(rows);
         let (ahead, before) = self.ahead(lane, tenant, due, room);
         let wait = if ahead > 0.0 {
             residuals.sum::<Duration>() / u32::try_from(self.workers.len()).unwrap_or(1)
@@ -85,6 +87,14 @@ impl<J: Job> Batcher<J> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is few
         let together = (rows + before + coming as usize).min(best);
         (wait, together)
+    }
+
+    /// From how much waiting work on a tenant makes others wait: there is somebody who has so much of it that he alone could
+    /// fill a quarter of a batch of so many rows, and others who have much less.
+    pub(super) fn makes_wait(&self, lane: &Lane<J>, rows: usize, now: Instant) -> Option<f64> {
+        let most = self.shares.is_much(now)? * 2.0;
+        let batch = self.expect(lane.elements, rows).map_or(0.0, |expected| expected.middle.as_secs_f64());
+        (most >= batch / 4.0 / as_f64(self.workers.len())).then_some(most / 2.0)
     }
 
     /// How many rows a lane's next batch may have, of at most `best`, for whoever is first to have his answer in time.

@@ -90,7 +90,7 @@ impl<J: Job> Batcher<J> {
         kind: usize,
         now: Instant,
     ) -> (Vec<Found>, Vec<Candidate>, Vec<(Found, Fate)>) {
-        let much = self.shares.is_much(now);
+        let much = self.makes_wait(self.lanes.get(joined.numbers[0]), joined.most, now);
         let filled = much.map_or(joined.most, |_| self.times[kind].short_rows(joined.elements).min(joined.most));
         let (mut found, mut candidates, mut fates, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for number in &joined.numbers {
@@ -142,7 +142,9 @@ impl<J: Job> Batcher<J> {
         let best = preferred.copied().unwrap_or_else(|| {
             let times = &self.times[kind];
             let best = times.best_rows(elements, WORTH, now).max(times.ample(elements, waiting).unwrap_or(1));
-            times.untried(elements, best).or_else(|| times.again(elements, best, waiting, now)).unwrap_or(best)
+            // Under overload admission keeps short what waits.
+            let enough = if self.overload(now).is_some() { waiting.saturating_mul(2) } else { waiting };
+            times.untried(elements, best).or_else(|| times.again(elements, best, enough, now)).unwrap_or(best)
         });
         best.min(self.policy.max_rows).min(self.policy.max_tokens / tokens.max(1)).max(1)
     }

@@ -1,5 +1,7 @@
 //! The batcher by hand, and whatever may come.
 
+mod tenants;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -244,23 +246,24 @@ fn urgent_ones_come_first_and_lower_levels_later_but_not_never() {
     push(1, 0, 5000, 1);
     push(2, 0, 50, 2);
     push(3, 0, 5000, 99);
-    push(4, 0, 5000, 101); // the first has waited long enough to be before it
+    push(4, 0, 5000, 115); // the first has waited long enough to be before it, which has an eighth less beyond that
     let order: Vec<_> = (0..5).flat_map(|_| run(&mut batcher, now + ms(20))).collect();
     assert_eq!(order, [2, 1, 3, 0, 4]);
 }
 
 #[test]
-fn tenants_take_turns_and_the_greedy_one_gives_way() {
+fn who_has_little_time_comes_before_those_who_have_much_and_wait() {
     let now = Instant::now();
-    let mut batcher = Batcher::new(Policy::new(2, 6));
-    let of = |tenant, id| Fake { tenant, ..job(id, now) };
-    (0..6).for_each(|id| drop(batcher.push(of(1, id), now).unwrap()));
-    assert!(matches!(batcher.push(of(1, 6), now), Err(Refused::Full { .. })));
-    let evicted = batcher.push(of(2, 10), now).unwrap().evicted;
-    assert_eq!(ids(&evicted), [5], "the last of who has the most");
-    batcher.push(of(2, 11), now).unwrap();
-    let order: Vec<_> = (0..3).map(|_| run(&mut batcher, now)).collect();
-    assert_eq!(order, [[0, 10], [1, 11], [2, 3]]);
+    let mut batcher = Batcher::new(Policy::new(1, 1000));
+    let patient = |id, at| Fake { deadline: now + ms(60_000), ..job(id, at) };
+    (0..5).for_each(|id| drop(batcher.push(patient(id, now), now).unwrap()));
+    let later = now + ms(5000);
+    batcher.push(Fake { deadline: later + ms(400), ..job(9, later) }, later).unwrap();
+    assert_eq!(run(&mut batcher, later), [9]);
+    // But not for ever.
+    let later = now + ms(9000);
+    batcher.push(Fake { deadline: later + ms(400), ..job(10, later) }, later).unwrap();
+    assert_eq!(run(&mut batcher, later), [0]);
 }
 
 #[test]

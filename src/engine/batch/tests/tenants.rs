@@ -1,0 +1,33 @@
+//! What tenants notice of each other.
+
+use super::*;
+
+#[test]
+fn tenants_take_turns_and_the_greedy_one_gives_way() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy::new(2, 6));
+    let of = |tenant, id| Fake { tenant, ..job(id, now) };
+    (0..6).for_each(|id| drop(batcher.push(of(1, id), now).unwrap()));
+    assert!(matches!(batcher.push(of(1, 6), now), Err(Refused::Full { .. })));
+    let evicted = batcher.push(of(2, 10), now).unwrap().evicted;
+    assert_eq!(ids(&evicted), [5], "the last of who has the most");
+    batcher.push(of(2, 11), now).unwrap();
+    let order: Vec<_> = (0..3).map(|_| run(&mut batcher, now)).collect();
+    assert_eq!(order, [[0, 10], [1, 11], [2, 3]]);
+}
+
+#[test]
+fn batches_are_kept_short_for_others_only_by_who_has_many() {
+    let now = Instant::now();
+    let rows_beside_others = |jobs_of: &[(Tenant, usize)]| {
+        let mut batcher = taught(Policy::new(8, 100), now);
+        let tenants = jobs_of.iter().flat_map(|(tenant, jobs)| std::iter::repeat_n(*tenant, *jobs));
+        for (id, tenant) in tenants.enumerate() {
+            batcher.push(Fake { tenant, ..job(id, now) }, now).unwrap();
+        }
+        run(&mut batcher, now).len()
+    };
+    assert_eq!(rows_beside_others(&[(1, 1), (2, 2), (3, 1), (4, 2), (5, 2)]), 8);
+    assert_eq!(rows_beside_others(&[(1, 12), (2, 1)]), 4);
+    assert_eq!(rows_beside_others(&[(1, 12)]), 8);
+}
