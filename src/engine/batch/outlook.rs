@@ -90,11 +90,11 @@ impl<J: Job> Batcher<J> {
     }
 
     /// From how much waiting work on a tenant makes others wait: there is somebody who has so much of it that he alone could
-    /// fill a quarter of a batch of so many rows, and others who have much less.
+    /// fill half a batch of so many rows, and others who have much less.
     pub(super) fn makes_wait(&self, lane: &Lane<J>, rows: usize, now: Instant) -> Option<f64> {
         let most = self.shares.is_much(now)? * 2.0;
         let batch = self.expect(lane.elements, rows).map_or(0.0, |expected| expected.middle.as_secs_f64());
-        (most >= batch / 4.0 / as_f64(self.workers.len())).then_some(most / 2.0)
+        (most >= batch / 2.0 / as_f64(self.workers.len())).then_some(most / 2.0)
     }
 
     /// How many rows a lane's next batch may have, of at most `best`, for whoever is first to have his answer in time.
