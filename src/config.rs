@@ -27,22 +27,6 @@ use crate::source::cache::Cache;
 use crate::source::digest::ModelDigest;
 use crate::source::uri::{self, SourceUri};
 
-impl Isolation {
-    /// Whether an instance on that device gets a process of its own.
-    ///
-    /// # Errors
-    /// When it needs one, and is not to have it.
-    pub fn is_for(&self, device: &DeviceId) -> Result<bool> {
-        match (self.is_wanted, device.needs_process()) {
-            (Some(false), true) => Err(Error::load(format!(
-                "a process computes on one GPU or MIG device, and there are others beside {device}: leave --worker out, or \
-                 let CUDA_VISIBLE_DEVICES name that one alone"
-            ))),
-            (wanted, needed) => Ok(wanted.unwrap_or(needed)),
-        }
-    }
-}
-
 /// Everything `stoker serve` was told, resolved and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -109,6 +93,22 @@ pub struct Isolation {
     pub limit: Duration,
     /// Theirs, too.
     pub log: LogConfig,
+}
+
+impl Isolation {
+    /// Whether an instance on that device gets a process of its own.
+    ///
+    /// # Errors
+    /// When it needs one, and is not to have it.
+    pub fn is_for(&self, device: &DeviceId) -> Result<bool> {
+        match (self.is_wanted, device.needs_process()) {
+            (Some(false), true) => Err(Error::load(format!(
+                "a process computes on one GPU or MIG device, and there are others beside {device}: leave --worker out, or \
+                 let CUDA_VISIBLE_DEVICES name that one alone"
+            ))),
+            (wanted, needed) => Ok(wanted.unwrap_or(needed)),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,10 +3,9 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::backend::Model;
+use crate::backend::{self, Model};
 use crate::content::{Content, Contents};
 use crate::device::process::channel::{Channel, Message};
 use crate::device::process::message::{Answer, Ask, Files, Head, Loaded, heads};
@@ -63,9 +62,7 @@ impl Worker {
             Ask::Run { inputs, outputs } => {
                 let model = self.model.as_mut().ok_or_else(none)?;
                 let inputs = inputs.into_iter().map(|head| tensor(head, &mut message)).collect::<Result<Vec<_>>>()?;
-                // A panic is a bug, and must cost one batch, as it does in the server's own threads.
-                let answers = catch_unwind(AssertUnwindSafe(|| model.run(&inputs, &outputs)))
-                    .unwrap_or_else(|_| Err(Error::internal("the model's backend panicked; see the server's log")))?;
+                let answers = backend::run(&mut **model, &inputs, &outputs)?;
                 Ok((Answer::Ran(heads(&answers).0), answers))
             }
             Ask::Example { rows } => {

@@ -1,11 +1,12 @@
 //! What runs a model. One [`Backend`] per library or engine; features of the build are decided here and only here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::config::BackendOptions;
 use crate::device::DeviceId;
 use crate::device::process::pulse::Pulse;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::formats::{Format, ModelFiles};
 use crate::infer::Signature;
 use crate::tensor::Tensor;
@@ -52,6 +53,15 @@ pub trait Model: Send {
     /// [`Kind::NotReady`](crate::error::Kind::NotReady) when it had done so before, else
     /// [`Kind::Internal`](crate::error::Kind::Internal).
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>>;
+}
+
+/// [`Model::run`] of a backend that may have bugs: a panic in it must cost one batch, not the process.
+///
+/// # Errors
+/// As [`Model::run`].
+pub fn run(model: &mut dyn Model, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>> {
+    catch_unwind(AssertUnwindSafe(|| model.run(inputs, outputs)))
+        .unwrap_or_else(|_| Err(Error::internal("the model's backend panicked; see the server's log")))
 }
 
 /// The backend for a format. One format has one backend: there is nothing to fall back to silently.

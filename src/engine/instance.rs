@@ -1,6 +1,5 @@
 //! One instance of a model at work: pull a batch, join it, run it, share the results out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use super::batch::{Batch, Job};
 use super::joining::Joining;
 use super::queue::Queue;
 use super::shares::Tenant;
-use crate::backend::Model;
+use crate::backend::{self, Model};
 use crate::device::process::pulse::{Health, Pulse};
 use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
@@ -241,9 +240,7 @@ impl Instance {
     fn compute(&mut self, jobs: &[&[Tensor]], outputs: &[usize], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
         let joined = self.joining.join(jobs)?;
         let started = Instant::now();
-        // A panic in a backend is a bug, but it must cost one batch, not the server.
-        let answers = catch_unwind(AssertUnwindSafe(|| self.model.run(&joined.inputs, outputs)))
-            .unwrap_or_else(|_| Err(Error::internal("the model's backend panicked; see the server's log")));
+        let answers = backend::run(&mut *self.model, &joined.inputs, outputs);
         self.metrics.observe_batch(rows, joined.padding);
         self.compute.observe(started.elapsed().as_secs_f64());
         self.joining.split(jobs, &joined, answers?, outputs, rows)
