@@ -37,6 +37,10 @@ pub trait Job {
     }
     /// Rows this job adds to a batch, at least 1.
     fn rows(&self) -> usize;
+    /// Rows of the same request that are pushed right after it, which are of use only all together.
+    fn rows_to_come(&self) -> usize {
+        0
+    }
     /// Elements of one row: what tells rows that take long from others. About the same for all jobs of a shape.
     fn elements(&self) -> usize;
     /// What one row counts of a batch's `max_tokens`, at least 1. About the same for all jobs of a shape.
@@ -213,6 +217,13 @@ impl<J: Job> Batcher<J> {
         outlook::fastest(&self.times, elements, rows)
     }
 
+    /// How many rows a job of a tenant may have at most, so that others need not wait long for their turns: all of so many, or,
+    /// when he makes others wait, few.
+    pub fn most_at_once(&self, tenant: Tenant, elements: usize, rows: usize, now: Instant) -> usize {
+        let makes_wait = self.makes_wait(elements, rows, now).is_some_and(|much| self.shares.work(tenant) >= much);
+        if makes_wait { rows.min(self.times[0].short_rows(elements)) } else { rows }
+    }
+
     /// Takes a job in if it can be answered in time and there is room for it. Others give way only to a tenant who has
     /// fewer waiting.
     pub fn push(&mut self, job: J, now: Instant) -> Result<Pushed<J>, Refused> {
@@ -224,13 +235,14 @@ impl<J: Job> Batcher<J> {
         let due = self.due(deadline, level, now);
         let number = self.lanes.number(&job);
         self.came(number, rows, now);
-        let asked = Asked { rows, elements, deadline, due, tenant };
+        let all_rows = rows + job.rows_to_come();
+        let asked = Asked { rows: all_rows, elements, deadline, due, tenant };
         let is_probe = self.check_in_time(&asked, self.lanes.get(number), now)?;
         let retry_after = self.half_done_in();
         if self.policy.max_jobs_of_level.get(level).is_some_and(|max| self.jobs_of_level[level] >= *max) {
             return Err(Refused::Full { retry_after });
         }
-        let evicted = self.make_room(rows, bytes, tenant, now).ok_or(Refused::Full { retry_after })?;
+        let evicted = self.make_room(all_rows, bytes, tenant, now).ok_or(Refused::Full { retry_after })?;
         let work = self.work_of(elements, rows, deadline.saturating_duration_since(now), now);
         self.take_in(number, Waiting { job, arrived: now, due, tenant, work, is_put_off: false }, now);
         self.weigh(number, now);

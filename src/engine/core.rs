@@ -127,7 +127,7 @@ impl Engine {
         let outputs = if served.max_rows == 1 {
             run(served, inputs, 1, &ask).await?
         } else if rows <= max_rows {
-            run(served, inputs, rows, &ask).await?
+            run_cut(served, inputs, rows, &ask).await?
         } else {
             run_in_pieces(served, &inputs, rows, max_rows, ask).await?
         };
@@ -179,6 +179,26 @@ impl Ask {
     }
 }
 
+/// Runs a request that fits into a batch: whole, or in pieces that wait together, if it would make other tenants wait long.
+async fn run_cut(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Result<Vec<Tensor>> {
+    let most = if rows == 1 { 1 } else { served.queue.most_at_once(ask.tenant, elements(&inputs) / rows, rows) };
+    if rows <= most {
+        return run(served, inputs, rows, ask).await;
+    }
+    let piece_rows = stack::piece_rows(rows, most);
+    let pieces = stack::split(&inputs, &piece_rows)?;
+    let mut to_come = rows;
+    let pieces = pieces.into_iter().zip(piece_rows).map(|(piece, rows)| {
+        to_come -= rows;
+        enqueue(served, piece, rows, to_come, ask)
+    });
+    let mut answers = Vec::new();
+    for piece in pieces.collect::<Result<Vec<_>>>()? {
+        answers.push(answered(piece, ask).await?);
+    }
+    stack::join(&answers.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
 /// A request of more rows than a batch may have is cut, run piece by piece, and joined again.
 async fn run_in_pieces(
     served: &Served,
@@ -212,7 +232,7 @@ async fn run_piece(
 ) -> Result<Vec<Tensor>> {
     const PAUSE: Duration = Duration::from_millis(10);
     loop {
-        let answer = run(served, inputs.clone(), rows, ask).await;
+        let answer = run_cut(served, inputs.clone(), rows, ask).await;
         let is_full = answer.as_ref().is_err_and(|error| error.kind() == Kind::Overloaded);
         if is_first || !is_full || Instant::now() + PAUSE > ask.deadline {
             return answer;
@@ -222,20 +242,43 @@ async fn run_piece(
 }
 
 async fn run(served: &Served, inputs: Vec<Tensor>, rows: usize, ask: &Ask) -> Result<Vec<Tensor>> {
-    let Ask { ref outputs, tokens, answer_by, deadline, put_off_at, level, tenant } = *ask;
+    answered(enqueue(served, inputs, rows, 0, ask)?, ask).await
+}
+
+type Answer = oneshot::Receiver<Result<Vec<Tensor>>>;
+
+fn enqueue(served: &Served, inputs: Vec<Tensor>, rows: usize, rows_to_come: usize, ask: &Ask) -> Result<Answer> {
+    let Ask { ref outputs, tokens, deadline, put_off_at, level, tenant, .. } = *ask;
     let (reply, answer) = oneshot::channel();
     let shape = ShapeKey::of(&served.signature, &served.joining, &inputs, outputs.clone());
     let elements = elements(&inputs) / rows;
     let bytes = inputs.iter().map(|input| input.data().len()).sum();
     let queued = Instant::now();
-    let job =
-        Pending { inputs, rows, elements, tokens, bytes, shape, deadline, put_off_at, level, tenant, queued, reply };
+    let job = Pending {
+        inputs,
+        rows,
+        rows_to_come,
+        elements,
+        tokens,
+        bytes,
+        shape,
+        deadline,
+        put_off_at,
+        level,
+        tenant,
+        queued,
+        reply,
+    };
     let Evicted { jobs, retry_after } = served.queue.push(job).map_err(refusal)?;
     for job in jobs {
         let full = refusal(PushError::Refused(Refused::Full { retry_after }));
         let _ = job.reply.send(Err(full)); // an error here means the caller has gone
     }
-    match timeout_at(answer_by.into(), answer).await {
+    Ok(answer)
+}
+
+async fn answered(answer: Answer, ask: &Ask) -> Result<Vec<Tensor>> {
+    match timeout_at(ask.answer_by.into(), answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => {
             let text = "what computed this ended, and there was no room to try again: try again later";

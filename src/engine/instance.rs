@@ -24,6 +24,8 @@ pub struct Pending {
     /// In the signature's order.
     pub inputs: Vec<Tensor>,
     pub rows: usize,
+    /// Of the same request, in pieces that are pushed right after this one.
+    pub rows_to_come: usize,
     /// Of one row, over all inputs.
     pub elements: usize,
     /// As the token budget counts one row.
@@ -88,6 +90,10 @@ impl Job for Pending {
 
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn rows_to_come(&self) -> usize {
+        self.rows_to_come
     }
 
     fn elements(&self) -> usize {
@@ -231,6 +237,7 @@ impl Instance {
             return;
         }
         if was_lost {
+            job.rows_to_come = 0;
             job.shape.again = Some(NUMBERS.fetch_add(1, Ordering::Relaxed));
         }
         // Who gives way or is refused hears that it was lost, from who waits for the answer.

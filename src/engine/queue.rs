@@ -71,6 +71,11 @@ impl<J: Job> Queue<J> {
         self.lock().batcher.expect(elements, rows).map_or(Duration::ZERO, |expected| expected.middle)
     }
 
+    /// As [`Batcher::most_at_once`].
+    pub fn most_at_once(&self, tenant: Tenant, elements: usize, rows: usize) -> usize {
+        self.lock().batcher.most_at_once(tenant, elements, rows, Instant::now().into_std())
+    }
+
     /// As [`Batcher::turn_away`].
     ///
     /// # Errors

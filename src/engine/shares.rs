@@ -42,6 +42,8 @@ struct Account {
     had: f64,
     /// When he last wanted something.
     seen: Option<Instant>,
+    /// Work of his that was taken in in a second, the last one counting most.
+    rate: f64,
     jobs: usize,
     work: f64,
     caution: Caution,
@@ -50,6 +52,13 @@ struct Account {
 impl Account {
     fn place(&self, level: f64) -> f64 {
         self.had.max(level - SAVINGS)
+    }
+
+    fn came(&mut self, work: f64, now: Instant) {
+        let silent = self.seen.replace(now).map_or(Duration::ZERO, |seen| now.duration_since(seen));
+        self.rate = self.rate * (-silent.as_secs_f64()).exp() + work;
+        self.jobs += 1;
+        self.work += work;
     }
 }
 
@@ -89,9 +98,7 @@ impl Shares {
         self.changes();
         let known = self.waiting.entry(tenant);
         let account = known.or_insert_with(|| self.idle.remove(&tenant).unwrap_or_default());
-        account.seen = Some(now);
-        account.jobs += 1;
-        account.work += work;
+        account.came(work, now);
     }
 
     /// A job waits no longer; `served` if it runs now.
@@ -193,11 +200,17 @@ impl Shares {
         self.account(tenant).map_or(self.level - SAVINGS, |account| account.place(self.level))
     }
 
-    /// How much of the work that waits comes before a job of a tenant that has so much of his own before it: as much of each
-    /// other's, at most. Of very many others some stand for all: which ones is as good as chance.
+    /// How much work comes before a job of a tenant that has so much of his own before it: as much of each other's, at most,
+    /// of what waits and of what will have come by then.
     pub fn ahead(&self, tenant: Tenant, own: f64) -> f64 {
+        let waits = self.ahead_within(tenant, own, 0.0);
+        if own > 0.0 { self.ahead_within(tenant, own, waits) } else { waits }
+    }
+
+    /// When others get so many seconds more to come. Of very many some stand for all: which ones is as good as chance.
+    fn ahead_within(&self, tenant: Tenant, own: f64, seconds: f64) -> f64 {
         const MANY: usize = 128;
-        let at_most_own = |account: &Account| if account.work < own { account.work } else { own };
+        let at_most_own = |account: &Account| (account.work + account.rate * seconds).min(own);
         let some: f64 = self.waiting.values().take(MANY).map(at_most_own).sum();
         let all = some * (as_f64(self.waiting.len()) / as_f64(MANY)).max(1.0);
         let his = self.waiting.get(&tenant).map_or(0.0, at_most_own);
@@ -261,7 +274,9 @@ mod tests {
         let (mut shares, now) = (Shares::default(), Instant::now());
         (0..10).for_each(|_| shares.came(1, 1.0, now));
         (0..2).for_each(|_| shares.came(2, 1.0, now));
-        assert_eq!((shares.ahead(2, 2.0), shares.ahead(1, 10.0), shares.ahead(3, 0.0)), (4.0, 12.0, 0.0));
+        // Whoever asks for 2 a second has his part in the next 12, too.
+        let ahead = [(2, 2.0), (3, 0.0), (1, 10.0), (1, 0.5)].map(|(tenant, own)| shares.ahead(tenant, own));
+        assert_eq!(ahead, [4.0, 0.0, 20.0, 1.0]);
         assert_eq!((shares.greediest(), shares.jobs(2)), (Some((1, 10)), 2));
         assert_eq!(shares.is_much(now), Some(5.0));
         assert_eq!(shares.is_much(now + Duration::from_secs(9)), Some(5.0), "two jobs still wait");

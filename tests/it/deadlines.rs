@@ -7,6 +7,7 @@ use stoker::protocol::open_inference as pb;
 use crate::support::{Connection, Reply, Running, futures_join, metric};
 
 const PREDICT: &str = "/v2/models/slow/infer";
+const REFUSED: &str = "stoker_rejected_total{model=\"slow\",version=\"1\",reason=\"deadline\"}";
 
 fn body(parameters: &str) -> Vec<u8> {
     let data = vec!["0.5"; 64].join(",");
@@ -21,11 +22,15 @@ async fn ask(server: &Running, headers: &[(&str, &str)], body: &[u8]) -> (Reply,
     (reply, asked.elapsed())
 }
 
-/// How long the model takes for one.
+/// How long the model takes for one: the shortest of three, as others may be busy beside it.
 async fn model_takes(server: &Running) -> Duration {
-    let (reply, took) = ask(server, &[], &body("")).await;
-    assert_eq!(reply.status, 200, "{}", reply.text());
-    took
+    let mut shortest = Duration::MAX;
+    for _ in 0..3 {
+        let (reply, took) = ask(server, &[], &body("")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        shortest = shortest.min(took);
+    }
+    shortest
 }
 
 #[tokio::test]
@@ -63,11 +68,14 @@ async fn who_has_no_chance_is_refused_before_his_request_is_read() {
     let server = Running::serve("slow", &["--max_batch_size=1"]).await;
     let takes = model_takes(&server).await;
     let body = body("");
+    let asked = Instant::now();
     let deadline = humantime::format_rfc3339_micros(SystemTime::now() + takes * 8).to_string();
     let headers = [("x-request-deadline", deadline.as_str())];
     let waiting = async { futures_join((0..20).map(|_| ask(&server, &headers, &body)).collect()).await };
     let refused = async {
-        tokio::time::sleep(takes / 4).await;
+        while metric(&server, REFUSED).await == 0.0 {
+            assert!(asked.elapsed() < takes * 8, "none of the twenty was refused");
+        }
         let mut connection = Connection::open(server.addresses.http).await.unwrap();
         let head = format!("POST {PREDICT} HTTP/1.1\r\nhost: x\r\nx-request-deadline: {deadline}\r\n");
         let head = format!("{head}content-length: 1000\r\nexpect: 100-continue\r\n\r\n");
@@ -96,8 +104,7 @@ async fn who_is_refused_is_told_when_to_come_again() {
     // On a busy machine one that was let in may still turn out to be late; in virtual time it may not (overload.rs).
     assert!(replies.iter().filter(|reply| reply.status == 200).count() >= 1, "{replies:?}");
     assert!(replies.iter().all(|reply| matches!(reply.status, 200 | 429 | 504)), "{replies:?}");
-    let rejected = "stoker_rejected_total{model=\"slow\",version=\"1\",reason=\"deadline\"}";
-    assert!(metric(&server, rejected).await >= refused.len() as f64);
+    assert!(metric(&server, REFUSED).await >= refused.len() as f64);
     assert!(replies.iter().all(|reply| reply.header("x-model-version") == Some("1")), "{replies:?}");
 }
 

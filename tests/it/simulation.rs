@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stoker::engine::batch::{Job, Refused};
 use stoker::engine::limiter::Limiter;
-use stoker::engine::policy::Policy;
+use stoker::engine::policy::{MaxQueue, Policy};
 use stoker::engine::queue::{Depth, Evicted, PushError, Queue};
 use stoker::engine::resources::Needs;
 use tokio::sync::oneshot;
@@ -29,6 +29,26 @@ struct Ask {
 
 /// More than most callers' patience.
 const AGEING: Duration = Duration::from_millis(50);
+
+/// Of a row.
+const BYTES: usize = 8;
+
+/// How devices of one kind are: what a batch takes, and how often it fails.
+#[derive(Clone, Copy)]
+struct Device {
+    microseconds: u64,
+    of_a_row: u64,
+    jitter: u64,
+    fails_of_100: u64,
+}
+
+/// Fast, slow, and failing ones, and what takes any time; which is first, and so the fastest, the traffic's seed says.
+const DEVICES: [Device; 4] = [
+    Device { microseconds: 200, of_a_row: 20, jitter: 50, fails_of_100: 0 },
+    Device { microseconds: 2000, of_a_row: 100, jitter: 100, fails_of_100: 2 },
+    Device { microseconds: 300, of_a_row: 50, jitter: 300, fails_of_100: 40 },
+    Device { microseconds: 200, of_a_row: 50, jitter: 3000, fails_of_100: 5 },
+];
 
 /// What a caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +71,7 @@ impl Job for Ask {
         1
     }
     fn bytes(&self) -> usize {
-        self.rows
+        BYTES * self.rows
     }
     fn deadline(&self) -> std::time::Instant {
         self.deadline
@@ -79,8 +99,10 @@ enum End {
     GaveUp,
 }
 
-/// A device: takes a batch, works for a while, answers; now and then it fails and answers nobody.
-async fn device(queue: Arc<Queue<Ask>>, worker: usize, seed: u64, policy: Policy, log: Arc<Mutex<Vec<u64>>>) {
+/// A worker: takes a batch, works for as long as its device takes, answers; when that fails it answers nobody.
+async fn work(queue: Arc<Queue<Ask>>, worker: usize, seed: u64, policy: Policy, log: Arc<Mutex<Vec<u64>>>) {
+    let kind = policy.workers[worker];
+    let Device { microseconds, of_a_row, jitter, fails_of_100 } = DEVICES[(seed as usize + kind) % DEVICES.len()];
     let mut random = Random(seed ^ (worker as u64) << 32);
     while let Some(batch) = queue.next(worker).await {
         let now = Instant::now();
@@ -100,8 +122,8 @@ async fn device(queue: Arc<Queue<Ask>>, worker: usize, seed: u64, policy: Policy
         if batch.jobs.is_empty() {
             continue;
         }
-        sleep(Duration::from_micros(200 + random.below(3000) + 50 * rows as u64)).await;
-        let fails = random.below(20) == 0;
+        sleep(Duration::from_micros(microseconds + of_a_row * rows as u64 + random.below(jitter))).await;
+        let fails = random.below(100) < fails_of_100;
         for job in batch.jobs {
             log.lock().unwrap().push(job.id);
             let _ = job.reply.send(if fails { Reply::Apology } else { Reply::Answer(job.id) });
@@ -113,16 +135,19 @@ async fn device(queue: Arc<Queue<Ask>>, worker: usize, seed: u64, policy: Policy
 async fn run(seed: u64) {
     let mut random = Random(seed);
     let (max_rows, max_jobs) = (1 + random.below(16) as usize, 1 + random.below(64) as usize);
+    let (kinds, most_rows) = (1 + random.below(3) as usize, max_rows + random.below(200) as usize);
     let policy = Policy {
         max_delay: Duration::from_micros(random.below(3) * 2000),
         ageing: AGEING,
-        workers: vec![0; 1 + random.below(4) as usize],
+        workers: (0..=random.below(4) as usize).map(|worker| worker.min(kinds - 1)).collect(),
+        max_queue: MaxQueue { jobs: max_jobs, rows: most_rows, bytes: BYTES * most_rows.div_ceil(2).max(max_rows) },
+        max_jobs_of_level: vec![usize::MAX, usize::MAX, 1 + random.below(20) as usize],
         ..Policy::new(max_rows, max_jobs)
     };
     let queue = Arc::new(Queue::new(policy.clone()));
     let ran = Arc::new(Mutex::new(Vec::new()));
     let devices: Vec<_> = (0..policy.workers.len())
-        .map(|worker| tokio::spawn(device(queue.clone(), worker, seed, policy.clone(), ran.clone())))
+        .map(|worker| tokio::spawn(work(queue.clone(), worker, seed, policy.clone(), ran.clone())))
         .collect();
     let mut callers = Vec::new();
     for id in 0..500 {
@@ -168,7 +193,10 @@ async fn run(seed: u64) {
                 }
             }
         }));
-        assert!(depth.depth().jobs <= max_jobs, "seed {seed}: the queue is over its bound");
+        let Depth { jobs, rows, bytes } = depth.depth();
+        let most = policy.max_queue;
+        let is_within = jobs <= most.jobs && rows <= most.rows && bytes <= most.bytes;
+        assert!(is_within, "seed {seed}: the queue is over its bounds");
     }
     let mut ends = Vec::new();
     for caller in callers {

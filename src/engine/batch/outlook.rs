@@ -68,7 +68,7 @@ impl<J: Job> Batcher<J> {
         let first_free = residuals.clone().min().unwrap_or_default();
         let full = self.times[0].best_rows(elements, WORTH, now);
         let fits = self.fitting(lane, now + first_free, full.max(rows));
-        let best = match self.makes_wait(lane, fits, now) {
+        let best = match self.makes_wait(elements, fits, now) {
             Some(_) => self.times[0].short_rows(elements),
             None => full,
         };
@@ -91,9 +91,9 @@ impl<J: Job> Batcher<J> {
 
     /// From how much waiting work on a tenant makes others wait: there is somebody who has so much of it that he alone could
     /// fill half a batch of so many rows, and others who have much less.
-    pub(super) fn makes_wait(&self, lane: &Lane<J>, rows: usize, now: Instant) -> Option<f64> {
+    pub(super) fn makes_wait(&self, elements: usize, rows: usize, now: Instant) -> Option<f64> {
         let most = self.shares.is_much(now)? * 2.0;
-        let batch = self.expect(lane.elements, rows).map_or(0.0, |expected| expected.middle.as_secs_f64());
+        let batch = self.expect(elements, rows).map_or(0.0, |expected| expected.middle.as_secs_f64());
         (most >= batch / 2.0 / as_f64(self.workers.len())).then_some(most / 2.0)
     }
 
@@ -128,7 +128,7 @@ impl<J: Job> Batcher<J> {
             return (0.0, 0);
         }
         let own: f64 = self.lanes.waiting().map(|(_, lane)| lane.line.work_before(tenant, due)).sum();
-        let all = self.shares.ahead(tenant, own).min(self.work);
+        let all = self.shares.ahead(tenant, own);
         let here = lane.line.work_before(tenant, due);
         let part = if lane.work > 0.0 { here / lane.work } else { 0.0 };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // queues are short

@@ -90,7 +90,7 @@ impl<J: Job> Batcher<J> {
         kind: usize,
         now: Instant,
     ) -> (Vec<Found>, Vec<Candidate>, Vec<(Found, Fate)>) {
-        let much = self.makes_wait(self.lanes.get(joined.numbers[0]), joined.most, now);
+        let much = self.makes_wait(joined.elements, joined.most, now);
         let filled = much.map_or(joined.most, |_| self.times[kind].short_rows(joined.elements).min(joined.most));
         let (mut found, mut candidates, mut fates, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for number in &joined.numbers {
@@ -100,7 +100,7 @@ impl<J: Job> Batcher<J> {
                     fates.push(((*number, place), Fate::Gone));
                 } else if job.put_off_at().is_some_and(|at| at <= now) && !is_put_off {
                     fates.push(((*number, place), Fate::PutOff));
-                } else if !fills || rows < filled {
+                } else if !fills || rows == 0 || rows + job.rows() <= filled {
                     found.push((*number, place));
                     candidates.push(Candidate { rows: job.rows(), deadline: job.deadline() });
                     rows += if job.deadline() > now { job.rows() } else { 0 };

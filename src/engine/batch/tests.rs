@@ -1,5 +1,6 @@
 //! The batcher by hand, and whatever may come.
 
+mod devices;
 mod tenants;
 
 use proptest::prelude::*;
@@ -273,25 +274,6 @@ fn preferred_sizes_are_taken_where_they_can_be() {
     (0..7).for_each(|id| drop(batcher.push(job(id, now), now).unwrap()));
     assert_eq!((run(&mut batcher, now), run(&mut batcher, now)), (vec![0, 1, 2, 3], vec![4, 5]));
     assert!(matches!(batcher.next(0, now), Next::SleepUntil(_) | Next::Run(_)));
-}
-
-#[test]
-fn a_slow_device_leaves_to_a_fast_one_what_that_does_sooner() {
-    let now = Instant::now();
-    let mut batcher = Batcher::new(Policy { workers: vec![0, 1], ..Policy::new(1, 100) });
-    batcher.learn(0, 1, 1, ms(10), now);
-    batcher.learn(1, 1, 1, ms(35), now);
-    (0..5).for_each(|id| drop(batcher.push(job(id, now), now).unwrap()));
-    assert_eq!(batch(batcher.next(0, now)).jobs.len(), 1);
-    // The fast one would need 50 ms for all of them.
-    assert_eq!(batch(batcher.next(1, now)).jobs.len(), 1);
-    batcher.done(1, false, now);
-    // It is done with the three that are left, and what it runs, after 40 ms; this one would take longer.
-    batcher.learn(1, 1, 1, ms(45), now);
-    batcher.learn(1, 1, 1, ms(45), now);
-    assert!(matches!(batcher.next(1, now), Next::SleepUntil(free) if free == now + ms(10)));
-    batcher.done(0, false, now);
-    assert!(matches!(batcher.next(1, now), Next::Pass));
 }
 
 /// 1 ms a batch, and 1 ms more for each ten elements.

@@ -42,6 +42,9 @@ impl<J: Job> Batcher<J> {
         for other in self.workers.iter().filter(|other| other.kind != own) {
             let free = other.running.as_ref().map_or(now, |running| running.until.max(now));
             let takes = takes(other.kind)?.max(Duration::from_nanos(1));
+            if now + takes == end && own < other.kind {
+                continue; // two that are equally fast must not leave it to each other
+            }
             let batches = end.saturating_duration_since(free).as_nanos() / takes.as_nanos();
             if batches > 0 {
                 done += usize::try_from(batches).unwrap_or(usize::MAX).saturating_mul(rows);
