@@ -218,10 +218,11 @@ impl<J: Job> Batcher<J> {
     }
 
     /// How many rows a job of a tenant may have at most, so that others need not wait long for their turns: all of so many, or,
-    /// when he makes others wait, few.
+    /// when others are there who want less than that, few.
     pub fn most_at_once(&self, tenant: Tenant, elements: usize, rows: usize, now: Instant) -> usize {
-        let makes_wait = self.makes_wait(elements, rows, now).is_some_and(|much| self.shares.work(tenant) >= much);
-        if makes_wait { rows.min(self.times[0].short_rows(elements)) } else { rows }
+        let short = self.times[0].short_rows(elements);
+        let more = |work: f64| self.shares.has_anybody_less(self.shares.work(tenant) + work, Some(tenant), now);
+        if rows > short && more(self.work_of(elements, rows, Duration::MAX, now)) { short } else { rows }
     }
 
     /// Takes a job in if it can be answered in time and there is room for it. Others give way only to a tenant who has

@@ -151,20 +151,20 @@ impl Shares {
         let found = self.much.get().unwrap_or_else(|| {
             let several = self.waiting.values().filter(|account| account.jobs > 1);
             let much = several.map(|account| account.work).fold(0.0, f64::max) / 2.0;
-            let has_less = || self.waiting.values().any(|account| account.work < much);
-            if much > 0.0 && (self.is_anybody_about(now) || has_less()) { much } else { f64::INFINITY }
+            if much > 0.0 && self.has_anybody_less(much, None, now) { much } else { f64::INFINITY }
         });
         self.much.set(Some(found));
         Some(found).filter(|found| found.is_finite())
     }
 
-    /// Whether somebody who has nothing waiting wanted something a moment ago.
-    fn is_anybody_about(&self, now: Instant) -> bool {
+    /// Whether anybody has less work waiting than that, but for one: of those who wanted something a moment ago.
+    pub fn has_anybody_less(&self, work: f64, but: Option<Tenant>, now: Instant) -> bool {
         const RECENTLY: Duration = Duration::from_secs(1);
         let is_about = |(tenant, seen): &(Tenant, Instant)| {
-            !self.waiting.contains_key(tenant) && now.duration_since(*seen) <= RECENTLY
+            but != Some(*tenant) && !self.waiting.contains_key(tenant) && now.duration_since(*seen) <= RECENTLY
         };
-        self.gone.iter().any(is_about)
+        let has_less = |(tenant, account): (&Tenant, &Account)| but != Some(*tenant) && account.work < work;
+        self.gone.iter().any(is_about) || self.waiting.iter().any(has_less)
     }
 
     /// How much longer than expected what comes before a tenant's job, and its own batch, are taken to take.

@@ -74,12 +74,16 @@ impl Bench {
     }
 
     async fn infer(&self, values: &[u32], dims: &[usize], deadline: Instant) -> Result<InferResponse> {
+        self.infer_for(0, values, dims, deadline).await
+    }
+
+    async fn infer_for(&self, tenant: u64, values: &[u32], dims: &[usize], deadline: Instant) -> Result<InferResponse> {
         let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let tensor = Tensor::new("x", DType::Uint32, Shape::new(dims.to_vec())?, data.into())?;
         let request =
             InferRequest { id: None, inputs: vec![tensor], outputs: Vec::new(), schedule: Schedule::default() };
         let served = self.entry.served()?;
-        let terms = Terms { started: Instant::now(), deadline, is_deadline_set: true, tenant: 0 };
+        let terms = Terms { started: Instant::now(), deadline, is_deadline_set: true, tenant };
         self.engine.infer(&self.entry, &served, request, &terms).await
     }
 
@@ -163,6 +167,31 @@ async fn requests_larger_than_a_batch_are_cut_and_joined_again() {
     let values: Vec<u32> = (100..110).collect();
     assert_eq!(bench.echo(&values).await.unwrap(), values);
     assert_eq!(seen.try_iter().collect::<Vec<_>>(), [4, 4, 2]);
+}
+
+#[tokio::test]
+async fn a_large_request_does_not_keep_other_tenants_waiting() {
+    let takes = |rows: usize| Duration::from_millis(1 + 5 * rows as u64);
+    let (bench, seen, allow) = watched(8);
+    let served = bench.entry.served().unwrap();
+    for rows in [1, 2, 4, 8] {
+        served.queue.learn(0, 1, rows, takes(rows));
+    }
+    let (tell, tells) = mpsc::channel();
+    std::thread::spawn(move || {
+        for rows in seen {
+            std::thread::sleep(takes(rows));
+            let _ = (tell.send(rows), allow.send(())); // an error here means that the test is over
+        }
+    });
+    let (values, deadline) = ((100..108).collect::<Vec<u32>>(), Instant::now() + 10 * PATIENCE);
+    let large = async || numbers(bench.infer_for(1, &values, &[8, 1], deadline).await.unwrap().outputs[0].data());
+    assert_eq!(large().await, values);
+    assert_eq!(tells.try_iter().collect::<Vec<_>>(), [8], "nobody else is there");
+    bench.infer_for(2, &[1], &[1, 1], deadline).await.unwrap();
+    assert_eq!(large().await, values);
+    let batches: Vec<_> = tells.try_iter().collect();
+    assert!(batches.len() > 2 && batches.iter().sum::<usize>() == 9, "{batches:?}");
 }
 
 #[tokio::test]

@@ -68,13 +68,14 @@ impl<J: Job> Batcher<J> {
         let first_free = residuals.clone().min().unwrap_or_default();
         let full = self.times[0].best_rows(elements, WORTH, now);
         let fits = self.fitting(lane, now + first_free, full.max(rows));
-        let best = match self.makes_wait(elements, fits, now) {
-            Some(_) => self.times[0].short_rows(elements),
-            None => full,
-        };
-        let best = best.max(rows);
+        let short = self.makes_wait(elements, fits, now).map(|_| self.times[0].short_rows(elements));
+        let best = short.unwrap_or(full).max(rows);
         let room = fits.min(best).saturating_sub(rows);
         let (ahead, before) = self.ahead(lane, tenant, due, room);
+        // What waits was taken to run in full batches: in short ones at least half as much gets done.
+        let rate = |rows| Some(as_f64(rows) / self.expect(elements, rows)?.middle.as_secs_f64().max(1e-9));
+        let slower = short.and_then(|short| Some((rate(full)? / rate(short)?).clamp(1.0, 2.0)));
+        let ahead = ahead * slower.unwrap_or(1.0);
         let wait = if ahead > 0.0 {
             residuals.sum::<Duration>() / u32::try_from(self.workers.len()).unwrap_or(1)
                 + Duration::from_secs_f64(ahead * self.shares.caution(tenant))

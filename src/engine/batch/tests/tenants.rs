@@ -31,3 +31,23 @@ fn batches_are_kept_short_for_others_only_by_who_has_many() {
     assert_eq!(rows_beside_others(&[(1, 12), (2, 1)]), 4);
     assert_eq!(rows_beside_others(&[(1, 12)]), 8);
 }
+
+#[test]
+fn large_jobs_are_cut_for_others_who_want_less() {
+    let now = Instant::now();
+    let most = |waiting: &[(Tenant, usize)], tenant, rows, later| {
+        let mut batcher = taught(Policy::new(8, 100), now);
+        for (id, (tenant, rows)) in waiting.iter().enumerate() {
+            batcher.push(Fake { tenant: *tenant, rows: *rows, ..job(id, now) }, now).unwrap();
+        }
+        batcher.most_at_once(tenant, 1, rows, now + ms(later))
+    };
+    assert_eq!(most(&[(2, 1)], 1, 8, 0), 4);
+    assert_eq!(most(&[(2, 1)], 1, 3, 0), 3);
+    assert_eq!(most(&[(2, 8), (2, 8)], 1, 8, 0), 8, "who waits wants more");
+    assert_eq!(most(&[(1, 8)], 1, 8, 0), 8, "nobody else is there");
+    let mut batcher = taught(Policy::new(8, 100), now);
+    batcher.push(Fake { tenant: 2, ..job(0, now) }, now).unwrap();
+    run(&mut batcher, now);
+    assert_eq!([500, 1500].map(|later| batcher.most_at_once(1, 1, 8, now + ms(later))), [4, 8], "he was there lately");
+}
