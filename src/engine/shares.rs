@@ -200,16 +200,12 @@ impl Shares {
         self.account(tenant).map_or(self.level - SAVINGS, |account| account.place(self.level))
     }
 
-    /// How much work comes before a job of a tenant that has so much of his own before it: as much of each other's, at most,
-    /// of what waits and of what will have come by then.
-    pub fn ahead(&self, tenant: Tenant, own: f64) -> f64 {
-        let waits = self.ahead_within(tenant, own, 0.0);
-        if own > 0.0 { self.ahead_within(tenant, own, waits) } else { waits }
-    }
-
-    /// When others get so many seconds more to come. Of very many some stand for all: which ones is as good as chance.
-    fn ahead_within(&self, tenant: Tenant, own: f64, seconds: f64) -> f64 {
+    /// How much work comes before a job of a tenant that has so much of his own before it, when so much waits of all: as much
+    /// of each other's, at most, of what waits and of what will have come by then. Of very many some stand for all: which
+    /// ones is as good as chance.
+    pub fn ahead(&self, tenant: Tenant, own: f64, waits: f64) -> f64 {
         const MANY: usize = 128;
+        let seconds = waits.min(own * as_f64(self.waiting.len()));
         let at_most_own = |account: &Account| (account.work + account.rate * seconds).min(own);
         let some: f64 = self.waiting.values().take(MANY).map(at_most_own).sum();
         let all = some * (as_f64(self.waiting.len()) / as_f64(MANY)).max(1.0);
@@ -274,9 +270,10 @@ mod tests {
         let (mut shares, now) = (Shares::default(), Instant::now());
         (0..10).for_each(|_| shares.came(1, 1.0, now));
         (0..2).for_each(|_| shares.came(2, 1.0, now));
-        assert_eq!((shares.ahead(2, 2.0), shares.ahead(3, 0.0)), (4.0, 0.0));
-        // Whoever asks for 2 a second has his part in the next 12, too.
-        assert_eq!((shares.ahead(1, 10.0), shares.ahead(1, 0.5)), (20.0, 1.0));
+        assert_eq!((shares.ahead(2, 2.0, 12.0), shares.ahead(3, 0.0, 12.0)), (4.0, 0.0));
+        // Whoever asks for 2 a second has his part in the next seconds, too.
+        assert_eq!((shares.ahead(1, 10.0, 12.0), shares.ahead(1, 10.0, 2.0)), (20.0, 16.0));
+        assert_eq!((shares.ahead(1, 0.5, 12.0), shares.ahead(1, 0.0, 12.0)), (1.0, 0.0));
         assert_eq!((shares.greediest(), shares.jobs(2)), (Some((1, 10)), 2));
         assert_eq!(shares.is_much(now), Some(5.0));
         assert_eq!(shares.is_much(now + Duration::from_secs(9)), Some(5.0), "two jobs still wait");

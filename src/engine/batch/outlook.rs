@@ -129,7 +129,7 @@ impl<J: Job> Batcher<J> {
             return (0.0, 0);
         }
         let own: f64 = self.lanes.waiting().map(|(_, lane)| lane.line.work_before(tenant, due)).sum();
-        let all = self.shares.ahead(tenant, own);
+        let all = self.shares.ahead(tenant, own, self.work);
         let here = lane.line.work_before(tenant, due);
         let part = if lane.work > 0.0 { here / lane.work } else { 0.0 };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // queues are short
