@@ -9,14 +9,14 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, ServerConfig};
+use crate::device::watch::Watch;
 use crate::engine::Engine;
 use crate::engine::admission::Admission;
 use crate::engine::limiter::Limiter;
 use crate::error::{Error, Result};
-use crate::model::catalog::{Catalog, Entry};
-use crate::model::loader::{self, Common, Running};
-use crate::model::reload::{Asked, Asker, Reloader, asking};
-use crate::model::state::State;
+use crate::model::catalog::Catalog;
+use crate::model::fleet::Fleet;
+use crate::model::loader::Common;
 use crate::server::Server;
 use crate::telemetry::metrics::Metrics;
 
@@ -38,7 +38,9 @@ pub struct App {
     http: TcpSocket,
     grpc: Option<TcpSocket>,
     addresses: Addresses,
-    reloads: (Asker, Asked),
+    metrics: Arc<Metrics>,
+    catalog: Arc<Catalog>,
+    fleet: Arc<Fleet>,
 }
 
 /// Where the server is, with real port numbers.
@@ -58,37 +60,34 @@ impl App {
         let (http, http_address) = bind(http)?;
         let grpc = grpc.map(bind).transpose()?;
         let addresses = Addresses { http: http_address, grpc: grpc.as_ref().map(|(_, address)| *address) };
-        Ok(App { config, http, grpc: grpc.map(|(socket, _)| socket), addresses, reloads: asking() })
+        let (metrics, catalog) = (Arc::new(Metrics::default()), Arc::new(Catalog::default()));
+        let resources = config.model.batching.limits.iter().flat_map(|limits| limits.total.clone()).collect();
+        let (limiter, watch) = (Limiter::new(resources), Watch::new(metrics.devices.clone()));
+        let fleet = Fleet::new(&config, catalog.clone(), Common { metrics: metrics.clone(), limiter, watch });
+        Ok(App { config, http, grpc: grpc.map(|(socket, _)| socket), addresses, metrics, catalog, fleet })
     }
 
-    /// What asks the running server to take over what its source has.
-    pub fn reloads(&self) -> Asker {
-        self.reloads.0.clone()
+    /// The models, which others may ask to be loaded anew.
+    pub fn fleet(&self) -> Arc<Fleet> {
+        self.fleet.clone()
     }
 
     pub fn addresses(&self) -> Addresses {
         self.addresses
     }
 
-    /// Loads the model and serves it until `shutdown`, then drains.
+    /// Loads the models and serves them until `shutdown`, then drains.
     ///
     /// # Errors
-    /// When the model cannot be loaded.
+    /// When the one model cannot be loaded, or the repository cannot be read.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<()> {
-        let App { config, http, grpc, addresses, reloads: (asker, mut asked) } = self;
+        let App { config, http, grpc, addresses, metrics, catalog, fleet } = self;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let metrics = Arc::new(Metrics::default());
-        let catalog = Arc::new(Catalog::default());
-        // In the catalog from the start, so that clients hear "not ready" instead of "not found" while it loads.
-        let version = config.model.version.as_deref().unwrap_or_default();
-        let entry = Arc::new(Entry::new(&config.model.name, version, metrics.clone()));
-        catalog.insert(&entry);
+        fleet.begin()?;
         let engine = Arc::new(Engine::new(catalog, Admission::new(config.limits)));
-        let server = Server::new(engine.clone(), metrics.clone(), config.server.clone(), asker);
-        let resources = config.model.batching.limits.iter().flat_map(|limits| limits.total.clone()).collect();
-        let common = Common { metrics, limiter: Limiter::new(resources) };
+        let server = Server::new(engine.clone(), metrics, config.server.clone(), fleet.clone());
         let graceful = Arc::new(GracefulShutdown::new());
         let mut accepting = JoinSet::new();
         let mut sockets = Some([Some(http), grpc]);
@@ -107,25 +106,15 @@ impl App {
         }
 
         tokio::pin!(shutdown);
-        let loaded = tokio::select! {
-            loaded = loader::load(&entry, &config.model, &common) => Some(loaded),
-            _ = &mut shutdown => None,
-        };
-        let running = match loaded {
-            None => return Ok(()), // asked to leave before there was anything to serve
-            Some(Ok(running)) => running,
-            Some(Err(error)) => return Err(error),
-        };
+        tokio::select! {
+            begun = fleet.begun() => begun?,
+            _ = &mut shutdown => return Ok(()), // asked to leave before there was anything to serve
+        }
         if config.server.listen_when_ready {
             open(&mut accepting)?;
         }
 
-        let mut reloader = Reloader { entry: &entry, config: &config.model, common: &common, running };
-        let how = tokio::select! {
-            how = shutdown => how,
-            never = reloader.run(&mut asked) => never,
-        };
-        drop(asked);
+        let how = shutdown.await;
         server.start_draining();
         let delay = if how == Shutdown::Gradual { config.server.shutdown_delay } else { Duration::ZERO };
         tracing::info!(accepting_seconds = delay.as_secs_f64(), "shutting down");
@@ -133,7 +122,7 @@ impl App {
         accepting.shutdown().await;
         drop(server);
         drain(&engine, graceful, config.server.drain_timeout).await;
-        unload(&entry, reloader.running).await;
+        fleet.end().await;
         Ok(())
     }
 }
@@ -167,11 +156,4 @@ async fn drain(engine: &Engine, graceful: Arc<GracefulShutdown>, limit: Duration
             tracing::warn!(seconds = limit.as_secs_f64(), "some requests did not finish in time (--drain_timeout_seconds)");
         }
     }
-}
-
-async fn unload(entry: &Entry, running: Running) {
-    entry.become_state(State::Draining);
-    running.stop(&entry.name).await;
-    entry.become_state(State::Gone);
-    tracing::info!(model = %entry.name, "model unloaded");
 }

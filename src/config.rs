@@ -31,7 +31,9 @@ use crate::source::uri::{self, SourceUri};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub server: ServerConfig,
+    /// The one model, or what those of the repository have in common.
     pub model: ModelConfig,
+    pub repository: Option<Repository>,
     pub limits: Limits,
     pub log: LogConfig,
     /// Where a failed load leaves its reason for Kubernetes, if the file exists.
@@ -80,6 +82,14 @@ pub struct ModelConfig {
     /// Where it is to run.
     pub device: Choice,
     pub isolation: Isolation,
+}
+
+/// A directory with a directory for each model.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub directory: PathBuf,
+    /// The models that are loaded at the start; `None`: all that are there.
+    pub begins_with: Option<Vec<String>>,
 }
 
 /// Whether, and how, instances of a model compute in processes of their own.
@@ -170,7 +180,9 @@ impl Config {
         if server.grpc.is_some_and(|grpc| grpc == server.http && grpc.port() != 0) {
             v.problem("grpc_port", "is --http_port: leave it out, gRPC is spoken there anyway");
         }
-        let (source, backend) = (source(v), backend_options(v));
+        let repository = repository(v);
+        let source = if repository.is_some() { None } else { source(v) };
+        let backend = backend_options(v);
         let log = LogConfig {
             format: v.or("log_format", LogFormat::Auto, log_format),
             level: v.or("log_level", String::new(), log_level),
@@ -197,7 +209,7 @@ impl Config {
         if !problems.is_empty() {
             return Err(Error::load(problems.join("\n")));
         }
-        Ok(Config { server, model, limits, log, termination_log, warnings: typed.warnings })
+        Ok(Config { server, model, repository, limits, log, termination_log, warnings: typed.warnings })
     }
 }
 
@@ -227,12 +239,46 @@ fn backend_options(values: &mut Values) -> BackendOptions {
     }
 }
 
+fn repository(values: &mut Values) -> Option<Repository> {
+    /// What is of one model.
+    const OF_ONE: [&str; 5] = ["model_dir", "storage_uri", "storage_uris", "storage_digest", "model_version"];
+    let directory = Some(values.text("model_repository")).filter(|text| !text.is_empty());
+    let is_explicit = values.or("model_control_mode", false, control_mode);
+    let names = values.optional("load_model", |text| text.split(',').map(model_name).collect::<Result<Vec<_>, _>>());
+    let Some(directory) = directory else {
+        if is_explicit || names.is_some() {
+            values.problem("model_repository", "is needed for --model_control_mode and --load_model");
+        }
+        return None;
+    };
+    for name in OF_ONE.into_iter().filter(|name| !values.text(name).is_empty()).collect::<Vec<_>>() {
+        values.problem(name, "is of one model, and --model_repository has several: leave one of them out");
+    }
+    if names.is_some() && !is_explicit {
+        values.problem("load_model", "is for --model_control_mode explicit: else all are loaded");
+    }
+    let begins_with = is_explicit.then(|| names.unwrap_or_default());
+    Some(Repository { directory: directory.into(), begins_with })
+}
+
+/// Whether models are loaded only when somebody asks.
+fn control_mode(text: &str) -> Result<bool, String> {
+    match text {
+        "none" => Ok(false),
+        "explicit" => Ok(true),
+        _ => Err("is neither none nor explicit".to_owned()),
+    }
+}
+
 fn source(values: &mut Values) -> Option<SourceUri> {
     const FLAGS: [&str; 3] = ["storage_uri", "storage_uris", "model_dir"];
     let given: Vec<&str> = FLAGS.into_iter().filter(|name| !values.text(name).is_empty()).collect();
     let [name] = given[..] else {
         match given[..] {
-            [] => values.problem("model_dir", "or --storage_uri is needed: where is the model?"),
+            [] => values.problem(
+                "model_dir",
+                "or --storage_uri is needed: where is the model? (--model_repository: where are they?)",
+            ),
             [first, other, ..] => values.problem(first, &format!("and --{other} are both given: which one is it?")),
             [_] => {}
         }
@@ -350,6 +396,11 @@ fn model_name(text: &str) -> Result<String, String> {
         _ if !text.bytes().all(plain) => Err("may only hold letters, digits and . _ -".to_owned()),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Whether a directory of that name in a repository is a model.
+pub fn is_model_name(text: &str) -> bool {
+    !text.starts_with('.') && model_name(text).is_ok()
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {
@@ -475,6 +526,30 @@ mod tests {
         ] {
             assert!(message.contains(part), "{message}");
         }
+    }
+
+    #[test]
+    fn a_repository_has_several_models() {
+        let begins_with = |flags: &[&str]| {
+            let config = parse(&[&["--model_repository=/m"], flags].concat(), &[("INFERENCE_SERVICE_NAME", "isvc")]);
+            config.map(|config| config.repository.unwrap().begins_with).map_err(|error| error.message().to_owned())
+        };
+        assert_eq!(begins_with(&[]), Ok(None));
+        assert_eq!(begins_with(&["--model_control_mode=explicit"]), Ok(Some(Vec::new())));
+        let named = begins_with(&["--model_control_mode=explicit", "--load_model=a,b"]);
+        assert_eq!(named, Ok(Some(vec!["a".to_owned(), "b".to_owned()])));
+        for (flag, why) in [
+            ("--model_dir=/n", "--model_dir is of one model"),
+            ("--storage_digest=sha256:0", "--storage_digest is of one model"),
+            ("--load_model=a", "--load_model is for --model_control_mode explicit"),
+            ("--model_control_mode=poll", "is neither none nor explicit"),
+        ] {
+            let message = begins_with(&[flag]).unwrap_err();
+            assert!(message.contains(why), "{message}");
+        }
+        let error = parse(&["--model_dir=/m", "--load_model=a"], &[]).unwrap_err();
+        assert!(error.message().contains("--model_repository is needed"), "{error}");
+        assert!(!is_model_name("..") && !is_model_name("a/b") && is_model_name("a-1.2"));
     }
 
     #[test]

@@ -1,23 +1,47 @@
-//! `stoker devices`: what there is to compute on, and what of it is ours.
+//! `stoker devices`: what there is to compute on, and what of it is ours; and how that does.
+
+use std::sync::Arc;
+use std::thread;
 
 use serde::Serialize;
 
 use crate::config::DevicesConfig;
-use crate::device;
+use crate::device::process::pulse::Pulse;
 use crate::device::recording::Recording;
 use crate::device::topology::Cpu;
 use crate::device::visible::{Device, Sharing, Visible};
-use crate::error::Result;
+use crate::device::watch::Watch;
+use crate::device::{self, GpuId};
+use crate::error::{Error, Result};
+use crate::telemetry::metrics::Metrics;
 use crate::text::{size, table};
 
-/// Describes the devices of this machine, or of one that was written down.
+/// Describes the devices of this machine, or of one that was written down; or watches them, and does not end.
 ///
 /// # Errors
-/// When the recording cannot be read, or `CUDA_VISIBLE_DEVICES` names what is not there.
+/// When the recording cannot be read, `CUDA_VISIBLE_DEVICES` names what is not there, or there is nothing to watch.
 pub fn devices(config: &DevicesConfig, env: &dyn Fn(&str) -> Option<String>) -> Result<String> {
     let recording = device::recorded_or_here(config.recording.as_deref(), env)?;
     let visible = recording.visible()?;
+    if config.watch {
+        return watch(&visible.devices);
+    }
     if config.json { Ok(json(&recording, &visible)) } else { Ok(text(&recording, &visible)) }
+}
+
+/// As a server watches those that its models compute on: what goes wrong stands in the log.
+fn watch(devices: &[Device]) -> Result<String> {
+    if devices.is_empty() {
+        return Err(Error::load("there is no GPU to watch: stoker devices says what there is"));
+    }
+    let watch = Watch::new(Metrics::default().devices);
+    for device in devices {
+        watch.looks_after(&GpuId::of(device, devices.len() == 1), &Arc::new(Pulse::of_one_that_is_up()));
+        tracing::info!(device = device.name, uuid = device.uuid, "watching");
+    }
+    loop {
+        thread::park();
+    }
 }
 
 fn json(recording: &Recording, visible: &Visible) -> String {

@@ -29,7 +29,7 @@
 //! `backend::tabular::registry` (which class is built how) -> estimators, whose trees share one engine
 //! (`backend::tabular::forest`).
 //!
-//! [`model::loader`] drives it; each step is a [`model::state::State`], a timed metric and part of one log line.
+//! [`model::fleet`] has a task for each model, [`model::loader`] drives its load; each step is a [`model::state::State`], a timed metric and part of one log line.
 //!
 //! # The rooms
 //!

@@ -23,6 +23,7 @@ const USAGE: &str = "stoker, an inference server for KServe\n\n\
     stoker serve --model_name NAME --model_dir DIR   serve a model (stoker serve --help lists all flags)\n  \
     stoker inspect DIR                               say what would be served\n  \
     stoker devices [--json]                          say what GPUs and MIG devices there are, and which are ours\n  \
+    stoker devices --watch                           tell when one of them fails\n  \
     stoker place --demands=FILE [--explain]          say which models would run on which of them, and why\n  \
     stoker pin URI                                   say what exactly a URI means now, with the digest of its files\n  \
     stoker pull SRC DST [SRC DST ...]                bring models to directories, as KServe's storage initializer\n  \
@@ -47,7 +48,10 @@ fn main() -> ExitCode {
         }),
         "place" if wants_help => Ok(PlaceConfig::HELP.to_owned()),
         "place" => PlaceConfig::parse(rest).and_then(|config| place(&config, &env)),
-        "devices" if !wants_help => DevicesConfig::parse(rest).and_then(|config| devices(&config, &env)),
+        "devices" if !wants_help => {
+            telemetry::log::init(LogFormat::Auto, "info");
+            DevicesConfig::parse(rest).and_then(|config| devices(&config, &env))
+        }
         "pull" if !wants_help && rest.first().is_some_and(|first| first == "--bench") => {
             telemetry::log::init(LogFormat::Auto, "warn");
             PullConfig::parse(&rest[1..]).and_then(|config| bench(&config, &env))

@@ -1,6 +1,7 @@
 //! `stoker serve` as a process: its log, its threads, its signals, and what it leaves behind when it fails.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,7 +10,7 @@ use crate::app::{App, Shutdown};
 use crate::config::Config;
 use crate::device::host;
 use crate::error::Error;
-use crate::model::reload::Asker;
+use crate::model::fleet::Fleet;
 use crate::telemetry;
 
 /// Serves until a signal comes or the model cannot be loaded, and ends the process.
@@ -19,7 +20,7 @@ pub fn serve(config: Config) -> ! {
     let termination_log = config.termination_log.clone();
     let served = runtime.block_on(async {
         let app = App::bind(config)?;
-        reload_on_hangup(app.reloads());
+        reload_on_hangup(app.fleet());
         app.run(asked_to_stop()).await
     });
     runtime.shutdown_background(); // a load that is still running must not hold up the exit
@@ -44,11 +45,11 @@ pub fn leave_reason(path: &Path, error: Error) -> Error {
 }
 
 /// Whoever puts another model into the directory says so, as to other daemons.
-fn reload_on_hangup(reloads: Asker) {
+fn reload_on_hangup(fleet: Arc<Fleet>) {
     let mut hangup = signal(SignalKind::hangup()).expect("signal handlers can be installed");
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            reloads.nudge();
+            fleet.nudge();
         }
     });
 }

@@ -42,6 +42,8 @@ impl InspectConfig {
 #[derive(Clone, Debug, Default)]
 pub struct DevicesConfig {
     pub json: bool,
+    /// Whether to go on and tell what goes wrong with them.
+    pub watch: bool,
     /// Of another machine, or of another day.
     pub recording: Option<PathBuf>,
 }
@@ -56,9 +58,13 @@ impl DevicesConfig {
         for arg in args {
             match (arg.as_str(), arg.strip_prefix("--recording=")) {
                 ("--json", _) => config.json = true,
+                ("--watch", _) => config.watch = true,
                 (_, Some(path)) if !path.is_empty() => config.recording = Some(path.into()),
-                _ => return Err(Error::load("expected stoker devices [--json] [--recording=FILE]")),
+                _ => return Err(Error::load("expected stoker devices [--json] [--recording=FILE], or --watch alone")),
             }
+        }
+        if config.watch && args.len() > 1 {
+            return Err(Error::load("stoker devices --watch watches what is here, and takes nothing else"));
         }
         Ok(config)
     }

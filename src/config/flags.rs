@@ -45,6 +45,20 @@ pub const FLAGS: &[Flag] = &[
         "Several of them, as KServe's storageUris: [{\"uri\": \"s3://...\", \"mountPath\": \"/mnt/models/...\"}, ...].",
     ),
     flag(
+        "model_repository",
+        "DIR",
+        "",
+        "Several models instead: each in a directory there, which has its name. Other flags are for each of them.",
+    ),
+    flag(
+        "model_control_mode",
+        "MODE",
+        "none",
+        "Of a repository. none: all that is there at the start is loaded. explicit: only --load_model, and what\n      \
+         /v2/repository/models/NAME/load asks for. Both may be unloaded.",
+    ),
+    flag("load_model", "NAMES", "", "Models to load at the start nevertheless, e.g. iris,fraud."),
+    flag(
         "storage_digest",
         "DIGEST",
         "",
@@ -318,7 +332,8 @@ fn env_twin(name: &str) -> String {
 pub fn help() -> String {
     let mut text = String::from(
         "Serves one model over V1, V2 (Open Inference) and gRPC on one port.\n\n\
-         Usage: stoker serve --model_name NAME (--model_dir DIR | --storage_uri URI) [FLAGS]\n\n\
+         Usage: stoker serve --model_name NAME (--model_dir DIR | --storage_uri URI) [FLAGS]\n       \
+         stoker serve --model_repository DIR [FLAGS]\n\n\
          Flags may be written with hyphens, as --flag VALUE or --flag=VALUE; the last one wins. Each has a twin in the\n\
          environment: --http_port is STOKER_HTTP_PORT. S3 credentials and endpoints come from the AWS_* and S3_*\n\
          variables that KServe sets (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, S3_USE_HTTPS, AWS_CA_BUNDLE, ...), headers for a\n\

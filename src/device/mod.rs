@@ -9,15 +9,20 @@ pub mod process;
 pub mod recording;
 pub mod topology;
 pub mod visible;
+pub mod watch;
 pub mod worker;
+pub mod xid;
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use self::recording::Recording;
 use self::topology::{Cpu, Topology};
+use self::visible::{Device, Mig};
+use self::watch::News;
 use crate::error::{Error, Result};
 
 /// Names one device of this machine.
@@ -34,10 +39,33 @@ pub struct GpuId {
     /// As `stoker devices` shows it.
     pub name: String,
     pub uuid: String,
-    /// What it is: devices that are alike take about as long for the same.
+    /// Its own, or that of the GPU that it is a part of: DCGM's `UUID`.
+    pub gpu_uuid: String,
+    /// DCGM's `modelName`.
     pub model: String,
+    pub pci_bus_id: String,
+    pub mig: Option<Mig>,
     /// Whether this process sees no other.
     pub is_only: bool,
+}
+
+impl GpuId {
+    pub fn of(device: &Device, is_only: bool) -> GpuId {
+        GpuId {
+            name: device.name.clone(),
+            uuid: device.uuid.clone(),
+            gpu_uuid: device.gpu_uuid.clone(),
+            model: device.model.clone(),
+            pci_bus_id: device.pci_bus_id.clone(),
+            mig: device.mig.clone(),
+            is_only,
+        }
+    }
+
+    /// What it is: devices that are alike take about as long for the same.
+    pub fn kind(&self) -> String {
+        self.mig.as_ref().map_or_else(|| self.model.clone(), |mig| format!("{} {}", self.model, mig.profile))
+    }
 }
 
 impl DeviceId {
@@ -84,6 +112,20 @@ pub fn record(env: &dyn Fn(&str) -> Option<String>) -> Recording {
     let set = |name: &&str| Some(((*name).to_owned(), env(name)?));
     let environment = visible::VARIABLES.iter().filter_map(set).collect();
     Recording { environment, mounted, cpu: cpu(), topology: probe() }
+}
+
+/// Tells of failures of GPUs as they happen, and after each pause how they all are, until `tell` wants no more.
+///
+/// # Errors
+/// Why nothing can be told.
+pub fn wait_for_news(pause: Duration, tell: impl FnMut(&News) -> bool) -> std::result::Result<(), String> {
+    #[cfg(feature = "cuda")]
+    return nvml::watch(pause, tell);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = (pause, tell);
+        Err("this program was built without CUDA".to_owned())
+    }
 }
 
 /// The GPUs that the driver tells of. A build without CUDA sees none.

@@ -4,16 +4,21 @@
 //! Source: NVML API Reference Guide.
 
 use std::ffi::OsStr;
+use std::mem;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::{NvmlError, nvml_try};
-use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
+use nvml_wrapper::{Device, EventSet, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
 use super::topology::{
     CudaVersion, Driver, Gpu, Health, Memory, MigDevice, Process, RowRemap, Topology, multiprocessors, profile,
 };
+use super::watch::{News, XidEvent};
 
 type Result<T> = std::result::Result<T, NvmlError>;
 
@@ -23,16 +28,49 @@ const KERNEL_DRIVER: &str = "/proc/driver/nvidia/version";
 
 /// What there is, and why it is not more.
 pub fn topology() -> Topology {
-    let nvml = match Nvml::builder().lib_path(OsStr::new(LIBRARY)).init() {
-        Ok(nvml) => nvml,
+    match init() {
+        Ok(nvml) => topology_of(&nvml),
         Err(error) => {
             let problems = why_none(&error, Path::new(KERNEL_DRIVER).exists()).into_iter().collect();
-            return Topology { problems, ..Topology::default() };
+            Topology { problems, ..Topology::default() }
         }
-    };
+    }
+}
+
+/// Tells of errors as they happen, and after each pause how everything is, until `tell` wants no more.
+///
+/// # Errors
+/// Why nothing can be told.
+pub fn watch(pause: Duration, mut tell: impl FnMut(&News) -> bool) -> std::result::Result<(), String> {
+    let text = |error: NvmlError| format!("{LIBRARY}: {error}{}", what_to_do(&error));
+    let nvml = init().map_err(text)?;
+    let events = events(&nvml).map_err(text)?;
+    loop {
+        let until = Instant::now() + pause;
+        while let Some(rest) = until.checked_duration_since(Instant::now()) {
+            match event(&nvml, &events, rest) {
+                Ok(Some(news)) if !tell(&news) => return Ok(()),
+                Ok(_) => {}
+                // Which one is seen when they are looked at; none of the others says anything from now on.
+                Err(NvmlError::GpuLost) if tell(&News::Seen(topology_of(&nvml))) => thread::sleep(rest),
+                Err(NvmlError::GpuLost) => return Ok(()),
+                Err(error) => return Err(text(error)),
+            }
+        }
+        if !tell(&News::Seen(topology_of(&nvml))) {
+            return Ok(());
+        }
+    }
+}
+
+fn init() -> Result<Nvml> {
+    Nvml::builder().lib_path(OsStr::new(LIBRARY)).init()
+}
+
+fn topology_of(nvml: &Nvml) -> Topology {
     let mut problems = Vec::new();
     let mut noted = |what: String, error: &NvmlError| problems.push(format!("{what}: {error}{}", what_to_do(error)));
-    let driver = driver(&nvml).inspect_err(|error| noted("the driver's version".to_owned(), error)).ok();
+    let driver = driver(nvml).inspect_err(|error| noted("the driver's version".to_owned(), error)).ok();
     let count = nvml.device_count().inspect_err(|error| noted("the GPUs".to_owned(), error)).unwrap_or_default();
     let gpus = (0..count).filter_map(|index| {
         let gpu = nvml.device_by_index(index).and_then(|device| gpu(index, &device));
@@ -40,6 +78,40 @@ pub fn topology() -> Topology {
     });
     let gpus = gpus.collect();
     Topology { driver, gpus, problems }
+}
+
+/// Those that say that a GPU has failed, of all that can tell of them.
+fn events(nvml: &Nvml) -> Result<EventSet<'_>> {
+    let mut set = nvml.create_event_set()?;
+    for index in 0..nvml.device_count()? {
+        let Ok(device) = nvml.device_by_index(index) else { continue };
+        set = match device.register_events(EventTypes::CRITICAL_XID_ERROR, set) {
+            Ok(set) => set,
+            Err(error) => return Err(error.error),
+        };
+    }
+    Ok(set)
+}
+
+/// The next one within this time. The wrapper's own `wait` does not tell of which MIG device it is.
+fn event(nvml: &Nvml, events: &EventSet, within: Duration) -> Result<Option<News>> {
+    /// What the driver says where it does not tell.
+    const UNKNOWN: u32 = u32::MAX;
+    let Ok(call) = &nvml.lib().nvmlEventSetWait_v2 else { return Err(NvmlError::FunctionNotFound) };
+    let milliseconds = u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(1);
+    // SAFETY: numbers and a pointer, which may all be zero; NVML's own function, on a set that it has given us, fills them in,
+    // and the device is one that was registered.
+    let (data, device) = unsafe {
+        let mut data = mem::zeroed();
+        match nvml_try(call(events.handle(), &raw mut data, milliseconds)) {
+            Err(NvmlError::Timeout) => return Ok(None),
+            told => told?,
+        }
+        (data, Device::new(data.device, nvml))
+    };
+    let slice = (data.gpuInstanceId, data.computeInstanceId);
+    let slice = Some(slice).filter(|(gpu, compute)| *gpu != UNKNOWN && *compute != UNKNOWN);
+    Ok(Some(News::Xid(XidEvent { gpu: device.uuid()?, slice, number: data.eventData })))
 }
 
 /// Why there are no GPUs; `None` where nobody expects any.

@@ -13,7 +13,7 @@
 //! Source: CUDA C++ Programming Guide, "CUDA Environment Variables"; MIG User Guide, "CUDA Device Enumeration";
 //! k8s-device-plugin, `internal/plugin/server.go`, `internal/rm/devices.go`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::topology::{CudaVersion, Gpu, Health, Memory, MigDevice, Process, Topology};
 use crate::error::{Error, Result};
@@ -34,6 +34,8 @@ pub struct Device {
     /// `gpu0`, or `gpu0/3/0`: MIG device of GPU instance 3 and compute instance 0 of it, as in CUDA's old names.
     pub name: String,
     pub uuid: String,
+    /// Its own, or that of the GPU that it is a part of: DCGM's `UUID`.
+    pub gpu_uuid: String,
     /// E.g. `NVIDIA H200`, DCGM's `modelName`.
     pub model: String,
     pub pci_bus_id: String,
@@ -50,7 +52,7 @@ pub struct Device {
     pub processes: Vec<Process>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mig {
     /// DCGM's `GPU_I_ID`.
     pub gpu_instance: u32,
@@ -142,6 +144,7 @@ impl Found<'_> {
         Device {
             name: self.name(),
             uuid: self.uuid().to_owned(),
+            gpu_uuid: gpu.uuid.clone(),
             model: gpu.name.clone(),
             pci_bus_id: gpu.pci_bus_id.clone(),
             numa_node: gpu.numa_node,

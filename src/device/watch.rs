@@ -103,18 +103,18 @@ impl Watch {
                     match Xid::of(xid) {
                         Xid::OfProgram => tracing::warn!(device, xid, "a program did something wrong on this device"),
                         Xid::Warning(what) => tracing::warn!(device, xid, "{what}"),
-                        Xid::Fault(what) => self.quarantine(used, format!("XID {xid}: {what}")),
+                        Xid::Fault(what) => self.quarantine(used, &format!("XID {xid}: {what}")),
                     }
                 }
                 News::Seen(topology) => {
-                    fault(&used.gpu, topology).into_iter().for_each(|why| self.quarantine(used, why));
+                    fault(&used.gpu, topology).into_iter().for_each(|why| self.quarantine(used, &why));
                 }
                 News::Xid(_) => {}
             }
         }
     }
 
-    fn quarantine(&self, used: &mut Used, what: String) {
+    fn quarantine(&self, used: &mut Used, what: &str) {
         if used.fault.is_some() {
             return; // it has been
         }
@@ -153,5 +153,57 @@ fn has(gpu: &Gpu, device: &GpuId) -> bool {
         (Some(slices), Some(_)) => slices.iter().any(|slice| slice.uuid == device.uuid),
         (None, None) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::visible::Mig;
+    use crate::telemetry::metrics::Metrics;
+
+    fn slice(gpu_instance: u32) -> GpuId {
+        GpuId {
+            name: format!("gpu0/{gpu_instance}/0"),
+            uuid: format!("MIG-{gpu_instance}"),
+            gpu_uuid: "GPU-0".to_owned(),
+            model: "NVIDIA A100".to_owned(),
+            pci_bus_id: "00000000:07:00.0".to_owned(),
+            mig: Some(Mig { gpu_instance, compute_instance: 0, profile: "1g.10gb".to_owned() }),
+            is_only: false,
+        }
+    }
+
+    fn xid(number: u64, slice: Option<(u32, u32)>) -> News {
+        News::Xid(XidEvent { gpu: "GPU-0".to_owned(), slice, number })
+    }
+
+    #[test]
+    fn what_computes_on_a_device_that_fails_stops_for_ever() {
+        let metrics = Metrics::default();
+        let watch = Watch::new(metrics.devices.clone());
+        let pulses = [(); 3].map(|()| Arc::new(Pulse::of_one_that_is_up()));
+        watch.uses(&slice(3), &pulses[0]);
+        watch.uses(&slice(4), &pulses[1]);
+        watch.hears(&xid(31, Some((3, 0))));
+        watch.hears(&xid(48, Some((9, 0))));
+        assert!(pulses.iter().all(|pulse| pulse.is_up()));
+        watch.hears(&xid(48, Some((3, 0))));
+        watch.hears(&xid(79, Some((3, 0))));
+        assert_eq!([&pulses[0], &pulses[1]].map(|pulse| pulse.is_up()), [false, true]);
+        let why = pulses[0].end().unwrap();
+        assert!(why.starts_with("gpu0/3/0 is not used any more: XID 48: an uncorrected memory error"), "{why}");
+        assert_eq!(watch.fault("MIG-3").as_deref(), Some(why));
+        assert_eq!(watch.fault("MIG-4"), None);
+        watch.uses(&slice(3), &pulses[2]);
+        assert!(!pulses[2].is_up(), "of a model that is loaded later, too");
+        let text = metrics.prometheus_text();
+        for sample in [
+            r#"stoker_device_healthy{UUID="GPU-0",GPU_I_ID="3"} 0"#,
+            r#"stoker_device_healthy{UUID="GPU-0",GPU_I_ID="4"} 1"#,
+            r#"stoker_device_info{device="gpu0/4/0",UUID="GPU-0",GPU_I_ID="4",GPU_I_PROFILE="1g.10gb",modelName="NVIDIA A100""#,
+        ] {
+            assert!(text.contains(sample), "{text}");
+        }
     }
 }

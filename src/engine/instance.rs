@@ -139,7 +139,7 @@ pub struct Instance {
     pub metrics: Arc<ModelMetrics>,
     /// What batches take on its device, in seconds.
     pub compute: Histogram,
-    /// Its own, of a model in another process.
+    /// Its own, of a model in another process or on a GPU.
     pub pulse: Option<Arc<Pulse>>,
     /// Of all instances.
     pub health: Health,
@@ -155,7 +155,11 @@ impl Work for Instance {
                 let _ = job.reply.send(Err(late())); // an error here means the caller's own timer was faster
             }
             let began = Instant::now();
-            if !jobs.is_empty() {
+            if let Some(end) = self.pulse.as_ref().and_then(|pulse| pulse.end()) {
+                let why = Error::new(Kind::NotReady, end);
+                jobs.into_iter().for_each(|job| self.try_again(job, &why));
+                self.queue.done(self.worker, false);
+            } else if !jobs.is_empty() {
                 let went_well = self.run(jobs);
                 self.queue.done(self.worker, went_well);
             }
@@ -254,13 +258,13 @@ impl Instance {
     }
 }
 
-/// As long as its process is away, an instance leaves what waits to others; when there are none, and it cannot come back, it
+/// As long as its process or its device is away, an instance leaves what waits to others; when there are none, and it cannot come back, it
 /// says so.
 async fn wait_for_process(pulse: Option<&Pulse>, health: &Health, queue: &Queue<Pending>) {
-    const STEP: Duration = Duration::from_millis(2);
     let Some(pulse) = pulse else { return };
     while !pulse.is_up() && health.trouble().is_none() && !queue.is_closed() {
-        tokio::time::sleep(STEP).await;
+        let milliseconds = if pulse.end().is_some() { 100 } else { 2 }; // it may be back soon
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }
 }
 

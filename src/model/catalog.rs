@@ -18,6 +18,7 @@ pub struct Entry {
     identity: ArcSwap<Identity>,
     state: Mutex<State>,
     served: ArcSwapOption<Served>,
+    failure: ArcSwapOption<String>,
 }
 
 /// What is known of a model once its files have been seen.
@@ -39,6 +40,7 @@ impl Entry {
             identity: ArcSwap::from_pointee(identity),
             state: Mutex::new(State::Declared),
             served: ArcSwapOption::empty(),
+            failure: ArcSwapOption::empty(),
         }
     }
 
@@ -79,6 +81,17 @@ impl Entry {
         tracing::debug!(model = %self.name, version = %self.version(), state = %next, "model state");
     }
 
+    /// It cannot be loaded.
+    pub fn fails(&self, why: &Error) {
+        self.failure.store(Some(Arc::new(why.to_string())));
+        self.become_state(State::Failed);
+    }
+
+    /// Leaves no series behind for its state.
+    pub fn forget(&self) {
+        self.metrics.forget_state(&self.name, &self.version());
+    }
+
     /// Lets requests in: from here on the model is ready.
     pub fn serve(&self, served: Served) {
         self.served.store(Some(Arc::new(served)));
@@ -102,10 +115,11 @@ impl Entry {
         // The first sentence is KServe's, which clients know; the second says why.
         let not_ready =
             |why: String| Error::new(Kind::NotReady, format!("Model with name {} is not ready. {why}.", self.name));
-        let served = self.served.load_full().ok_or_else(|| not_ready(format!("It is {}", self.state())))?;
+        let why = || self.failure.load().as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let served = self.served.load_full().ok_or_else(|| not_ready(format!("It is {}{}", self.state(), why())))?;
         match served.health.trouble() {
             None => Ok(served),
-            Some(trouble) => Err(not_ready(format!("Its process ended, and cannot begin anew: {trouble}"))),
+            Some(trouble) => Err(not_ready(trouble)),
         }
     }
 
@@ -159,9 +173,26 @@ impl Catalog {
         }
     }
 
+    /// Takes a model out, unless another is in its place by now.
+    pub fn remove(&self, entry: &Arc<Entry>) {
+        self.entries.rcu(|entries| {
+            let mut entries = BTreeMap::clone(entries);
+            if entries.get(&entry.name).is_some_and(|known| Arc::ptr_eq(known, entry)) {
+                entries.remove(&entry.name);
+            }
+            entries
+        });
+    }
+
     /// Whether every model answers. A server without models is not ready: there is nothing it could answer.
     pub fn is_ready(&self) -> bool {
         let entries = self.entries.load();
         !entries.is_empty() && entries.values().all(|entry| entry.is_ready())
+    }
+
+    /// Whether none is being loaded, and those that could be loaded answer: what is wrong with one of several models is told
+    /// of that model, and the others go on.
+    pub fn is_settled(&self) -> bool {
+        self.entries.load().values().all(|entry| entry.state() == State::Failed || entry.is_ready())
     }
 }

@@ -10,6 +10,7 @@ use super::loader::open_model;
 use super::site::{Site, sites};
 use crate::backend::{self, Model};
 use crate::config::ModelConfig;
+use crate::device::watch::Watch;
 use crate::error::Result;
 use crate::formats::tree::Tree;
 use crate::formats::{self, ModelFiles};
@@ -19,21 +20,23 @@ type Loaded = (ModelFiles, Vec<Site>, Box<dyn Model>);
 
 pub struct Early {
     config: ModelConfig,
+    watch: Arc<Watch>,
     work: Arc<Mutex<Option<JoinHandle<Option<Loaded>>>>>,
 }
 
 impl Early {
-    pub fn new(config: &ModelConfig) -> Early {
-        Early { config: config.clone(), work: Arc::default() }
+    pub fn new(config: &ModelConfig, watch: &Arc<Watch>) -> Early {
+        Early { config: config.clone(), watch: watch.clone(), work: Arc::default() }
     }
 
     /// Begins with files that come.
     pub fn beginner(&self) -> impl Fn(Tree) + Send + Sync + 'static {
-        let (config, work, runtime) = (self.config.clone(), self.work.clone(), Handle::current());
+        let (config, watch, work, runtime) =
+            (self.config.clone(), self.watch.clone(), self.work.clone(), Handle::current());
         move |tree| {
-            let config = config.clone();
+            let (config, watch) = (config.clone(), watch.clone());
             let begun = runtime.spawn_blocking(move || {
-                let loaded = load(&tree, &config);
+                let loaded = load(&tree, &config, &watch);
                 loaded.inspect_err(|error| tracing::debug!(%error, "not loaded while it came")).ok().flatten()
             });
             *work.lock().expect("no thread panics with it") = Some(begun);
@@ -48,9 +51,9 @@ impl Early {
 }
 
 /// `None` when the model can only be loaded of files that are there, for which its backend is then ready, or not here.
-fn load(tree: &Tree, config: &ModelConfig) -> Result<Option<Loaded>> {
+fn load(tree: &Tree, config: &ModelConfig, watch: &Watch) -> Result<Option<Loaded>> {
     let files = formats::recognise(tree)?;
-    let sites = sites(&config.device, &config.name, &files)?;
+    let sites = sites(&config.device, &config.name, &files, watch)?;
     let device = &sites[0].device;
     if config.isolation.is_for(device)? {
         return Ok(None);

@@ -15,8 +15,9 @@ use crate::backend::{self, Model};
 use crate::config::batching::{Batching, RateLimits};
 use crate::config::{BackendOptions, Isolation, ModelConfig};
 use crate::device::process::keeper::{Kept, Reason};
-use crate::device::process::pulse::Health;
+use crate::device::process::pulse::{Health, Pulse};
 use crate::device::process::remote::Remote;
+use crate::device::watch::Watch;
 use crate::device::worker::Worker;
 use crate::device::{DeviceId, host};
 use crate::engine::Served;
@@ -36,6 +37,8 @@ pub struct Common {
     pub metrics: Arc<Metrics>,
     /// Of the resources that instances take turns with.
     pub limiter: Arc<Limiter>,
+    /// Over the GPUs that they compute on.
+    pub watch: Arc<Watch>,
 }
 
 /// A model at work: its workers end when its queue is closed and empty.
@@ -76,7 +79,7 @@ pub async fn load(entry: &Arc<Entry>, config: &ModelConfig, common: &Common) -> 
             Ok(running)
         }
         Err(error) => {
-            entry.become_state(State::Failed);
+            entry.fails(&error);
             Err(error)
         }
     }
@@ -168,7 +171,7 @@ async fn prepare(
     watcher: &mut impl Watcher,
 ) -> Result<Prepared> {
     watcher.becomes(State::Fetching);
-    let early = Early::new(config);
+    let early = Early::new(config, &common.watch);
     let local = fetch(config, look, &common.metrics, &mut phases, early.beginner()).await?;
     phases.done("all_bytes");
 
@@ -183,9 +186,10 @@ async fn prepare(
         }
         None => {
             let (tree, choice, name) = (local.tree.clone(), config.device.clone(), config.name.clone());
+            let watch = common.watch.clone();
             let files = blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?;
             let placed = files.clone();
-            (files, blocking(move || sites(&choice, &name, &placed)).await?, None)
+            (files, blocking(move || sites(&choice, &name, &placed, &watch)).await?, None)
         }
     };
     let placed = sites.iter().map(|site| site.why.as_str()).collect::<Vec<_>>().join("; ");
@@ -218,7 +222,7 @@ async fn prepare(
     }
 
     let about = About { version: version.as_str().into(), platform: files.format.platform(), placed };
-    let (served, workers) = start(instances, config, about, &common.limiter, &metrics)?;
+    let (served, workers) = start(instances, config, about, common, &metrics)?;
     let queue = served.queue.clone();
     let running = Running { queue, workers, fingerprint: local.fingerprint, _in_use: local.in_use };
     let summary = Summary { phases, version, files };
@@ -256,6 +260,9 @@ async fn warm(model: Box<dyn Model>, config: &ModelConfig) -> Result<WarmedUp> {
     blocking(move || warm_up(model, max_rows, &said)).await
 }
 
+/// An instance, and where it is.
+type Warm = (DeviceId, WarmedUp);
+
 /// What callers are told of it, as [`Served`] has it.
 struct About {
     version: Arc<str>,
@@ -265,10 +272,10 @@ struct About {
 
 /// Puts instances of a model to work on a queue of their own. There is at least one, and all are alike but for their devices.
 fn start(
-    instances: Vec<(DeviceId, WarmedUp)>,
+    instances: Vec<Warm>,
     config: &ModelConfig,
     about: About,
-    limiter: &Arc<Limiter>,
+    common: &Common,
     metrics: &Arc<ModelMetrics>,
 ) -> Result<(Served, Vec<Worker>)> {
     let Batching { policy, levels, slo, limits, .. } = config.batching.clone();
@@ -277,38 +284,49 @@ fn start(
     let (signature, joining) = (first.signature.clone(), Arc::new(first.joining.clone()));
     let kinds = kinds(instances.iter().map(|(device, _)| device));
     let turns =
-        limits.iter().flat_map(|RateLimits { needs, .. }| instances.iter().map(|_| limiter.turn(needs.clone())));
+        limits.iter().flat_map(|RateLimits { needs, .. }| instances.iter().map(|_| common.limiter.turn(needs.clone())));
     let queue = Arc::new(Queue::limited(Policy { max_rows, workers: kinds.clone(), ..policy }, turns.collect()));
     for (kind, (_, instance)) in kinds.iter().zip(&instances) {
         instance.timed.iter().for_each(|Timed { elements, rows, took }| queue.learn(*kind, *elements, *rows, *took));
     }
-    let health = Health::of(instances.iter().filter_map(|(_, instance)| instance.model.pulse()).collect());
-    let start = |(worker, (device, WarmedUp { model, longest_batch, .. })): (usize, (DeviceId, WarmedUp))| {
+    let pulses: Vec<_> =
+        instances.iter().map(|(device, instance)| pulse(device, &*instance.model, &common.watch)).collect();
+    let health = Health::of(pulses.iter().flatten().cloned().collect());
+    let instances = instances.into_iter().zip(pulses).enumerate();
+    let start = |(worker, ((device, warm), pulse)): (usize, (Warm, Option<Arc<Pulse>>))| {
+        let WarmedUp { model, longest_batch, .. } = warm;
         let (queue, joining, health) = (queue.clone(), joining.clone(), health.clone());
         let (metrics, compute) = (metrics.clone(), metrics.compute(&device.to_string()));
-        // Waiting for another process must not keep the runtime from its tasks.
-        let pulse = model.pulse();
+        // Waiting for another process or a GPU must not keep the runtime from its tasks.
         let longest = if pulse.is_some() { Duration::MAX } else { longest_batch };
         let instance = Instance { model, queue, worker, joining, metrics, compute, pulse, health };
         Worker::start(format!("model-{}", config.name), instance, longest)
     };
-    let workers = instances.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
+    let workers = instances.map(start).collect::<Result<Vec<_>>>()?;
     let About { version, platform, placed } = about;
     let served =
         Served { version, signature, platform, queue, max_rows, max_tokens, joining, levels, slo, health, placed };
     Ok((served, workers))
 }
 
+/// What says whether an instance is there: its process, and its GPU, which is looked after from now on.
+fn pulse(device: &DeviceId, model: &dyn Model, watch: &Arc<Watch>) -> Option<Arc<Pulse>> {
+    let DeviceId::Gpu(gpu) = device else { return model.pulse() };
+    let pulse = model.pulse().unwrap_or_else(|| Arc::new(Pulse::of_one_that_is_up()));
+    watch.looks_after(gpu, &pulse);
+    Some(pulse)
+}
+
 /// Instances on devices that are alike get the same number.
 fn kinds<'a>(devices: impl Iterator<Item = &'a DeviceId>) -> Vec<usize> {
-    let mut known: Vec<&str> = Vec::new();
-    let kind = |device: &'a DeviceId| {
-        let model = match device {
-            DeviceId::Cpu => "cpu",
-            DeviceId::Gpu(gpu) => &gpu.model,
+    let mut known = Vec::new();
+    let kind = |device: &DeviceId| {
+        let kind = match device {
+            DeviceId::Cpu => "cpu".to_owned(),
+            DeviceId::Gpu(gpu) => gpu.kind(),
         };
-        known.iter().position(|other| *other == model).unwrap_or_else(|| {
-            known.push(model);
+        known.iter().position(|other| *other == kind).unwrap_or_else(|| {
+            known.push(kind);
             known.len() - 1
         })
     };

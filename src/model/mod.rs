@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod early;
 pub mod fetch;
+pub mod fleet;
 pub mod loader;
 pub mod phases;
 pub mod placement;

@@ -3,7 +3,8 @@
 
 use super::placement::choice::{Choice, choose};
 use super::placement::slots::slots;
-use crate::device::visible::{Device, Visible};
+use crate::device::visible::Visible;
+use crate::device::watch::Watch;
 use crate::device::{self, DeviceId, GpuId};
 use crate::error::Result;
 use crate::formats::{Format, ModelFiles};
@@ -19,7 +20,7 @@ pub struct Site {
 ///
 /// # Errors
 /// As [`choose`], and when the environment names devices that are not there.
-pub fn sites(choice: &Choice, model: &str, files: &ModelFiles) -> Result<Vec<Site>> {
+pub fn sites(choice: &Choice, model: &str, files: &ModelFiles, watch: &Watch) -> Result<Vec<Site>> {
     let runs_on_gpus = files.format == Format::Onnx;
     let env = |name: &str| std::env::var(name).ok();
     let here = if choice.may_be_gpu() && (runs_on_gpus || *choice != Choice::Auto) {
@@ -27,7 +28,10 @@ pub fn sites(choice: &Choice, model: &str, files: &ModelFiles) -> Result<Vec<Sit
     } else {
         device::without_gpus()
     };
-    let Visible { devices, problems } = here.visible()?;
+    let Visible { mut devices, problems } = here.visible()?;
+    for device in &mut devices {
+        device.fault = watch.fault(&device.uuid).or_else(|| device.fault.take());
+    }
     for problem in here.topology.problems.iter().chain(&problems) {
         tracing::debug!(model, "{problem}");
     }
@@ -41,13 +45,7 @@ pub fn sites(choice: &Choice, model: &str, files: &ModelFiles) -> Result<Vec<Sit
     let chosen = choose(choice, model, bytes, runs_on_gpus, &slots, &uuids)?;
     let site = |slot: usize| match slot.checked_sub(1).map(|place| &devices[place]) {
         None => DeviceId::Cpu,
-        Some(device) => DeviceId::Gpu(gpu(device, devices.len() == 1)),
+        Some(device) => DeviceId::Gpu(GpuId::of(device, devices.len() == 1)),
     };
     Ok(chosen.into_iter().map(|chosen| Site { device: site(chosen.slot), why: chosen.why }).collect())
-}
-
-fn gpu(device: &Device, is_only: bool) -> GpuId {
-    let profile = device.mig.as_ref().map(|mig| format!(" {}", mig.profile)).unwrap_or_default();
-    let model = format!("{}{profile}", device.model);
-    GpuId { name: device.name.clone(), uuid: device.uuid.clone(), model, is_only }
 }

@@ -96,8 +96,9 @@ async fn describe(
         }
         "RepositoryModelUnload" => {
             let pb::RepositoryModelUnloadRequest { repository_name, model_name, .. } = message(&body)?;
-            find(server, if model_name.is_empty() { &repository_name } else { &model_name }, "")?;
-            Err(repository::unload())
+            let model_name = if model_name.is_empty() { repository_name } else { model_name };
+            repository::unload(server, context, &model_name).await?;
+            reply(&pb::RepositoryModelUnloadResponse { model_name, is_unloaded: true })
         }
         "ModelMetadata" => {
             let pb::ModelMetadataRequest { name, version } = message(&body)?;

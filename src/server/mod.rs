@@ -31,7 +31,7 @@ use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::engine::queue::Depth;
 use crate::error::{Error, Kind, Result};
-use crate::model::reload::Asker;
+use crate::model::fleet::Fleet;
 use crate::telemetry::metrics::{Metrics, Protocol};
 
 /// What we tell clients we are.
@@ -56,7 +56,7 @@ pub struct Server {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     config: ServerConfig,
-    reloads: Asker,
+    fleet: Arc<Fleet>,
     draining: AtomicBool,
     connections: Arc<Semaphore>,
     /// Of those that wait for a place among the others.
@@ -64,14 +64,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, config: ServerConfig, reloads: Asker) -> Arc<Server> {
+    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, config: ServerConfig, fleet: Arc<Fleet>) -> Arc<Server> {
         Arc::new(Server {
             connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             engine,
             metrics,
             config,
-            reloads,
+            fleet,
             draining: AtomicBool::new(false),
         })
     }
@@ -86,7 +86,8 @@ impl Server {
     }
 
     fn is_ready(&self) -> bool {
-        !self.is_draining() && self.engine.catalog().is_ready()
+        let catalog = self.engine.catalog();
+        !self.is_draining() && if self.fleet.is_of_one() { catalog.is_ready() } else { catalog.is_settled() }
     }
 
     fn body_limits(&self, context: &Context) -> BodyLimits {

@@ -27,10 +27,13 @@ pub fn index(server: &Server, only_ready: bool) -> Vec<Listed> {
             Ok(served) if entry.is_ready() => (triton(state), served.placed.clone()),
             Ok(_) => ("UNAVAILABLE", "its process ended, and begins anew".to_owned()),
             Err(error) if state == State::Ready => ("UNAVAILABLE", error.message().to_owned()),
-            Err(_) => (triton(state), state.to_string()),
+            Err(error) => (triton(state), error.message().to_owned()),
         };
         Listed { name: entry.name.to_string(), version: entry.version().to_string(), state, reason }
     });
+    let (state, reason) = (triton(State::Gone), "it is not loaded");
+    let other = |name| Listed { name, version: String::new(), state, reason: reason.to_owned() };
+    let listed = listed.chain(server.fleet.others().into_iter().map(other));
     listed.filter(|model| !only_ready || model.state == triton(State::Ready)).collect()
 }
 
@@ -50,20 +53,28 @@ const fn triton(state: State) -> &'static str {
 /// [`Kind::NotFound`]; [`Kind::NotReady`] when what the source has cannot be served, with the reason; the version from
 /// before is then served on. [`Kind::Deadline`] when it takes longer than the request may: it goes on.
 pub async fn load(server: &Server, context: &Context, name: &str) -> Result<Reloaded> {
-    let entry = server.engine.catalog().find(name, None)?;
     let late = || Error::new(Kind::Deadline, "the deadline passed before the model was loaded, which goes on");
-    let done = timeout_at(context.terms.deadline.into(), server.reloads.reload()).await.map_err(|_| late())?;
-    done.map_err(|error| match error.kind() {
-        Kind::Load => {
+    let done = timeout_at(context.terms.deadline.into(), server.fleet.load(name)).await.map_err(|_| late())?;
+    done.map_err(|error| match (error.kind(), server.engine.catalog().find(name, None)) {
+        (Kind::Load, Ok(entry)) if entry.is_ready() => {
             Error::new(Kind::NotReady, format!("version {} is served on: {}", entry.version(), error.message()))
         }
+        (Kind::Load, _) => Error::new(Kind::NotReady, error.message()),
         _ => error,
     })
 }
 
-pub fn unload() -> Error {
-    let text = "this server serves one model for as long as it runs: delete its InferenceService, or stop the server";
-    Error::new(Kind::Unsupported, text)
+/// Unloads a model, and comes back when what it held is free.
+///
+/// # Errors
+/// As [`Fleet::unload`](crate::model::fleet::Fleet::unload); [`Kind::Deadline`] when it takes longer than the request may:
+/// it goes on.
+pub async fn unload(server: &Server, context: &Context, name: &str) -> Result<()> {
+    let late = || Error::new(Kind::Deadline, "the deadline passed before the model was unloaded, which goes on");
+    let (fleet, name) = (server.fleet.clone(), name.to_owned());
+    let unloaded = tokio::spawn(async move { fleet.unload(&name).await });
+    let ended = timeout_at(context.terms.deadline.into(), unloaded).await.map_err(|_| late())?;
+    ended.unwrap_or_else(|_| Err(Error::internal("the unloading ended")))
 }
 
 /// Refuses what would change how a model is loaded.

@@ -51,6 +51,7 @@ pub async fn handle(server: &Server, context: &Context, request: Request<Incomin
         Ok(Route::ModelInfer(model)) => infer(server, context, Form::V2, &model, request).await,
         Ok(Route::RepositoryIndex) => index(server, context, request).await,
         Ok(Route::RepositoryLoad(model)) => load(server, context, &model, request).await,
+        Ok(Route::RepositoryUnload(model)) => unload(server, context, &model, request).await,
         other => {
             let described = other.and_then(|route| describe(server, &route, request.headers()));
             leave_unread(request).await;
@@ -108,15 +109,12 @@ fn describe(server: &Server, route: &Route<'_>, headers: &HeaderMap) -> Result<R
             respond(StatusCode::OK, JSON, body)
         }
         Route::Metrics => metrics(server, headers),
-        Route::RepositoryUnload(model) => {
-            find(model)?;
-            return Err(repository::unload());
-        }
         Route::V1Predict(_)
         | Route::V1Explain(_)
         | Route::ModelInfer(_)
         | Route::RepositoryIndex
-        | Route::RepositoryLoad(_) => unreachable!("what takes a body is handled apart"),
+        | Route::RepositoryLoad(_)
+        | Route::RepositoryUnload(_) => unreachable!("what takes a body is handled apart"),
     })
 }
 
@@ -150,6 +148,18 @@ async fn load(
     }
     repository::load(server, context, &model.name).await?;
     Ok(respond(StatusCode::OK, JSON, json!({"name": model.name, "load": true}).to_string().into_bytes()))
+}
+
+async fn unload(
+    server: &Server,
+    context: &Context,
+    model: &ModelRef<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>> {
+    // What clients say of models that depend on it means nothing here: none does.
+    let _: serde_json::Map<String, serde_json::Value> = question(server, context, request).await?;
+    repository::unload(server, context, &model.name).await?;
+    Ok(respond(StatusCode::OK, JSON, json!({"name": model.name, "unload": true}).to_string().into_bytes()))
 }
 
 /// A small body of JSON, or none.

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::devices::DeviceMetrics;
 use super::exposition::classic;
 use super::loads::Loads;
 use super::process::Process;
@@ -121,6 +122,7 @@ pub struct Metrics {
     model_bytes: Family<KindLabels, Gauge>,
     restarts: Family<RestartLabels, Counter>,
     pub loads: Loads,
+    pub devices: DeviceMetrics,
     kserve_preprocess: SecondsOf<KServeLabels>,
     kserve_predict: SecondsOf<KServeLabels>,
     kserve_postprocess: SecondsOf<KServeLabels>,
@@ -196,6 +198,7 @@ impl Default for Metrics {
             model_bytes: add(r, "stoker_model_bytes", "Size of the model", Family::default()),
             restarts: add(r, "stoker_worker_restarts", "Times a model's process was begun anew", Family::default()),
             loads: Loads::register(r),
+            devices: DeviceMetrics::register(r),
             kserve_preprocess: add(
                 r,
                 "request_preprocess_seconds",

@@ -3,14 +3,17 @@
 Runs in a process of its own: see requirements.txt.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
+import servers
 from metrics import Metrics
-from models import assert_same, datatype, reference
+from models import MODELS, assert_same, datatype, reference
 from servers import eventually
 
 HTTP, GRPC = tritonclient.http, tritonclient.grpc
@@ -225,3 +228,35 @@ def test_the_model_repository(triton, connect):
     with pytest.raises(InferenceServerException) as refused:
         client.load_model("other")
     assert refused.value.status() == NOT_FOUND[triton]
+
+
+def test_models_of_a_repository_come_and_go(triton, tmp_path):
+    for name in ["iris", "variable"]:
+        shutil.copytree(MODELS / name, tmp_path / name)
+
+    def states(client):
+        index = client.get_model_repository_index(**({"as_json": True} if triton is GRPC else {}))
+        return {model["name"]: model["state"] for model in (index["models"] if triton is GRPC else index)}
+
+    with servers.stoker(f"--model_repository={tmp_path}", "--model_control_mode=explicit") as server:
+        client = triton.InferenceServerClient(server.address)
+        assert client.is_server_ready() and not is_model_ready(client, "iris")
+        assert states(client) == {"iris": "UNAVAILABLE", "variable": "UNAVAILABLE"}
+        for _ in range(2):
+            client.load_model("iris")
+            assert client.is_model_ready("iris")
+        assert states(client) == {"iris": "READY", "variable": "UNAVAILABLE"}
+        client.unload_model("iris")
+        assert client.is_server_ready() and not is_model_ready(client, "iris")
+        for ask in [client.load_model, client.unload_model]:
+            with pytest.raises(InferenceServerException, match="Model with name other does not exist") as refused:
+                ask("other")
+            assert refused.value.status() == NOT_FOUND[triton]
+
+
+def is_model_ready(client, name):
+    """The client of gRPC raises where there is none of the name."""
+    try:
+        return client.is_model_ready(name)
+    except InferenceServerException:
+        return False

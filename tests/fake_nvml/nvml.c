@@ -1,18 +1,26 @@
 /* NVIDIA's management library as far as stoker asks it, over a table instead of a driver: what is read through it must come
  * out as it went in. The table (TOPOLOGY) is written by tests/it/devices.rs. Signatures and layouts: NVML API Reference Guide.
+ * What happens later stands in the file that FAKE_NVML_EVENTS names, a line each, which may grow:
+ *   xid UUID GPU_INSTANCE COMPUTE_INSTANCE NUMBER    of a GPU, by its UUID; -1 where the driver does not tell which MIG device
+ *   lost UUID                                        a GPU
+ *   gone UUID                                        a MIG device
+ *   errors UUID COUNT                                uncorrected ones, of a GPU
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef unsigned int uint;
 typedef unsigned long long u64;
-enum { SUCCESS = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, GPU_IS_LOST = 15 };
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, TIMEOUT = 10, GPU_IS_LOST = 15 };
 
 struct process { uint pid; u64 bytes; uint gpu_instance, compute_instance; };
 struct device {
     int parent;         /* of a MIG device its GPU's place in the table; -1 for a GPU */
     int lost;
+    int gone;
+    int registered;     /* for events */
     const char *uuid, *name, *bus_id;
     int numa_node;      /* -1: not told */
     int major, minor;
@@ -75,7 +83,7 @@ int nvmlDeviceGetMigMode(Device d, uint *current, uint *pending) {
 int nvmlDeviceGetMaxMigDeviceCount(Device d, uint *count) { (void)d; *count = 7; return SUCCESS; }
 int nvmlDeviceGetMigDeviceHandleByIndex(Device d, uint index, Device *device) {
     for (uint i = 0; i < device_count; i++)
-        if (devices[i].parent == d - devices && index-- == 0) { *device = &devices[i]; return SUCCESS; }
+        if (devices[i].parent == d - devices && !devices[i].gone && index-- == 0) { *device = &devices[i]; return SUCCESS; }
     return NOT_FOUND;
 }
 int nvmlDeviceGetGpuInstanceId(Device d, uint *id) { *id = d->gpu_instance; return SUCCESS; }
@@ -102,4 +110,59 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device d, uint *count, struct proces
     *count = d->process_count;
     memcpy(processes, d->processes, d->process_count * sizeof *processes);
     return SUCCESS;
+}
+
+typedef void *Set;
+int nvmlEventSetCreate(Set *set) { *set = devices; return SUCCESS; }
+int nvmlEventSetFree(Set set) { (void)set; return SUCCESS; }
+int nvmlDeviceRegisterEvents(Device d, u64 types, Set set) {
+    (void)set;
+    if (types != 8 /* critical XIDs: no other is to be asked for */ || d->parent >= 0) return NOT_SUPPORTED;
+    d->registered = 1;
+    return SUCCESS;
+}
+
+/* Lines of the file that have happened. */
+static int happened;
+
+static Device by_uuid(const char *uuid) {
+    for (uint i = 0; i < device_count; i++) if (!strcmp(devices[i].uuid, uuid)) return &devices[i];
+    fprintf(stderr, "FAKE_NVML_EVENTS: no %s\n", uuid);
+    exit(99);
+}
+struct event { Device device; u64 type, data; uint gpu_instance, compute_instance; };
+/* Whether the next line is there, and what it is to whoever waits. */
+static int next_event(struct event *event) {
+    const char *path = getenv("FAKE_NVML_EVENTS");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char line[200], uuid[100];
+    int code = TIMEOUT, count = 0, gpu, compute, number;
+    if (!file) return TIMEOUT;
+    while (fgets(line, sizeof line, file) && strchr(line, '\n')) {
+        if (count++ < happened) continue;
+        happened++;
+        if (sscanf(line, "xid %99s %d %d %d", uuid, &gpu, &compute, &number) == 4) {
+            *event = (struct event){by_uuid(uuid), 8, (u64)number, (uint)gpu, (uint)compute};
+            code = event->device->registered ? SUCCESS : TIMEOUT;
+        } else if (sscanf(line, "lost %99s", uuid) == 1) {
+            by_uuid(uuid)->lost = 1;
+            code = GPU_IS_LOST;
+        } else if (sscanf(line, "gone %99s", uuid) == 1) {
+            by_uuid(uuid)->gone = 1;
+        } else if (sscanf(line, "errors %99s %d", uuid, &number) == 2) {
+            by_uuid(uuid)->errors = (u64)number;
+        }
+        if (code != TIMEOUT) break;
+    }
+    fclose(file);
+    return code;
+}
+int nvmlEventSetWait_v2(Set set, struct event *event, uint milliseconds) {
+    (void)set;
+    for (uint waited = 0; waited < milliseconds; waited += 10) {
+        int code = next_event(event);
+        if (code != TIMEOUT) return code;
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    }
+    return TIMEOUT;
 }

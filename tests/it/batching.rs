@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use stoker::backend::Model;
 use stoker::backend::echo::{Act, Echo};
-use stoker::device::process::pulse::Health;
+use stoker::device::process::pulse::{Health, Pulse};
 use stoker::device::worker::Worker;
 use stoker::engine::admission::{Admission, Limits};
 use stoker::engine::instance::Instance;
@@ -27,6 +27,9 @@ fn spec(dims: &[Option<usize>]) -> TensorSpec {
     TensorSpec { name: "x".into(), dtype: DType::Uint32, dims: dims.to_vec() }
 }
 
+/// A model, and whether its device is there.
+type OnDevice = (Box<dyn Model>, Option<Arc<Pulse>>);
+
 /// An engine with one ready model, and its model's entry.
 struct Bench {
     engine: Engine,
@@ -36,21 +39,29 @@ struct Bench {
 impl Bench {
     /// `expected` is what warm-up would have measured: it decides between a thread and the runtime.
     fn new(model: Box<dyn Model>, policy: Policy, expected: Duration) -> Bench {
+        Bench::of(vec![(model, None)], policy, expected)
+    }
+
+    /// One whose model has several instances.
+    fn of(models: Vec<OnDevice>, policy: Policy, expected: Duration) -> Bench {
         let entry = Arc::new(Entry::new("m", "1", Arc::new(Metrics::default())));
         let max_rows = policy.max_rows;
-        let queue = Arc::new(Queue::new(policy));
-        let signature = model.signature().clone();
-        let instance = Instance {
-            model,
-            queue: queue.clone(),
-            worker: 0,
-            joining: Arc::default(),
-            metrics: entry.metrics().unwrap(),
-            compute: entry.metrics().unwrap().compute("cpu"),
-            pulse: None,
-            health: Health::default(),
-        };
-        Worker::start("model-m".to_owned(), instance, expected).unwrap();
+        let queue = Arc::new(Queue::new(Policy { workers: vec![0; models.len()], ..policy }));
+        let signature = models[0].0.signature().clone();
+        let health = Health::of(models.iter().filter_map(|(_, pulse)| pulse.clone()).collect());
+        for (worker, (model, pulse)) in models.into_iter().enumerate() {
+            let instance = Instance {
+                model,
+                queue: queue.clone(),
+                worker,
+                joining: Arc::default(),
+                metrics: entry.metrics().unwrap(),
+                compute: entry.metrics().unwrap().compute("cpu"),
+                pulse,
+                health: health.clone(),
+            };
+            Worker::start("model-m".to_owned(), instance, expected).unwrap();
+        }
         for state in [State::Fetching, State::Placing, State::Loading, State::Warming] {
             entry.become_state(state);
         }
@@ -64,7 +75,7 @@ impl Bench {
             joining: Arc::default(),
             levels: Levels::default(),
             slo: None,
-            health: Health::default(),
+            health,
             placed: String::new(),
         });
         let catalog = Arc::new(Catalog::default());
@@ -227,6 +238,22 @@ async fn a_model_that_turns_out_slow_moves_out_of_the_runtime() {
     let (second, ticks) = tokio::join!(bench.echo(&[2]), ticks_during(Duration::from_millis(80)));
     assert_eq!(second.unwrap(), [2]);
     assert!(ticks >= 10, "the second must not: {ticks}");
+}
+
+#[tokio::test]
+async fn nothing_is_computed_on_a_device_that_has_failed() {
+    let pulses = [(); 2].map(|()| Arc::new(Pulse::of_one_that_is_up()));
+    let echo = |script| Box::new(Echo::new(vec![spec(&[None, Some(1)])], script)) as Box<dyn Model>;
+    let wrong = (0..20).map(|_| Act::Fail("computed on a device that has failed".into())).collect();
+    let models = vec![(echo(wrong), Some(pulses[0].clone())), (echo(Vec::new()), Some(pulses[1].clone()))];
+    let bench = Bench::of(models, policy(1), SLOW);
+    pulses[0].stops("gpu0 is not used any more");
+    for value in 0..20 {
+        assert_eq!(bench.echo(&[value]).await.unwrap(), [value]);
+    }
+    pulses[1].stops("gpu1 is not used any more");
+    let error = bench.echo(&[1]).await.unwrap_err();
+    assert!(error.kind() == Kind::NotReady && error.message().contains("gpu0 is not used any more"), "{error}");
 }
 
 /// How often this task gets its turn, asking every millisecond for a while.

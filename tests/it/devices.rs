@@ -1,11 +1,9 @@
 //! What there is to compute on: recorded machines, read back and probed through a management library that tells of them.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use stoker::device::recording::Recording;
-use stoker::device::topology::{Gpu, Health, Memory, Process, Topology};
 use stoker::device::visible::{Sharing, Visible};
 
 const RECORDED: [&str; 7] =
@@ -138,16 +136,30 @@ fn devices_are_shown_as_a_table_and_as_data_that_can_be_read_back() {
 }
 
 fn stoker(environment: &[(&str, &str)], args: &[&str]) -> Output {
+    command(environment, args).output().unwrap()
+}
+
+fn command(environment: &[(&str, &str)], args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stoker"));
     for name in ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY"] {
         command.env_remove(name);
     }
-    command.args(args).envs(environment.iter().copied()).output().unwrap()
+    command.args(args).envs(environment.iter().copied());
+    command
 }
 
 #[cfg(feature = "cuda")]
 mod probed {
+    use std::fmt::Write as _;
+    use std::fs::File;
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Child, Stdio};
+    use std::sync::mpsc;
+
+    use stoker::device::topology::{Gpu, Health, Memory, Process, Topology};
+
     use super::*;
+    use crate::support::PATIENCE;
 
     #[test]
     fn machines_are_probed_as_they_are() {
@@ -240,6 +252,92 @@ mod probed {
         let broken = of("ecc-errors");
         let why = refusal(&broken, "iris", &["--device=gpu1"]);
         assert!(why.contains("gpu1: not used: 3 uncorrected memory errors"), "{why}");
+    }
+
+    /// `stoker devices --watch` on a machine, and the file in which stands what happens to that.
+    struct Watching {
+        child: Child,
+        log: mpsc::Receiver<serde_json::Value>,
+        events: PathBuf,
+        _library: tempfile::TempDir,
+    }
+
+    impl Watching {
+        fn new(name: &str) -> Watching {
+            let library = library(&recorded(name).topology, &[]);
+            let events = library.path().join("events");
+            let folder = library.path().to_str().unwrap();
+            let environment = [("LD_LIBRARY_PATH", folder), ("FAKE_NVML_EVENTS", events.to_str().unwrap())];
+            let mut command = command(&environment, &["devices", "--watch"]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let (tell, log) = mpsc::channel::<serde_json::Value>();
+            let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            std::thread::spawn(move || {
+                lines.for_each(|line| drop(tell.send(serde_json::from_str(&line.unwrap()).unwrap())));
+            });
+            let gpus = recorded(name).topology.gpus;
+            let devices = gpus.iter().map(|gpu| gpu.mig.as_ref().map_or(1, Vec::len)).sum();
+            for line in log.iter().take(devices) {
+                assert_eq!(line["message"], "watching");
+            }
+            Watching { child, log, events, _library: library }
+        }
+
+        fn happens(&self, what: &str) {
+            let mut events = File::options().create(true).append(true).open(&self.events).unwrap();
+            writeln!(events, "{what}").unwrap();
+        }
+
+        /// The device, and what is told of it next.
+        fn told(&self) -> (String, String) {
+            let line = self.log.recv_timeout(PATIENCE).unwrap();
+            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            (text("device"), text("message") + ": " + &text("what"))
+        }
+    }
+
+    impl Drop for Watching {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_with_a_gpu_is_told_when_it_happens() {
+        let watching = Watching::new("dual-socket-8");
+        let gpus = recorded("dual-socket-8").topology.gpus;
+        let uuid = |gpu: usize| &gpus[gpu].uuid;
+        let is = |(device, what): (String, String), expected: &str, text: &str| {
+            assert_eq!(device, expected);
+            assert!(what.contains(text), "{what}");
+        };
+        watching.happens(&format!("xid {} -1 -1 31", uuid(1)));
+        is(watching.told(), "gpu1", "a program did something wrong");
+        watching.happens(&format!("xid {} -1 -1 79", uuid(2)));
+        is(watching.told(), "gpu2", "a device is in quarantine: XID 79: it fell off the bus: drain the node");
+        watching.happens(&format!("errors {} 2", uuid(3)));
+        is(watching.told(), "gpu3", "a device is in quarantine: 2 uncorrected memory errors: reset the GPU");
+        watching.happens(&format!("lost {}", uuid(4)));
+        is(watching.told(), "gpu4", "the driver does not tell of it any more: device fell off the bus");
+    }
+
+    #[test]
+    fn one_mig_device_may_fail_and_not_the_others() {
+        let watching = Watching::new("a100-mig-balanced");
+        let gpu = &recorded("a100-mig-balanced").topology.gpus[0];
+        watching.happens(&format!("xid {} 3 0 94", gpu.uuid));
+        let (device, what) = watching.told();
+        assert_eq!(device, "gpu0/3/0");
+        assert!(what.contains("XID 94: an uncorrected memory error"), "{what}");
+        watching.happens(&format!("gone {}", gpu.mig.as_ref().unwrap()[0].uuid));
+        let (device, what) = watching.told();
+        assert_eq!(device, "gpu0/2/0");
+        assert!(what.contains("MIG was reconfigured under it"), "{what}");
+        watching.happens(&format!("xid {} -1 -1 48", gpu.uuid));
+        let mut left = [watching.told().0, watching.told().0];
+        left.sort();
+        assert_eq!(left, ["gpu0/10/0", "gpu0/9/0"], "of which it is was not told: it may be any of them");
     }
 
     fn probe(library: &tempfile::TempDir, environment: &[(&str, &str)]) -> Recording {

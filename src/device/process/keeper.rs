@@ -183,8 +183,13 @@ fn keep(kept: &Kept, shared: &Shared, mut child: Child, first: &Loaded, took: Du
         (kept.begins_anew)(reason);
         child = loop {
             let until = Instant::now() + pause(in_vain);
-            while !shared.is_over() && Instant::now() < until {
-                thread::park_timeout(until - Instant::now());
+            while !shared.is_over() {
+                if shared.pulse.end().is_some() {
+                    thread::park(); // on its device nothing will begin
+                    continue;
+                }
+                let Some(rest) = until.checked_duration_since(Instant::now()) else { break };
+                thread::park_timeout(rest);
             }
             if shared.is_over() {
                 return;
@@ -203,7 +208,7 @@ fn keep(kept: &Kept, shared: &Shared, mut child: Child, first: &Loaded, took: Du
                     let pause_seconds = pause.as_secs_f64();
                     tracing::error!(model = %kept.name, %error, pause_seconds, "the model's process cannot begin anew");
                     if !pause.is_zero() {
-                        shared.pulse.fails(error.to_string());
+                        shared.pulse.fails(format!("Its process ended, and cannot begin anew: {error}"));
                     }
                 }
             }
@@ -269,7 +274,7 @@ fn load(kept: &Kept, channel: &mut Channel, child: &Child, limit: Duration) -> R
         }
     };
     let parts: Vec<&[u8]> = contents.into_iter().flat_map(|contents| contents.values().map(Content::all)).collect();
-    let (options, device, log) = (kept.options.clone(), kept.device.clone(), kept.log.clone());
+    let (options, device, log) = (kept.options.clone(), Box::new(kept.device.clone()), kept.log.clone());
     channel.send(&Ask::Load { files, options, device, log }, &parts).map_err(failed)?;
     let answer = channel.receive(Some(limit)).and_then(|message| message.head()).map_err(failed)?;
     channel.leave(); // a model may refer to its files

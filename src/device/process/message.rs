@@ -14,7 +14,7 @@ use crate::tensor::{DType, Shape, Tensor};
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Ask {
     /// First of all, and once. Files that are in memory follow as parts.
-    Load { files: Files, options: BackendOptions, device: DeviceId, log: LogConfig },
+    Load { files: Files, options: BackendOptions, device: Box<DeviceId>, log: LogConfig },
     /// A batch of a model's inputs, in the signature's order, for these of the signature's outputs.
     Run { inputs: Vec<Head>, outputs: Vec<usize> },
     /// Inputs of so many rows that it can answer.
