@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::catalog::Catalog;
 use crate::model::fleet::Fleet;
 use crate::model::loader::Common;
+use crate::model::site::Gpus;
 use crate::server::Server;
 use crate::telemetry::metrics::Metrics;
 
@@ -62,8 +63,9 @@ impl App {
         let addresses = Addresses { http: http_address, grpc: grpc.as_ref().map(|(_, address)| *address) };
         let (metrics, catalog) = (Arc::new(Metrics::default()), Arc::new(Catalog::default()));
         let resources = config.model.batching.limits.iter().flat_map(|limits| limits.total.clone()).collect();
-        let (limiter, watch) = (Limiter::new(resources), Watch::new(metrics.devices.clone()));
-        let fleet = Fleet::new(&config, catalog.clone(), Common { metrics: metrics.clone(), limiter, watch });
+        let gpus = Gpus::new(Watch::new(metrics.devices.clone()));
+        let common = Common { metrics: metrics.clone(), limiter: Limiter::new(resources), gpus };
+        let fleet = Fleet::new(&config, catalog.clone(), common);
         Ok(App { config, http, grpc: grpc.map(|(socket, _)| socket), addresses, metrics, catalog, fleet })
     }
 

@@ -36,7 +36,7 @@ fn watch(devices: &[Device]) -> Result<String> {
     }
     let watch = Watch::new(Metrics::default().devices);
     for device in devices {
-        watch.looks_after(&GpuId::of(device, devices.len() == 1), &Arc::new(Pulse::of_one_that_is_up()));
+        watch.looks_after(&GpuId::of(device, devices.len() == 1), &Arc::new(Pulse::of_one_that_is_up()), None);
         tracing::info!(device = device.name, uuid = device.uuid, "watching");
     }
     loop {

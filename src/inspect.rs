@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use crate::config::InspectConfig;
 use crate::config::batching::Batching;
-use crate::device::{DeviceId, host};
+use crate::device::host;
+use crate::device::watch::Watch;
 use crate::engine::joining::Joining;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::formats;
 use crate::infer::TensorSpec;
 use crate::model::loader::open_model;
+use crate::model::site::{Gpus, Wanted, sites};
 use crate::model::warmup::{WarmedUp, warm_up};
+use crate::telemetry::metrics::Metrics;
 use crate::text::size;
 
 /// Loads the model, warms it up with the batch sizes that serving would use, and describes it.
@@ -22,11 +25,19 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let files = formats::open(&config.path)?;
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
-    let model = open_model(&files, &config.backend, &DeviceId::Cpu)?;
+    let wanted = Wanted { choice: &config.device, model: "it", instances: 1 };
+    let sites = sites(wanted, &files, &Gpus::new(Watch::new(Metrics::default().devices)))?;
+    let site = &sites[0];
+    let device = &site.device;
+    if device.needs_process() {
+        let text = format!("stoker inspect loads models on one device: let CUDA_VISIBLE_DEVICES name {device} alone");
+        return Err(Error::load(text));
+    }
+    let model = open_model(&files, &config.backend, device)?;
     let Batching { policy, joining, .. } = &config.batching;
     let warmed = warm_up(model, policy.max_rows, joining)?;
     let WarmedUp { model, max_rows, joining, signature, longest_batch, note, .. } = warmed;
-    let needed = resident().saturating_sub(before);
+    let needed = site.measure().unwrap_or_else(|| resident().saturating_sub(before));
 
     let mut text = String::new();
     let mut line = |key: &str, value: String| writeln!(text, "{key:<9}{value}").expect("writing to a string");
@@ -35,8 +46,9 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     line("version", files.version.clone().unwrap_or_else(|| "1".to_owned()));
     line("backend", {
         let threads = config.backend.threads.unwrap_or_else(host::cpus);
-        format!("{} on {}, {threads} threads", files.format.platform(), DeviceId::Cpu)
+        format!("{} on {device}, {threads} threads", files.format.platform())
     });
+    line("placed", site.why.clone());
     line(
         "batching",
         match joining {

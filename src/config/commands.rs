@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::batching::{self, Batching};
 use super::{BackendOptions, NO_CACHE, Values, backend_options, cache, flags};
 use crate::error::{Error, Result};
+use crate::model::placement::choice::Choice;
 use crate::source::cache::Cache;
 use crate::source::uri::{self, SourceUri};
 
@@ -15,6 +16,7 @@ pub struct InspectConfig {
     pub warnings: Vec<String>,
     pub batching: Batching,
     pub backend: BackendOptions,
+    pub device: Choice,
 }
 
 impl InspectConfig {
@@ -31,8 +33,9 @@ impl InspectConfig {
         let mut values = Values { typed: &typed, problems: Vec::new() };
         let backend = backend_options(&mut values);
         let batching = batching::batching(&mut values, backend.instances);
+        let device = values.get("device", Choice::parse).unwrap_or_default();
         match values.problems.as_slice() {
-            [] => Ok(InspectConfig { path: path.into(), warnings: typed.warnings, batching, backend }),
+            [] => Ok(InspectConfig { path: path.into(), warnings: typed.warnings, batching, backend, device }),
             problems => Err(Error::load(problems.join("\n"))),
         }
     }

@@ -18,7 +18,7 @@ use nvml_wrapper::{Device, EventSet, Nvml, cuda_driver_version_major, cuda_drive
 use super::topology::{
     CudaVersion, Driver, Gpu, Health, Memory, MigDevice, Process, RowRemap, Topology, multiprocessors, profile,
 };
-use super::watch::{News, XidEvent};
+use super::watch::{News, Seen, XidEvent};
 
 type Result<T> = std::result::Result<T, NvmlError>;
 
@@ -52,15 +52,24 @@ pub fn watch(pause: Duration, mut tell: impl FnMut(&News) -> bool) -> std::resul
                 Ok(Some(news)) if !tell(&news) => return Ok(()),
                 Ok(_) => {}
                 // Which one is seen when they are looked at; none of the others says anything from now on.
-                Err(NvmlError::GpuLost) if tell(&News::Seen(topology_of(&nvml))) => thread::sleep(rest),
+                Err(NvmlError::GpuLost) if tell(&News::Seen(seen(&nvml))) => thread::sleep(rest),
                 Err(NvmlError::GpuLost) => return Ok(()),
                 Err(error) => return Err(text(error)),
             }
         }
-        if !tell(&News::Seen(topology_of(&nvml))) {
+        if !tell(&News::Seen(seen(&nvml))) {
             return Ok(());
         }
     }
+}
+
+fn seen(nvml: &Nvml) -> Seen {
+    let energy = |index| {
+        let device = nvml.device_by_index(index).ok()?;
+        Some((device.uuid().ok()?, device.total_energy_consumption().ok()?))
+    };
+    let millijoules = (0..nvml.device_count().unwrap_or_default()).filter_map(energy).collect();
+    Seen { topology: topology_of(nvml), millijoules }
 }
 
 fn init() -> Result<Nvml> {

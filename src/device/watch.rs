@@ -9,7 +9,7 @@ use super::process::pulse::Pulse;
 use super::topology::{Gpu, Topology};
 use super::xid::Xid;
 use super::{GpuId, wait_for_news};
-use crate::telemetry::devices::DeviceMetrics;
+use crate::telemetry::devices::{DeviceMetrics, Use};
 
 /// How often the driver is asked how its GPUs are.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -18,8 +18,15 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     Xid(XidEvent),
-    /// How everything is by now.
-    Seen(Topology),
+    Seen(Seen),
+}
+
+/// How everything is by now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub topology: Topology,
+    /// By UUID, what GPUs have taken since the driver was loaded, of those that tell.
+    pub millijoules: Vec<(String, u64)>,
 }
 
 /// An error that the driver has reported.
@@ -48,6 +55,10 @@ struct Used {
     gpu: GpuId,
     fault: Option<String>,
     pulses: Vec<Weak<Pulse>>,
+    /// By whom, each with how long he had kept it busy when it was last seen.
+    by: Vec<(Use, f64)>,
+    /// Of the whole GPU, when it was last seen.
+    millijoules: Option<u64>,
 }
 
 impl Watch {
@@ -55,9 +66,10 @@ impl Watch {
         Arc::new(Watch { metrics, state: Mutex::default() })
     }
 
-    /// An instance of a model computes on a GPU from now on: its pulse stops when that fails.
-    pub fn looks_after(self: &Arc<Self>, gpu: &GpuId, pulse: &Arc<Pulse>) {
-        self.uses(gpu, pulse);
+    /// An instance of a model computes on a GPU from now on: its pulse stops when that fails, and its part of the energy is
+    /// counted.
+    pub fn looks_after(self: &Arc<Self>, gpu: &GpuId, pulse: &Arc<Pulse>, by: Option<Use>) {
+        self.uses(gpu, pulse, by);
         if std::mem::replace(&mut self.state().is_watching, true) {
             return;
         }
@@ -82,15 +94,18 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn uses(&self, gpu: &GpuId, pulse: &Arc<Pulse>) {
+    fn uses(&self, gpu: &GpuId, pulse: &Arc<Pulse>, by: Option<Use>) {
         let mut state = self.state();
         let place = state.used.iter().position(|used| used.gpu.uuid == gpu.uuid).unwrap_or_else(|| {
-            state.used.push(Used { gpu: gpu.clone(), fault: None, pulses: Vec::new() });
+            let (pulses, by) = (Vec::new(), Vec::new());
+            state.used.push(Used { gpu: gpu.clone(), fault: None, pulses, by, millijoules: None });
             state.used.len() - 1
         });
         let used = &mut state.used[place];
         used.pulses.retain(|pulse| pulse.strong_count() > 0);
         used.pulses.push(Arc::downgrade(pulse));
+        let by = by.filter(|by| !used.by.iter().any(|(known, _)| known.is_of_same(by)));
+        used.by.extend(by.map(|by| (by.clone(), by.busy())));
         used.fault.iter().for_each(|why| pulse.stops(why));
         self.metrics.observe(gpu, used.fault.is_none());
     }
@@ -106,8 +121,9 @@ impl Watch {
                         Xid::Fault(what) => self.quarantine(used, &format!("XID {xid}: {what}")),
                     }
                 }
-                News::Seen(topology) => {
-                    fault(&used.gpu, topology).into_iter().for_each(|why| self.quarantine(used, &why));
+                News::Seen(seen) => {
+                    used.share_energy(seen);
+                    fault(&used.gpu, &seen.topology).into_iter().for_each(|why| self.quarantine(used, &why));
                 }
                 News::Xid(_) => {}
             }
@@ -123,6 +139,38 @@ impl Watch {
         used.pulses.iter().filter_map(Weak::upgrade).for_each(|pulse| pulse.stops(&why));
         used.fault = Some(why);
         self.metrics.observe(&used.gpu, false);
+    }
+}
+
+impl Used {
+    /// Shares what the device has taken since it was last seen out to those who kept it busy meanwhile, by for how long; when
+    /// nobody did, it is nobody's. A MIG device takes the part of its GPU's energy that it has of the multiprocessors.
+    fn share_energy(&mut self, seen: &Seen) {
+        let now = seen.millijoules.iter().find(|(uuid, _)| *uuid == self.gpu.gpu_uuid).map(|(_, energy)| *energy);
+        let before = std::mem::replace(&mut self.millijoules, now);
+        let busy: Vec<f64> = self
+            .by
+            .iter_mut()
+            .map(|(by, before)| {
+                let now = by.busy();
+                now - std::mem::replace(before, now)
+            })
+            .collect();
+        let all: f64 = busy.iter().sum();
+        let (Some(now), Some(before), true) = (now, before, all > 0.0) else { return };
+        #[allow(clippy::cast_precision_loss)] // of some seconds
+        let joules = now.saturating_sub(before) as f64 / 1000.0 * self.part(&seen.topology);
+        self.by.iter().zip(busy).for_each(|((by, _), busy)| by.took_joules(joules * busy / all));
+    }
+
+    /// Of its GPU's multiprocessors.
+    fn part(&self, topology: &Topology) -> f64 {
+        let slice = || {
+            let gpu = topology.gpus.iter().find(|gpu| gpu.uuid == self.gpu.gpu_uuid)?;
+            let slice = gpu.mig.as_ref()?.iter().find(|slice| slice.uuid == self.gpu.uuid)?;
+            Some(f64::from(slice.multiprocessors?) / f64::from(gpu.multiprocessors?))
+        };
+        slice().unwrap_or(1.0)
     }
 }
 
@@ -162,7 +210,7 @@ mod tests {
     use crate::device::visible::Mig;
     use crate::telemetry::metrics::Metrics;
 
-    fn slice(gpu_instance: u32) -> GpuId {
+    fn slice_of(gpu_instance: u32) -> GpuId {
         GpuId {
             name: format!("gpu0/{gpu_instance}/0"),
             uuid: format!("MIG-{gpu_instance}"),
@@ -183,8 +231,8 @@ mod tests {
         let metrics = Metrics::default();
         let watch = Watch::new(metrics.devices.clone());
         let pulses = [(); 3].map(|()| Arc::new(Pulse::of_one_that_is_up()));
-        watch.uses(&slice(3), &pulses[0]);
-        watch.uses(&slice(4), &pulses[1]);
+        watch.uses(&slice_of(3), &pulses[0], None);
+        watch.uses(&slice_of(4), &pulses[1], None);
         watch.hears(&xid(31, Some((3, 0))));
         watch.hears(&xid(48, Some((9, 0))));
         assert!(pulses.iter().all(|pulse| pulse.is_up()));
@@ -195,7 +243,7 @@ mod tests {
         assert!(why.starts_with("gpu0/3/0 is not used any more: XID 48: an uncorrected memory error"), "{why}");
         assert_eq!(watch.fault("MIG-3").as_deref(), Some(why));
         assert_eq!(watch.fault("MIG-4"), None);
-        watch.uses(&slice(3), &pulses[2]);
+        watch.uses(&slice_of(3), &pulses[2], None);
         assert!(!pulses[2].is_up(), "of a model that is loaded later, too");
         let text = metrics.prometheus_text();
         for sample in [
@@ -205,5 +253,42 @@ mod tests {
         ] {
             assert!(text.contains(sample), "{text}");
         }
+    }
+    #[test]
+    fn energy_is_shared_out_by_who_keeps_the_device_busy() {
+        let recorded = include_str!("../../tests/topologies/a100-mig-balanced.json");
+        let topology = crate::device::recording::Recording::parse(recorded).unwrap().topology;
+        let gpu = &topology.gpus[0];
+        let slice = &gpu.mig.as_ref().unwrap()[0];
+        let device = GpuId { gpu_uuid: gpu.uuid.clone(), uuid: slice.uuid.clone(), ..slice_of(2) };
+        let metrics = Metrics::default();
+        let watch = Watch::new(metrics.devices.clone());
+        let pulse = Arc::new(Pulse::of_one_that_is_up());
+        let [one, other] = ["one", "other"].map(|model| metrics.devices.used(&device, model, "1"));
+        for by in [&one, &other, &one] {
+            watch.uses(&device, &pulse, Some(by.clone()));
+        }
+        let after = |joules: u64| {
+            watch.hears(&News::Seen(Seen {
+                topology: topology.clone(),
+                millijoules: vec![(gpu.uuid.clone(), 1000 * joules)],
+            }));
+            let text = metrics.prometheus_text();
+            ["one", "other"].map(|model| {
+                let sample = text.lines().find(|line| {
+                    line.starts_with("stoker_device_energy_joules_total") && line.contains(&format!("\"{model}\""))
+                });
+                sample.unwrap().rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+            })
+        };
+        one.was_busy(1.0);
+        let is_close =
+            |told: [f64; 2], expected: [f64; 2]| told.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9);
+        assert!(is_close(after(1000), [0.0, 0.0]), "what was before is not known");
+        one.was_busy(3.0);
+        other.was_busy(1.0);
+        let part = f64::from(slice.multiprocessors.unwrap()) / f64::from(gpu.multiprocessors.unwrap());
+        assert!(is_close(after(1400), [300.0 * part, 100.0 * part]));
+        assert!(is_close(after(9000), [300.0 * part, 100.0 * part]), "nobody kept it busy");
     }
 }

@@ -16,6 +16,7 @@ use crate::device::process::pulse::{Health, Pulse};
 use crate::device::worker::Work;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Signature;
+use crate::telemetry::devices::Use;
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::{DType, Tensor};
 
@@ -139,6 +140,8 @@ pub struct Instance {
     pub metrics: Arc<ModelMetrics>,
     /// What batches take on its device, in seconds.
     pub compute: Histogram,
+    /// Of its GPU.
+    pub used: Option<Use>,
     /// Its own, of a model in another process or on a GPU.
     pub pulse: Option<Arc<Pulse>>,
     /// Of all instances.
@@ -253,7 +256,9 @@ impl Instance {
         let started = Instant::now();
         let answers = backend::run(&mut *self.model, &joined.inputs, outputs);
         self.metrics.observe_batch(rows, joined.padding);
-        self.compute.observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed().as_secs_f64();
+        self.compute.observe(took);
+        self.used.iter().for_each(|used| used.was_busy(took));
         self.joining.split(jobs, &joined, answers?, outputs, rows)
     }
 }

@@ -7,10 +7,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::loader::open_model;
-use super::site::{Site, sites};
+use super::site::{Gpus, Site, sites};
 use crate::backend::{self, Model};
 use crate::config::ModelConfig;
-use crate::device::watch::Watch;
 use crate::error::Result;
 use crate::formats::tree::Tree;
 use crate::formats::{self, ModelFiles};
@@ -20,23 +19,23 @@ type Loaded = (ModelFiles, Vec<Site>, Box<dyn Model>);
 
 pub struct Early {
     config: ModelConfig,
-    watch: Arc<Watch>,
+    gpus: Gpus,
     work: Arc<Mutex<Option<JoinHandle<Option<Loaded>>>>>,
 }
 
 impl Early {
-    pub fn new(config: &ModelConfig, watch: &Arc<Watch>) -> Early {
-        Early { config: config.clone(), watch: watch.clone(), work: Arc::default() }
+    pub fn new(config: &ModelConfig, gpus: &Gpus) -> Early {
+        Early { config: config.clone(), gpus: gpus.clone(), work: Arc::default() }
     }
 
     /// Begins with files that come.
     pub fn beginner(&self) -> impl Fn(Tree) + Send + Sync + 'static {
-        let (config, watch, work, runtime) =
-            (self.config.clone(), self.watch.clone(), self.work.clone(), Handle::current());
+        let (config, gpus, work, runtime) =
+            (self.config.clone(), self.gpus.clone(), self.work.clone(), Handle::current());
         move |tree| {
-            let (config, watch) = (config.clone(), watch.clone());
+            let (config, gpus) = (config.clone(), gpus.clone());
             let begun = runtime.spawn_blocking(move || {
-                let loaded = load(&tree, &config, &watch);
+                let loaded = load(&tree, &config, &gpus);
                 loaded.inspect_err(|error| tracing::debug!(%error, "not loaded while it came")).ok().flatten()
             });
             *work.lock().expect("no thread panics with it") = Some(begun);
@@ -51,9 +50,9 @@ impl Early {
 }
 
 /// `None` when the model can only be loaded of files that are there, for which its backend is then ready, or not here.
-fn load(tree: &Tree, config: &ModelConfig, watch: &Watch) -> Result<Option<Loaded>> {
+fn load(tree: &Tree, config: &ModelConfig, gpus: &Gpus) -> Result<Option<Loaded>> {
     let files = formats::recognise(tree)?;
-    let sites = sites(&config.device, &config.name, &files, watch)?;
+    let sites = sites(config, &files, gpus)?;
     let device = &sites[0].device;
     if config.isolation.is_for(device)? {
         return Ok(None);

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::catalog::{Catalog, Entry};
 use super::loader::{self, Common, Running};
+use super::phases::Phases;
 use super::reload::{Asked, Asker, Reloader, asking};
 use super::state::State;
 use crate::config::{Config, ModelConfig, Repository, is_model_name};
@@ -81,7 +83,9 @@ impl Fleet {
                 found
             }
         };
-        names.iter().try_for_each(|name| self.config_of(name).map(|config| drop(self.add(config))))
+        names
+            .iter()
+            .try_for_each(|name| self.config_of(name).map(|config| drop(self.add(config, Phases::of_process()))))
     }
 
     /// Waits until each of them is served, or cannot be.
@@ -108,7 +112,7 @@ impl Fleet {
         let known = self.members().get(name).map(|member| (member.asker.clone(), member.begun.clone()));
         let begun = match known {
             Some((asker, begun)) if settled(begun.clone()).await.is_ok() => return asker.reload().await,
-            _ => self.add(self.config_of(name)?),
+            _ => self.add(self.config_of(name)?, Phases::since(Instant::now())),
         };
         settled(begun).await.map(|()| Reloaded::Swapped).inspect_err(|error| cannot_be_served(name, error))
     }
@@ -174,7 +178,7 @@ impl Fleet {
     }
 
     /// Begins with a model, which was not there or has failed.
-    fn add(&self, config: ModelConfig) -> watch::Receiver<Begun> {
+    fn add(&self, config: ModelConfig, phases: Phases) -> watch::Receiver<Begun> {
         let mut members = self.members();
         let name: Arc<str> = config.name.as_str().into();
         if let Some(Member { begun, .. }) = members.get(&name)
@@ -187,7 +191,7 @@ impl Fleet {
         self.catalog.insert(&entry);
         let ((asker, asked), (leave, left)) = (asking(), oneshot::channel());
         let (tell, begun) = watch::channel(Begun::Not);
-        let task = tokio::spawn(live(entry.clone(), config, self.common.clone(), asked, tell, left));
+        let task = tokio::spawn(live(entry.clone(), config, self.common.clone(), phases, asked, tell, left));
         members.insert(name, Member { entry, asker, begun: begun.clone(), leave, task });
         begun
     }
@@ -217,12 +221,13 @@ async fn live(
     entry: Arc<Entry>,
     config: ModelConfig,
     common: Arc<Common>,
+    phases: Phases,
     mut asked: Asked,
     begun: watch::Sender<Begun>,
     mut left: oneshot::Receiver<()>,
 ) {
     let loaded = tokio::select! {
-        loaded = loader::load(&entry, &config, &common) => loaded,
+        loaded = loader::load(&entry, &config, &common, phases) => loaded,
         _ = &mut left => {
             entry.become_state(State::Gone);
             return;

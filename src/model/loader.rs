@@ -8,7 +8,7 @@ use super::catalog::Entry;
 use super::early::Early;
 use super::fetch::{Look, blocking, fetch};
 use super::phases::{Phases, Summary};
-use super::site::sites;
+use super::site::{Gpus, Site, sites};
 use super::state::State;
 use super::warmup::{Timed, WarmedUp, warm_up};
 use crate::backend::{self, Model};
@@ -19,7 +19,7 @@ use crate::device::process::pulse::{Health, Pulse};
 use crate::device::process::remote::Remote;
 use crate::device::watch::Watch;
 use crate::device::worker::Worker;
-use crate::device::{DeviceId, host};
+use crate::device::{DeviceId, GpuId, host};
 use crate::engine::Served;
 use crate::engine::instance::{Instance, Pending};
 use crate::engine::limiter::Limiter;
@@ -30,6 +30,7 @@ use crate::formats::tree::Tree;
 use crate::formats::{self, ModelFiles};
 use crate::source::cache::{Cache, InUse};
 use crate::source::uri::SourceUri;
+use crate::telemetry::devices::Use;
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
 /// What all models of a process share.
@@ -37,8 +38,7 @@ pub struct Common {
     pub metrics: Arc<Metrics>,
     /// Of the resources that instances take turns with.
     pub limiter: Arc<Limiter>,
-    /// Over the GPUs that they compute on.
-    pub watch: Arc<Watch>,
+    pub gpus: Gpus,
 }
 
 /// A model at work: its workers end when its queue is closed and empty.
@@ -49,6 +49,7 @@ pub struct Running {
     pub fingerprint: Option<String>,
     /// The model's files in the cache.
     _in_use: Option<InUse>,
+    _held: Vec<Held>,
 }
 
 impl Running {
@@ -70,9 +71,9 @@ impl Running {
 ///
 /// # Errors
 /// [`Kind::Load`](crate::error::Kind::Load), with the step, the file and the reason.
-pub async fn load(entry: &Arc<Entry>, config: &ModelConfig, common: &Common) -> Result<Running> {
+pub async fn load(entry: &Arc<Entry>, config: &ModelConfig, common: &Common, phases: Phases) -> Result<Running> {
     let mut first = First(entry);
-    match prepare(config, None, common, Phases::of_process(), &mut first).await {
+    match prepare(config, None, common, phases, &mut first).await {
         Ok(Prepared { served, running, metrics, summary }) => {
             entry.serve(served);
             summary.tell(&metrics);
@@ -170,8 +171,9 @@ async fn prepare(
     mut phases: Phases,
     watcher: &mut impl Watcher,
 ) -> Result<Prepared> {
+    let _turn = common.gpus.turn(&config.device).await;
     watcher.becomes(State::Fetching);
-    let early = Early::new(config, &common.watch);
+    let early = Early::new(config, &common.gpus);
     let local = fetch(config, look, &common.metrics, &mut phases, early.beginner()).await?;
     phases.done("all_bytes");
 
@@ -185,11 +187,10 @@ async fn prepare(
             (files, sites, Some(model))
         }
         None => {
-            let (tree, choice, name) = (local.tree.clone(), config.device.clone(), config.name.clone());
-            let watch = common.watch.clone();
+            let (tree, config, gpus) = (local.tree.clone(), config.clone(), common.gpus.clone());
             let files = blocking(move || formats::open_tree(&tree)).await.map_err(of_source)?;
             let placed = files.clone();
-            (files, blocking(move || sites(&choice, &name, &placed, &watch)).await?, None)
+            (files, blocking(move || sites(&config, &placed, &gpus)).await?, None)
         }
     };
     let placed = sites.iter().map(|site| site.why.as_str()).collect::<Vec<_>>().join("; ");
@@ -216,6 +217,11 @@ async fn prepare(
         instances.push((device.clone(), warm(loading.load(device).await?, config).await?));
     }
     phases.done("warmup");
+    let held = {
+        let (devices, name, version) = (common.metrics.devices.clone(), config.name.clone(), version.clone());
+        let measured = move |site| Held::new(site, |gpu| devices.used(gpu, &name, &version));
+        blocking(move || Ok(sites.into_iter().map(measured).collect())).await?
+    };
     let (_, first) = &instances[0];
     for note in files.note.iter().chain(first.model.notes()).chain(&first.note) {
         tracing::warn!(model = %config.name, "{note}");
@@ -224,9 +230,33 @@ async fn prepare(
     let about = About { version: version.as_str().into(), platform: files.format.platform(), placed };
     let (served, workers) = start(instances, config, about, common, &metrics)?;
     let queue = served.queue.clone();
-    let running = Running { queue, workers, fingerprint: local.fingerprint, _in_use: local.in_use };
+    let running = Running { queue, workers, fingerprint: local.fingerprint, _in_use: local.in_use, _held: held };
     let summary = Summary { phases, version, files };
     Ok(Prepared { served, running, metrics, summary })
+}
+
+/// What a model that is warm has of a device, until it is dropped.
+struct Held {
+    _site: Site,
+    used: Option<Use>,
+}
+
+impl Held {
+    fn new(site: Site, used: impl FnOnce(&GpuId) -> Use) -> Held {
+        let DeviceId::Gpu(gpu) = &site.device else { return Held { _site: site, used: None } };
+        let (used, bytes) = (used(gpu), site.measure());
+        if let Some(bytes) = bytes {
+            used.has_bytes(Some(bytes));
+            tracing::info!(device = %site.device, bytes, "the model's memory on its device");
+        }
+        Held { _site: site, used: Some(used) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.used.iter().for_each(|used| used.has_bytes(None));
+    }
 }
 
 /// What an instance is loaded from.
@@ -289,17 +319,22 @@ fn start(
     for (kind, (_, instance)) in kinds.iter().zip(&instances) {
         instance.timed.iter().for_each(|Timed { elements, rows, took }| queue.learn(*kind, *elements, *rows, *took));
     }
-    let pulses: Vec<_> =
-        instances.iter().map(|(device, instance)| pulse(device, &*instance.model, &common.watch)).collect();
+    let used = |device: &DeviceId| match device {
+        DeviceId::Cpu => None,
+        DeviceId::Gpu(gpu) => Some(common.metrics.devices.used(gpu, &config.name, &about.version)),
+    };
+    let pulse = |(device, warm): &Warm| pulse(device, &*warm.model, used(device), &common.gpus.watch);
+    let pulses: Vec<_> = instances.iter().map(pulse).collect();
     let health = Health::of(pulses.iter().flatten().cloned().collect());
     let instances = instances.into_iter().zip(pulses).enumerate();
     let start = |(worker, ((device, warm), pulse)): (usize, (Warm, Option<Arc<Pulse>>))| {
+        let used = used(&device);
         let WarmedUp { model, longest_batch, .. } = warm;
         let (queue, joining, health) = (queue.clone(), joining.clone(), health.clone());
         let (metrics, compute) = (metrics.clone(), metrics.compute(&device.to_string()));
         // Waiting for another process or a GPU must not keep the runtime from its tasks.
         let longest = if pulse.is_some() { Duration::MAX } else { longest_batch };
-        let instance = Instance { model, queue, worker, joining, metrics, compute, pulse, health };
+        let instance = Instance { model, queue, worker, joining, metrics, compute, used, pulse, health };
         Worker::start(format!("model-{}", config.name), instance, longest)
     };
     let workers = instances.map(start).collect::<Result<Vec<_>>>()?;
@@ -310,10 +345,10 @@ fn start(
 }
 
 /// What says whether an instance is there: its process, and its GPU, which is looked after from now on.
-fn pulse(device: &DeviceId, model: &dyn Model, watch: &Arc<Watch>) -> Option<Arc<Pulse>> {
+fn pulse(device: &DeviceId, model: &dyn Model, by: Option<Use>, watch: &Arc<Watch>) -> Option<Arc<Pulse>> {
     let DeviceId::Gpu(gpu) = device else { return model.pulse() };
     let pulse = model.pulse().unwrap_or_else(|| Arc::new(Pulse::of_one_that_is_up()));
-    watch.looks_after(gpu, &pulse);
+    watch.looks_after(gpu, &pulse, by);
     Some(pulse)
 }
 

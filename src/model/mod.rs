@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod early;
 pub mod fetch;
 pub mod fleet;
+pub mod ledger;
 pub mod loader;
 pub mod phases;
 pub mod placement;

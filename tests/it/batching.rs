@@ -57,6 +57,7 @@ impl Bench {
                 joining: Arc::default(),
                 metrics: entry.metrics().unwrap(),
                 compute: entry.metrics().unwrap().compute("cpu"),
+                used: None,
                 pulse,
                 health: health.clone(),
             };

@@ -1,6 +1,7 @@
 //! ONNX models on ONNX Runtime, through the `ort` crate with the library loaded at run time.
 
 mod library;
+mod operators;
 mod values;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ impl OnnxBackend {
             // Idle threads that spin take the very cores that the server reads and answers with.
             .with_intra_op_spinning(false)?;
         if let DeviceId::Gpu(gpu) = device {
+            builder = builder.with_config_entry(operators::RECORD, "1")?;
             builder = builder.with_execution_providers([cuda()]).map_err(|error| {
                 let why = one_line(error.message());
                 ort::Error::new(format!("{gpu} cannot be used: {why} (--device cpu runs it without)", gpu = gpu.name))
@@ -66,7 +68,10 @@ impl Backend for OnnxBackend {
             Error::load(format!("{}: ONNX Runtime cannot load it: {}", path.display(), one_line(error.message())))
         };
         let session = self.session(files, device).map_err(failed)?;
-        let (signature, notes) = signature(&session).map_err(|error| error.context(path.display()))?;
+        let (signature, mut notes) = signature(&session).map_err(|error| error.context(path.display()))?;
+        if matches!(device, DeviceId::Gpu(_)) {
+            notes.extend(operators::left_on_cpu(&operators::operators(&session).map_err(failed)?));
+        }
         let selector =
             signature.outputs.iter().fold(OutputSelector::no_default(), |chosen, spec| chosen.with(&*spec.name));
         let run_options = RunOptions::new().map_err(failed)?.with_outputs(selector);
@@ -201,5 +206,21 @@ mod tests {
         for (text, words) in cases {
             assert_eq!(without_cpp(text), words);
         }
+    }
+
+    /// Where there is no other provider they are all on the CPU.
+    #[test]
+    fn operators_are_found_where_they_are() {
+        let options =
+            BackendOptions { threads: Some(1), instances: 1, onnxruntime_library: None, predict_proba: false };
+        let backend = OnnxBackend::new(&options).unwrap();
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/slow/model.onnx");
+        let session = |builder: ort::session::builder::SessionBuilder| { builder }.commit_from_file(model).unwrap();
+        let builder = || Session::builder(&backend.environment).unwrap();
+        let recorded = session(builder().with_config_entry(operators::RECORD, "1").unwrap());
+        let found = operators::operators(&recorded).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
+        assert!(found["CPUExecutionProvider"].values().sum::<usize>() > 0, "{found:?}");
+        assert!(operators::operators(&session(builder())).is_err(), "it was not recorded");
     }
 }

@@ -1,6 +1,6 @@
-//! Which devices the one model of a server runs on.
+//! Which devices a model of a server runs on, among those that run already.
 
-use super::{Demand, Kind, Slot, Wants, solve};
+use super::{Demand, Fate, Kind, Placed, Slot, Wants, solve};
 use crate::error::{Error, Result};
 use crate::text::size;
 
@@ -52,19 +52,31 @@ pub struct Chosen {
     pub why: String,
 }
 
-/// Chooses among slots, the first of which is the CPU, and of which `uuids` are the UUIDs (that of the CPU is empty), for a model of which at least so many
-/// bytes have to be in memory.
+/// A model that is to be placed.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub choice: &'a Choice,
+    pub model: &'a str,
+    /// So many have to be in memory at least.
+    pub bytes: u64,
+    pub runs_on_gpus: bool,
+}
+
+/// A copy of another model that runs, which has so many bytes of a slot.
+#[derive(Clone, Debug)]
+pub struct Other {
+    pub model: String,
+    pub bytes: u64,
+    pub slot: usize,
+}
+
+/// Chooses among slots, the first of which is the CPU, and of which `uuids` are the UUIDs (that of the CPU is empty). What
+/// runs stays where it is.
 ///
 /// # Errors
 /// When there is no such device, when the model cannot run there, or has no room: with the numbers of each device.
-pub fn choose(
-    choice: &Choice,
-    model: &str,
-    bytes: u64,
-    runs_on_gpus: bool,
-    slots: &[Slot],
-    uuids: &[String],
-) -> Result<Vec<Chosen>> {
+pub fn choose(asked: Asked, slots: &[Slot], uuids: &[String], others: &[Other]) -> Result<Vec<Chosen>> {
+    let Asked { choice, model, bytes, runs_on_gpus } = asked;
     let gpus = slots.iter().filter(|slot| slot.kind == Kind::Gpu).count();
     let is_named =
         |place: usize, name: &String| slots[place].name == *name || (!name.is_empty() && uuids[place] == *name);
@@ -112,14 +124,26 @@ pub fn choose(
         return Ok(vec![Chosen { slot: 0, why }]);
     }
     let slots: Vec<Slot> = candidates.iter().map(|place| slots[*place].clone()).collect();
-    let demand = Demand { replicas, wants, ..Demand::of(model, bytes) };
-    let demands = [demand];
-    let plan = solve(&slots, &demands, &[]);
-    let chosen = plan.copies.iter().map(|copy| {
+    let others = others.iter().enumerate().filter_map(|(number, other)| {
+        let slot = candidates.iter().position(|place| *place == other.slot)?;
+        // Each copy of it is a demand of its own: it is only there to be counted.
+        let (model, device) = (format!("{} ({number})", other.model), slots[slot].name.clone());
+        Some((Demand::of(&model, other.bytes), Placed { model, replica: 0, device }))
+    });
+    let (mut demands, current): (Vec<Demand>, Vec<Placed>) = others.unzip();
+    demands.push(Demand { replicas, wants, ..Demand::of(model, bytes) });
+    let plan = solve(&slots, &demands, &current);
+    let moved = plan.copies.iter().find(|copy| matches!(copy.fate, Fate::Goes { from: Some(_), .. }));
+    let chosen = plan.copies.iter().filter(|copy| copy.demand == current.len()).map(|copy| {
         let why = plan.explain(copy, &slots, &demands);
-        match copy.fate.slot() {
-            Some(slot) => Ok(Chosen { slot: candidates[slot], why }),
-            None => Err(Error::load(format!("{} of weights do not fit: {why}", size(bytes)))),
+        match (copy.fate.slot(), moved) {
+            (Some(slot), None) => Ok(Chosen { slot: candidates[slot], why }),
+            (Some(_), Some(other)) => {
+                let text = plan.explain(other, &slots, &demands);
+                let other = &demands[other.demand].model;
+                Err(Error::load(format!("it would fit if {other} were unloaded and loaded again after it: {text}")))
+            }
+            (None, _) => Err(Error::load(format!("{} of weights do not fit: {why}", size(bytes)))),
         }
     });
     chosen.collect()
@@ -143,9 +167,20 @@ mod tests {
     }
 
     fn chosen(choice: &str, gib: u64, runs_on_gpus: bool, slots: &[Slot]) -> Result<Vec<String>, String> {
+        chosen_beside(&[], choice, gib, runs_on_gpus, slots)
+    }
+
+    fn chosen_beside(
+        others: &[Other],
+        choice: &str,
+        gib: u64,
+        runs_on_gpus: bool,
+        slots: &[Slot],
+    ) -> Result<Vec<String>, String> {
         let uuids: Vec<String> = slots.iter().map(|slot| format!("UUID-{}", slot.name)).collect();
         let choice = Choice::parse(choice).unwrap();
-        let found = choose(&choice, "m", gib * GIB, runs_on_gpus, slots, &uuids).map_err(|error| error.to_string())?;
+        let asked = Asked { choice: &choice, model: "m", bytes: gib * GIB, runs_on_gpus };
+        let found = choose(asked, slots, &uuids, others).map_err(|error| error.to_string())?;
         let mut names: Vec<String> = found.into_iter().map(|chosen| slots[chosen.slot].name.clone()).collect();
         names.sort();
         Ok(names)
@@ -170,6 +205,20 @@ mod tests {
     fn each_mig_device_of_a_gpu_gets_a_copy() {
         let slices = [slot("cpu", 8, None), slot("gpu0/1/0", 10, None), slot("gpu0/2/0", 10, None)];
         assert_eq!(chosen("all", 5, true, &slices).unwrap(), ["gpu0/1/0", "gpu0/2/0"]);
+    }
+
+    #[test]
+    fn what_runs_counts_and_stays() {
+        let slots = [slot("cpu", 8, None), slot("gpu0", 10, None), slot("gpu1", 10, None), slot("gpu2", 12, None)];
+        let other = |slot, gib| Other { model: "other".to_owned(), bytes: gib * GIB, slot };
+        let of = |others: &[Other], choice, gib| chosen_beside(others, choice, gib, true, &slots);
+        assert_eq!(of(&[other(1, 1), other(3, 1)], "auto", 2).unwrap(), ["gpu1"], "where nothing is");
+        assert_eq!(of(&[other(1, 9), other(2, 9), other(3, 1)], "auto", 2).unwrap(), ["gpu2"], "where there is room");
+        assert_eq!(of(&[other(1, 2), other(1, 2), other(2, 9)], "gpu0,gpu1", 5).unwrap_err().lines().count(), 3);
+        let full = of(&[other(1, 9), other(2, 9), other(3, 11)], "auto", 2).unwrap_err();
+        assert!(full.contains("gpu2: 1.0 GiB of 12.0 GiB are free"), "{full}");
+        let tight = of(&[other(3, 5), other(1, 9), other(2, 4)], "auto", 8).unwrap_err();
+        assert!(tight.contains("it would fit if other (2) were unloaded and loaded again after it"), "{tight}");
     }
 
     #[test]

@@ -11,6 +11,11 @@ const OF_THE_CPU: u64 = 512 << 20;
 
 /// The CPU and the devices that are ours, with the memory that is free before any model of ours is there.
 pub fn slots(cpu: &Cpu, devices: &[Device]) -> Vec<Slot> {
+    slots_with(cpu, devices, |device| device.memory.free())
+}
+
+/// Where it is known otherwise how much memory of a device is not others'.
+pub fn slots_with(cpu: &Cpu, devices: &[Device], memory: impl Fn(&Device) -> u64) -> Vec<Slot> {
     let host = Slot {
         name: "cpu".to_owned(),
         kind: Kind::Cpu,
@@ -23,7 +28,7 @@ pub fn slots(cpu: &Cpu, devices: &[Device]) -> Vec<Slot> {
         name: device.name.clone(),
         kind: Kind::Gpu,
         board: device.pci_bus_id.clone(),
-        memory: device.memory.free().saturating_sub(OF_A_GPU),
+        memory: memory(device).saturating_sub(OF_A_GPU),
         units: device.multiprocessors.unwrap_or(1),
         fault: device.fault.clone(),
     };
