@@ -3,7 +3,7 @@
 ONNXRUNTIME := target/onnxruntime/libonnxruntime.so.1.31.1
 PORT ?= 8080
 
-.PHONY: run build test e2e bench check clean loadtest-program
+.PHONY: run build test e2e gpu-test bench check clean loadtest-program
 
 ## Serve the shipped iris model on PORT and say how to ask it.
 run: build
@@ -31,6 +31,10 @@ check:
 ## The same binary against real parts: MinIO, KServe's and Triton's own clients, and the load generator.
 e2e: build loadtest-program
 	tests/e2e/run
+
+## On a GPU: answers, workers that die, memory that comes back. Without one it says so, and is well.
+gpu-test: build
+	tests/gpu/run
 
 loadtest-program:
 	cargo build --release --locked -p loadtest
