@@ -190,9 +190,9 @@ impl Catalog {
         !entries.is_empty() && entries.values().all(|entry| entry.is_ready())
     }
 
-    /// Whether none is being loaded, and those that could be loaded answer: what is wrong with one of several models is told
-    /// of that model, and the others go on.
-    pub fn is_settled(&self) -> bool {
-        self.entries.load().values().all(|entry| entry.state() == State::Failed || entry.is_ready())
+    /// Whether any model answers, if there are any.
+    pub fn is_any_ready(&self) -> bool {
+        let entries = self.entries.load();
+        entries.is_empty() || entries.values().any(|entry| entry.is_ready())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Fleet {
     common: Arc<Common>,
     catalog: Arc<Catalog>,
     members: Mutex<BTreeMap<Arc<str>, Member>>,
+    /// Whether each of the first models is served, or cannot be.
+    has_begun: AtomicBool,
 }
 
 /// A model and its task.
@@ -55,12 +58,23 @@ impl Fleet {
             common: Arc::new(common),
             catalog,
             members: Mutex::default(),
+            has_begun: AtomicBool::new(false),
         })
     }
 
     /// Whether this server has the same model for as long as it runs.
-    pub fn is_of_one(&self) -> bool {
+    fn is_of_one(&self) -> bool {
         self.repository.is_none()
+    }
+
+    /// Whether the server is to be asked. Of a repository, what is wrong with one model, or that one is being loaded later, is
+    /// told of that model: the others are asked meanwhile.
+    pub fn is_ready(&self) -> bool {
+        if self.is_of_one() {
+            self.catalog.is_ready()
+        } else {
+            self.has_begun.load(Ordering::Relaxed) && self.catalog.is_any_ready()
+        }
     }
 
     /// Begins to load those that are to be served from the start. They are in the catalog when this comes back, so that
@@ -101,6 +115,7 @@ impl Fleet {
                 begun => begun.unwrap_or_else(|error| cannot_be_served(&name, &error)),
             }
         }
+        self.has_begun.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -132,7 +147,9 @@ impl Fleet {
         let Some(Member { entry, leave, task, .. }) = member else { return Ok(()) };
         self.catalog.remove(&entry);
         ended(leave, task).await;
-        entry.forget();
+        if !self.members().contains_key(name) {
+            entry.forget(); // else somebody has loaded it anew, and the series are of that
+        }
         Ok(())
     }
 

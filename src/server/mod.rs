@@ -86,8 +86,7 @@ impl Server {
     }
 
     fn is_ready(&self) -> bool {
-        let catalog = self.engine.catalog();
-        !self.is_draining() && if self.fleet.is_of_one() { catalog.is_ready() } else { catalog.is_settled() }
+        !self.is_draining() && self.fleet.is_ready()
     }
 
     fn body_limits(&self, context: &Context) -> BodyLimits {

@@ -84,12 +84,26 @@ def test_one_that_cannot_be_loaded_is_told_of_and_the_others_are_served(reposito
         assert (answer.status, "model.onnx" in answer.json()["error"]) == (503, True)
         event = server.event("the model cannot be served")
         assert (event["model"], event["level"]) == ("broken", "ERROR")
+        # Nobody else is kept waiting by one that is loaded later.
+        assert load(server, "broken").status == 503 and server.is_ready()
         # Mended, it can be.
         answer = load(server, "broken")
         assert (answer.status, "model.onnx" in answer.json()["error"]) == (503, True)
         shutil.copy(repository / "iris/model.onnx", repository / "broken")
         assert load(server, "broken").status == 200
         assert index(server)["broken"][0] == "READY"
+
+
+def test_with_none_that_can_be_served_it_is_not_ready(tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/model.onnx").write_bytes(b"this is no model")
+    with serve(tmp_path, ready=False) as server:
+        server.event("the model cannot be served")
+        assert server.get("/v2/health/live").status == 200
+        assert server.get("/v2/health/ready").status == 503
+        assert unload(server, "broken").status == 200
+        shutil.copytree(MODELS / "iris", tmp_path / "iris")
+        assert load(server, "iris").status == 200 and server.is_ready()
 
 
 def test_what_waits_is_answered_before_a_model_goes(repository):
