@@ -63,7 +63,7 @@ impl App {
         let addresses = Addresses { http: http_address, grpc: grpc.as_ref().map(|(_, address)| *address) };
         let (metrics, catalog) = (Arc::new(Metrics::default()), Arc::new(Catalog::default()));
         let resources = config.model.batching.limits.iter().flat_map(|limits| limits.total.clone()).collect();
-        let gpus = Gpus::new(Watch::new(metrics.devices.clone()));
+        let gpus = Gpus::new(Watch::new(metrics.devices.clone()), config.repository.is_some());
         let common = Common { metrics: metrics.clone(), limiter: Limiter::new(resources), gpus };
         let fleet = Fleet::new(&config, catalog.clone(), common);
         Ok(App { config, http, grpc: grpc.map(|(socket, _)| socket), addresses, metrics, catalog, fleet })

@@ -26,7 +26,7 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
     let wanted = Wanted { choice: &config.device, model: "it", instances: 1 };
-    let sites = sites(wanted, &files, &Gpus::new(Watch::new(Metrics::default().devices)))?;
+    let sites = sites(wanted, &files, &Gpus::new(Watch::new(Metrics::default().devices), false))?;
     let site = &sites[0];
     let device = &site.device;
     if device.needs_process() {

@@ -22,19 +22,21 @@ pub struct Gpus {
     pub watch: Arc<Watch>,
     ledger: Arc<Ledger>,
     loading: Arc<Mutex<()>>,
-    are_there: Arc<OnceLock<bool>>,
+    /// `None` where there is one model only, which nobody waits for.
+    are_there: Option<Arc<OnceLock<bool>>>,
 }
 
 impl Gpus {
-    pub fn new(watch: Arc<Watch>) -> Gpus {
-        Gpus { watch, ledger: Arc::default(), loading: Arc::default(), are_there: Arc::default() }
+    pub fn new(watch: Arc<Watch>, has_several_models: bool) -> Gpus {
+        let are_there = has_several_models.then(Arc::default);
+        Gpus { watch, ledger: Arc::default(), loading: Arc::default(), are_there }
     }
 
     /// Waits until no other model is being loaded that may get a GPU: only what is used of its memory before and after says
     /// what a model has of it, and so what is left for the next.
     pub async fn turn(&self, choice: &Choice) -> Option<OwnedMutexGuard<()>> {
         let has_any = || device::record(&env).visible().is_ok_and(|visible| !visible.devices.is_empty());
-        if choice.may_be_gpu() && *self.are_there.get_or_init(has_any) {
+        if choice.may_be_gpu() && self.are_there.as_ref().is_some_and(|known| *known.get_or_init(has_any)) {
             Some(self.loading.clone().lock_owned().await)
         } else {
             None
