@@ -61,6 +61,7 @@ const PURE: &[&str] = &[
     "src/engine/batch/taking.rs",
     "src/engine/batch/turn.rs",
     "src/engine/choice.rs",
+    "src/engine/demand.rs",
     "src/engine/joining.rs",
     "src/engine/line.rs",
     "src/engine/padding.rs",

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use self::lanes::{Arrivals, Lane, Lanes};
 use self::outlook::Asked;
 use super::as_f64;
+use super::demand::Demands;
 use super::line::Waiting;
 use super::policy::Policy;
 use super::shares::{Shares, Tenant};
@@ -156,6 +157,7 @@ pub struct Batcher<J: Job> {
     lanes: Lanes<J>,
     /// In all lanes.
     arrivals: Arrivals,
+    demands: Demands,
     shares: Shares,
     jobs: usize,
     /// By level, of those levels that have a limit.
@@ -181,6 +183,7 @@ impl<J: Job> Batcher<J> {
             policy,
             lanes: Lanes::new(),
             arrivals: Arrivals::default(),
+            demands: Demands::default(),
             shares: Shares::default(),
             jobs: 0,
             rows: 0,
@@ -235,7 +238,8 @@ impl<J: Job> Batcher<J> {
         let (elements, deadline) = (job.elements(), job.deadline());
         let due = self.due(deadline, level, now);
         let number = self.lanes.number(&job);
-        self.came(number, rows, now);
+        let work = self.work_of(elements, rows, deadline.saturating_duration_since(now), now);
+        self.came(number, rows, (tenant, work), now);
         let all_rows = rows + job.rows_to_come();
         let asked = Asked { rows: all_rows, elements, deadline, due, tenant };
         let is_probe = self.check_in_time(&asked, self.lanes.get(number), now)?;
@@ -244,7 +248,6 @@ impl<J: Job> Batcher<J> {
             return Err(Refused::Full { retry_after });
         }
         let evicted = self.make_room(all_rows, bytes, tenant, now).ok_or(Refused::Full { retry_after })?;
-        let work = self.work_of(elements, rows, deadline.saturating_duration_since(now), now);
         self.take_in(number, Waiting { job, arrived: now, due, tenant, work, is_put_off: false }, now);
         self.weigh(number, now);
         self.lanes.get_mut(number).has_probe |= is_probe;
@@ -261,7 +264,7 @@ impl<J: Job> Batcher<J> {
     /// [`Refused::Busy`], [`Refused::Full`].
     pub fn turn_away(&mut self, tenant: Tenant, deadline: Option<Instant>, now: Instant) -> Result<(), Refused> {
         if self.is_full_for(tenant) {
-            self.came_unread(now);
+            self.came_unread(tenant, now);
             return Err(Refused::Full { retry_after: self.half_done_in() });
         }
         let Some(deadline) = deadline else { return Ok(()) };
@@ -280,7 +283,7 @@ impl<J: Job> Batcher<J> {
             }
         }
         let Some((retry_after, number)) = least else { return Ok(()) };
-        self.came(number, self.lanes.get(number).last_rows, now);
+        self.came_like_last(number, tenant, now);
         Err(Refused::Busy { retry_after })
     }
 
@@ -303,19 +306,24 @@ impl<J: Job> Batcher<J> {
     }
 
     /// A job has come that is like those that wait.
-    fn came_unread(&mut self, now: Instant) {
-        let like = self.lanes.waiting().next().map(|(number, lane)| (number, lane.last_rows));
-        if let Some((number, rows)) = like {
-            self.came(number, rows, now);
-        }
+    fn came_unread(&mut self, tenant: Tenant, now: Instant) {
+        let like = self.lanes.waiting().next().map(|(number, _)| number);
+        like.into_iter().for_each(|number| self.came_like_last(number, tenant, now));
     }
 
-    /// Rows have come to a lane that are to be taken in or refused.
-    fn came(&mut self, number: usize, rows: usize, now: Instant) {
+    /// A job has come that is taken to be like the lane's last.
+    fn came_like_last(&mut self, number: usize, tenant: Tenant, now: Instant) {
+        let (rows, work) = self.lanes.get(number).last;
+        self.came(number, rows, (tenant, work), now);
+    }
+
+    /// Rows of a tenant have come to a lane, of so much work, that are to be taken in or refused.
+    fn came(&mut self, number: usize, rows: usize, (tenant, work): (Tenant, f64), now: Instant) {
+        self.demands.asked(tenant, work, now);
         self.arrivals.came(rows, now);
         let lane = self.lanes.get_mut(number);
         lane.arrivals.came(rows, now);
-        lane.last_rows = rows;
+        lane.last = (rows, work);
     }
 
     /// What a worker that is free is to do now. Jobs handed out are gone from the batcher.

@@ -18,6 +18,7 @@ pub mod admission;
 pub mod batch;
 mod choice;
 mod core;
+mod demand;
 pub mod instance;
 pub mod joining;
 pub mod limiter;

@@ -3,7 +3,6 @@
 //! has had the least comes first. Unlike there, who wants little may save up a little, so that a few of his requests that
 //! come at once do not wait for each other's turns. Pure.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -31,10 +30,6 @@ pub struct Shares {
     kept: usize,
     /// Who has become idle lately, and when he last wanted something.
     gone: VecDeque<(Tenant, Instant)>,
-    /// What [`Shares::is_much`] has found last, infinite for nothing, and how much has changed since: under overload most
-    /// requests ask, and few change it.
-    much: Cell<Option<f64>>,
-    changes: usize,
 }
 
 #[derive(Default)]
@@ -95,7 +90,6 @@ impl Caution {
 impl Shares {
     /// A job waits, of so much work.
     pub fn came(&mut self, tenant: Tenant, work: f64, now: Instant) {
-        self.changes();
         let known = self.waiting.entry(tenant);
         let account = known.or_insert_with(|| self.idle.remove(&tenant).unwrap_or_default());
         account.came(work, now);
@@ -105,7 +99,6 @@ impl Shares {
     pub fn left(&mut self, tenant: Tenant, work: f64, served: bool) {
         /// Of what is served is added to the level, shared by who waits: little, lest it overtakes those who get their part.
         const AGES: f64 = 0.1;
-        self.changes();
         let active = as_f64(self.waiting.len());
         let Some(account) = self.waiting.get_mut(&tenant) else { return };
         account.jobs = account.jobs.saturating_sub(1);
@@ -118,6 +111,12 @@ impl Shares {
         if account.jobs == 0 {
             self.becomes_idle(tenant);
         }
+    }
+
+    /// A tenant is to count as one who has had so much more.
+    pub fn pays(&mut self, tenant: Tenant, work: f64) {
+        let account = self.waiting.get_mut(&tenant).or_else(|| self.idle.get_mut(&tenant));
+        account.into_iter().for_each(|account| account.had += work);
     }
 
     fn becomes_idle(&mut self, tenant: Tenant) {
@@ -133,28 +132,6 @@ impl Shares {
         }
         self.idle.insert(tenant, account);
         self.forget();
-    }
-
-    fn changes(&mut self) {
-        /// With more tenants than that one job more or less of one of them changes little.
-        const MANY: usize = 64;
-        self.changes += 1;
-        if self.changes > self.waiting.len() / MANY {
-            self.changes = 0;
-            self.much.set(None);
-        }
-    }
-
-    /// From how much waiting work on a tenant makes others wait: half of what anybody has who has several jobs, if somebody
-    /// who is there these days has less.
-    pub fn is_much(&self, now: Instant) -> Option<f64> {
-        let found = self.much.get().unwrap_or_else(|| {
-            let several = self.waiting.values().filter(|account| account.jobs > 1);
-            let much = several.map(|account| account.work).fold(0.0, f64::max) / 2.0;
-            if much > 0.0 && self.has_anybody_less(much, None, now) { much } else { f64::INFINITY }
-        });
-        self.much.set(Some(found));
-        Some(found).filter(|found| found.is_finite())
     }
 
     /// Whether anybody has less work waiting than that, but for one: of those who wanted something a moment ago.
@@ -275,8 +252,6 @@ mod tests {
         assert_eq!((shares.ahead(1, 10.0, 12.0), shares.ahead(1, 10.0, 2.0)), (20.0, 16.0));
         assert_eq!((shares.ahead(1, 0.5, 12.0), shares.ahead(1, 0.0, 12.0)), (1.0, 0.0));
         assert_eq!((shares.greediest(), shares.jobs(2)), (Some((1, 10)), 2));
-        assert_eq!(shares.is_much(now), Some(5.0));
-        assert_eq!(shares.is_much(now + Duration::from_secs(9)), Some(5.0), "two jobs still wait");
     }
 
     #[test]

@@ -107,7 +107,8 @@ class Stoker(Process):
 
     def events(self):
         """The log's JSON lines."""
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        whole = [line for line in self.log().splitlines(keepends=True) if line.endswith("\n")]  # the last may be on its way
+        return [json.loads(line) for line in whole if line.startswith("{")]
 
     def event(self, message):
         """The first line with this message, awaited."""

@@ -133,9 +133,8 @@ fn busy(rows: usize, random: &mut Random) -> Duration {
 #[test]
 fn a_tenant_who_wants_ten_times_his_share_slows_no_other_down() {
     for seed in 0..5 {
-        // On the second device short batches are dear: it does six tenths of what it could, and a batch that has begun is
-        // still most of what anybody waits for.
-        for (device, fair, goodput, slower) in [(busy as Device, 500.0, 600.0, 1.5), (steady, 445.0, 520.0, 2.0)] {
+        // On the second device short batches are dear: it does six tenths of what it is taken to do at its best.
+        for (device, fair, goodput) in [(busy as Device, 500.0, 600.0), (steady, 445.0, 490.0)] {
             let run = |streams: &[Stream]| simulate(&Policy::new(32, 1024), device, streams, LASTS, seed);
             let modest = Stream { per_second: 0.6 * fair, shape: 0, tenant: 1, patience: SLO };
             let greedy = Stream { per_second: 10.0 * fair, tenant: 0, ..modest };
@@ -149,7 +148,7 @@ fn a_tenant_who_wants_ten_times_his_share_slows_no_other_down() {
             );
             assert!(in_time as f64 >= 0.99 * offered as f64, "seed {seed}: {in_time} of {offered}");
             assert!(beside.in_time() as f64 >= goodput * LASTS.as_secs_f64(), "seed {seed}");
-            assert!(p99 <= alone_p99.mul_f64(slower), "seed {seed}: {p99:?} instead of {alone_p99:?}");
+            assert!(p99 <= alone_p99.mul_f64(1.5), "seed {seed}: {p99:?} instead of {alone_p99:?}");
         }
     }
 }

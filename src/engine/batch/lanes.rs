@@ -20,8 +20,8 @@ pub(super) struct Lane<J: Job> {
     /// How long all workers together will take for it, which is more where batches are not full.
     pub seconds: f64,
     pub arrivals: Arrivals,
-    /// Of the job that came last.
-    pub last_rows: usize,
+    /// Rows and work of the job that came last.
+    pub last: (usize, f64),
     /// Whether the first job was let in to find out what such jobs take these days: it runs whatever is known of that.
     pub has_probe: bool,
 }
@@ -110,7 +110,7 @@ impl<J: Job> Lane<J> {
             work: 0.0,
             seconds: 0.0,
             arrivals: Arrivals::default(),
-            last_rows: 1,
+            last: (1, 0.0),
             has_probe: false,
         }
     }

@@ -68,7 +68,7 @@ impl<J: Job> Batcher<J> {
         let first_free = residuals.clone().min().unwrap_or_default();
         let full = self.times[0].best_rows(elements, WORTH, now);
         let fits = self.fitting(lane, now + first_free, full.max(rows));
-        let short = self.makes_wait(elements, fits, now).map(|_| self.times[0].short_rows(elements));
+        let short = self.demands.greedy_from(now).map(|_| self.times[0].short_rows(elements));
         let best = short.unwrap_or(full).max(rows);
         let room = fits.min(best).saturating_sub(rows);
         let (ahead, before) = self.ahead(lane, tenant, due, room);
@@ -88,14 +88,6 @@ impl<J: Job> Batcher<J> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is few
         let together = (rows + before + coming as usize).min(best);
         (wait, together)
-    }
-
-    /// From how much waiting work on a tenant makes others wait: there is somebody who has so much of it that he alone could
-    /// fill half a batch of so many rows, and others who have much less.
-    pub(super) fn makes_wait(&self, elements: usize, rows: usize, now: Instant) -> Option<f64> {
-        let most = self.shares.is_much(now)? * 2.0;
-        let batch = self.expect(elements, rows).map_or(0.0, |expected| expected.middle.as_secs_f64());
-        (most >= batch / 2.0 / as_f64(self.workers.len())).then_some(most / 2.0)
     }
 
     /// How many rows a lane's next batch may have, of at most `best`, for whoever is first to have his answer in time.

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batch, Batcher, Job, Running, WORTH};
+use super::{Batch, Batcher, Job, Running, WORTH, as_f64};
 use crate::engine::choice::{Candidate, Choice, choose};
 use crate::engine::line::{Place, Waiting};
+use crate::engine::shares::Tenant;
 use crate::engine::times::Expected;
 
 /// So much later those are due who come after all others: nobody waits that long.
@@ -39,7 +40,8 @@ impl<J: Job> Batcher<J> {
     pub(super) fn take_batch(&mut self, worker: usize, number: usize, now: Instant) -> Batch<J> {
         let kind = self.workers[worker].kind;
         let joined = self.joined(number, kind, now);
-        let (found, candidates, mut fates) = self.look_over(&joined, kind, now);
+        let greedy_from = self.demands.greedy_from(now);
+        let (found, candidates, mut fates) = self.look_over(&joined, kind, greedy_from, now);
         let most = joined.most.max(candidates.first().map_or(1, |first| first.rows));
         let has_probe = std::mem::take(&mut self.lanes.get_mut(number).has_probe);
         let known = |rows| self.times[kind].expect(joined.elements, rows).unwrap_or(Expected::UNKNOWN);
@@ -49,7 +51,12 @@ impl<J: Job> Batcher<J> {
         let until = now + known(rows).middle;
         let fated = |places: &[usize], fate| places.iter().map(|place| (found[*place], fate)).collect::<Vec<_>>();
         fates.splice(0..0, [fated(&run, Fate::Runs), fated(&late, Fate::Late)].concat());
-        let batch = self.carry_out(&joined.numbers, &fates, now);
+        let (batch, work) = self.carry_out(&joined.numbers, &fates, now);
+        if let Some(from) = greedy_from {
+            let is_greedy = |tenant: &Tenant| self.demands.is_from(*tenant, from, now);
+            let greedy = batch.jobs.iter().map(Job::tenant).filter(is_greedy).collect();
+            self.charge(greedy, until.duration_since(now).as_secs_f64() / as_f64(self.workers.len()) - work);
+        }
         if !batch.jobs.is_empty() {
             let (elements, deadlines) =
                 (joined.elements, batch.jobs.iter().map(|job| (job.tenant(), job.deadline())).collect());
@@ -88,14 +95,15 @@ impl<J: Job> Batcher<J> {
         &self,
         joined: &Joined,
         kind: usize,
+        greedy_from: Option<f64>,
         now: Instant,
     ) -> (Vec<Found>, Vec<Candidate>, Vec<(Found, Fate)>) {
-        let much = self.makes_wait(joined.elements, joined.most, now);
-        let filled = much.map_or(joined.most, |_| self.times[kind].short_rows(joined.elements).min(joined.most));
+        let short = greedy_from.map(|_| self.times[kind].short_rows(joined.elements));
+        let filled = short.map_or(joined.most, |short| short.min(joined.most));
         let (mut found, mut candidates, mut fates, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for number in &joined.numbers {
             self.lanes.get(*number).line.visit(&self.shares, |place, Waiting { job, tenant, is_put_off, .. }| {
-                let fills = much.is_some_and(|much| self.shares.work(*tenant) >= much);
+                let fills = greedy_from.is_some_and(|from| self.demands.is_from(*tenant, from, now));
                 if job.abandoned() {
                     fates.push(((*number, place), Fate::Gone));
                 } else if job.put_off_at().is_some_and(|at| at <= now) && !is_put_off {
@@ -111,9 +119,16 @@ impl<J: Job> Batcher<J> {
         (found, candidates, fates)
     }
 
-    /// Takes jobs out of their lanes.
-    fn carry_out(&mut self, numbers: &[usize], fates: &[(Found, Fate)], now: Instant) -> Batch<J> {
-        let (mut jobs, mut late) = (Vec::new(), Vec::new());
+    /// Whoever makes batches short pays for the time in which more could have been done: others are to have their parts of
+    /// what there is without that.
+    fn charge(&mut self, greedy: Vec<Tenant>, lost: f64) {
+        let each = lost.max(0.0) / as_f64(greedy.len());
+        greedy.into_iter().for_each(|tenant| self.shares.pays(tenant, each));
+    }
+
+    /// Takes jobs out of their lanes. Gives how much work runs.
+    fn carry_out(&mut self, numbers: &[usize], fates: &[(Found, Fate)], now: Instant) -> (Batch<J>, f64) {
+        let (mut jobs, mut late, mut work) = (Vec::new(), Vec::new(), 0.0);
         for number in numbers {
             let here = fates.iter().filter(|((lane, _), _)| lane == number);
             let (places, fates): (Vec<Place>, Vec<Fate>) = here.map(|((_, place), fate)| (*place, *fate)).unzip();
@@ -121,7 +136,10 @@ impl<J: Job> Batcher<J> {
             for (waiting, fate) in self.lanes.get_mut(*number).line.take(&places).into_iter().zip(fates) {
                 self.forget(*number, &waiting, fate == Fate::Runs);
                 match fate {
-                    Fate::Runs => jobs.push(waiting.job),
+                    Fate::Runs => {
+                        work += waiting.work;
+                        jobs.push(waiting.job);
+                    }
                     Fate::Late => late.push(waiting.job),
                     Fate::Gone => {}
                     Fate::PutOff => put_off.push(waiting),
@@ -133,7 +151,7 @@ impl<J: Job> Batcher<J> {
             }
             self.weigh(*number, now);
         }
-        Batch { jobs, late }
+        (Batch { jobs, late }, work)
     }
 
     /// Rows of the next batch at most, when so many wait that are so long.

@@ -17,19 +17,25 @@ fn tenants_take_turns_and_the_greedy_one_gives_way() {
 }
 
 #[test]
-fn batches_are_kept_short_for_others_only_by_who_has_many() {
+fn batches_are_kept_short_for_others_only_by_who_asks_for_much() {
     let now = Instant::now();
-    let rows_beside_others = |jobs_of: &[(Tenant, usize)]| {
+    // What each asks for in a second, in seconds of the model's time, and how much of it waits.
+    let rows_beside_others = |tenants: &[(f64, usize)]| {
         let mut batcher = taught(Policy::new(8, 100), now);
-        let tenants = jobs_of.iter().flat_map(|(tenant, jobs)| std::iter::repeat_n(*tenant, *jobs));
+        for (at, (tenant, (rate, _))) in (0..500).flat_map(|at| (0..).zip(tenants).map(move |tenant| (at, tenant))) {
+            batcher.demands.asked(tenant, rate / 1000.0, now + ms(at));
+        }
+        let now = now + ms(500);
+        let tenants = (0..).zip(tenants).flat_map(|(tenant, (_, jobs))| std::iter::repeat_n(tenant, *jobs));
         for (id, tenant) in tenants.enumerate() {
             batcher.push(Fake { tenant, ..job(id, now) }, now).unwrap();
         }
         run(&mut batcher, now).len()
     };
-    assert_eq!(rows_beside_others(&[(1, 1), (2, 2), (3, 1), (4, 2), (5, 2)]), 8);
-    assert_eq!(rows_beside_others(&[(1, 12), (2, 1)]), 4);
-    assert_eq!(rows_beside_others(&[(1, 12)]), 8);
+    assert_eq!(rows_beside_others(&[(5.0, 12), (0.3, 1)]), 4);
+    assert_eq!(rows_beside_others(&[(5.0, 12)]), 8, "there are no others");
+    assert_eq!(rows_beside_others(&[(0.6, 12), (0.3, 1)]), 8, "there is enough for both");
+    assert_eq!(rows_beside_others(&[(0.6, 4), (0.5, 12), (0.4, 2)]), 8, "they want about the same");
 }
 
 #[test]
