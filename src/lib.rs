@@ -61,5 +61,6 @@ pub mod source;
 pub mod formats;
 pub mod backend;
 pub mod device;
+pub mod kernels;
 pub mod telemetry;
 pub mod text;

@@ -23,6 +23,8 @@ pub trait Node: Copy + Default + Send + Sync {
     fn lane_offset(self) -> usize;
     /// Relative to the tree's root.
     fn left(self) -> u32;
+    /// As it lies in memory.
+    fn bytes(self) -> impl Iterator<Item = u8>;
 }
 
 /// For trees of up to 2^16 nodes and rows of fewer than 2^12 slots, which is nearly all there are.
@@ -59,6 +61,10 @@ impl Node for Narrow {
     fn left(self) -> u32 {
         u32::from(self.left)
     }
+
+    fn bytes(self) -> impl Iterator<Item = u8> {
+        self.key.to_le_bytes().into_iter().chain([self.lane_offset, self.left].into_iter().flat_map(u16::to_le_bytes))
+    }
 }
 
 /// For everything else.
@@ -88,6 +94,10 @@ impl Node for Wide {
     #[inline(always)]
     fn left(self) -> u32 {
         self.left
+    }
+
+    fn bytes(self) -> impl Iterator<Item = u8> {
+        [self.key, self.lane_offset, self.left].into_iter().flat_map(u32::to_le_bytes)
     }
 }
 

@@ -13,6 +13,8 @@ use crate::formats::trees::{LinearLeaf, Tree};
 
 mod head;
 mod layout;
+mod packed;
+mod paths;
 mod shap;
 mod slots;
 mod walk;

@@ -57,10 +57,7 @@ impl Forest {
 
     fn contributions_with<N: Node>(&self, nodes: &[N], rows: &[f64], start: &[f64]) -> Vec<f64> {
         let stride = self.features + 1;
-        let mut base = start.to_vec();
-        for span in &self.layout.spans {
-            self.add_mean(nodes, span, &mut base[span.output..]);
-        }
+        let base = self.means(nodes, start);
         let count = rows.len() / self.features.max(1);
         let mut all = vec![0.0; count * self.outputs * stride];
         let mut block = vec![0; self.slots.count() * LANES];
@@ -83,7 +80,13 @@ impl Forest {
         all
     }
 
-    /// Adds what a tree says on average over its training rows.
+    /// What each output begins with, and its trees say on average over their training rows.
+    pub(super) fn means<N: Node>(&self, nodes: &[N], start: &[f64]) -> Vec<f64> {
+        let mut means = start.to_vec();
+        self.layout.spans.iter().for_each(|span| self.add_mean(nodes, span, &mut means[span.output..]));
+        means
+    }
+
     fn add_mean<N: Node>(&self, nodes: &[N], span: &Span, base: &mut [f64]) {
         let covers = &self.layout.covers[span.root..];
         let root = f64::from(covers[0]);

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use super::layout::LANES;
 use crate::error::{Error, Result};
 use crate::formats::trees::{Categories, Missing, Test, ZERO};
+use crate::kernels::forest::{CATEGORY, Encoding, ORDERED, RANKED, Slot as EncodedSlot};
 
 /// How precisely the trees see their input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +148,40 @@ impl Slots {
         }
     }
 
+    /// The same for a GPU.
+    pub fn encoding(&self) -> Encoding {
+        let mut encoding = Encoding::default();
+        let mut thresholds_of = HashMap::new();
+        for slot in &self.tested {
+            let mut encoded = EncodedSlot { feature: slot.feature as u32, ..EncodedSlot::default() };
+            if let Code::Ordered { missing, missing_left } | Code::Ranked { missing, missing_left } = &slot.code {
+                (encoded.missing, encoded.missing_left) = (missing_code(*missing), u32::from(*missing_left));
+            }
+            match &slot.code {
+                Code::Ordered { .. } => encoded.code = ORDERED,
+                Code::Ranked { .. } => {
+                    let thresholds = &self.thresholds[slot.feature];
+                    let first = thresholds_of.entry(slot.feature).or_insert_with(|| {
+                        encoding.thresholds.extend(thresholds);
+                        (encoding.thresholds.len() - thresholds.len()) as u32
+                    });
+                    (encoded.code, encoded.first, encoded.count) = (RANKED, *first, thresholds.len() as u32);
+                }
+                Code::Category(categories) => {
+                    let Categories { left, others_left, nan_left, toward_zero } = &**categories;
+                    let single = self.precision == Precision::Single;
+                    let first = encoding.categories.len() as u32;
+                    (encoded.code, encoded.first, encoded.count) = (CATEGORY, first, left.len() as u32);
+                    [encoded.nan_left, encoded.others_left] = [*nan_left, *others_left].map(u32::from);
+                    [encoded.toward_zero, encoded.single] = [*toward_zero, single].map(u32::from);
+                    encoding.categories.extend(left);
+                }
+            }
+            encoding.slots.push(encoded);
+        }
+        encoding
+    }
+
     /// Encodes up to [`LANES`] rows into `block`: number `l` of slot `s` at `s * LANES + l`. Lanes without a row are
     /// left as they are. `rows` are row-major, `columns` values each.
     pub fn encode(&self, rows: &[f64], columns: usize, block: &mut [u32]) {
@@ -189,6 +224,15 @@ fn normal(value: f64, missing: Missing) -> Option<f64> {
         Missing::NanAndZero if value.is_nan() || value.abs() <= ZERO => None,
         Missing::NanIsZero if value.is_nan() => Some(0.0),
         _ => Some(value),
+    }
+}
+
+/// `Missing` of `kernels/encode.h`.
+fn missing_code(missing: Missing) -> u32 {
+    match missing {
+        Missing::NanIsZero => 0,
+        Missing::Nan => 1,
+        Missing::NanAndZero => 2,
     }
 }
 

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::formats::naive;
 use crate::formats::trees::{Categories, Kind, Missing, Node as Described, Test};
+use crate::kernels::forest::Rows;
+use crate::kernels::{self, Machine, on_machines};
 
 /// The sums, walking one row down one tree at a time.
 fn expected(grown: &Grown, row: &[f64], start: &[f64]) -> Vec<f64> {
@@ -96,6 +98,15 @@ fn agree(grown: Grown, rows: &[f64]) -> Result<(), TestCaseError> {
         forest = forest.on(kernel);
         prop_assert_eq!(&forest.sums(rows, &start), &expected, "{:?}", kernel);
     }
+    let packed = forest.packed().unwrap();
+    on_machines!(machine => {
+        let mut uploaded = kernels::forest::Forest::upload(machine, &packed).unwrap();
+        // Many rows and few are walked by different kernels.
+        for times in [1, 128_usize.div_ceil(rows.len() / 5) * machine.limits().multiprocessors] {
+            let summed = uploaded.sums(machine, Rows::Double(&rows.repeat(times)), &start).unwrap();
+            prop_assert_eq!(summed, expected.repeat(times));
+        }
+    });
     // A few rows at a time take another way.
     let few: Vec<f64> = rows.chunks(5 * 3).flat_map(|rows| forest.sums(rows, &start)).collect();
     prop_assert_eq!(&few, &expected);
@@ -141,6 +152,14 @@ proptest! {
                 prop_assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
             }
         }
+        let paths = forest.paths(&start).unwrap();
+        on_machines!(machine => {
+            let computed = kernels::shap::contributions(machine, &paths, rows).unwrap();
+            prop_assert_eq!(computed.len(), got.len());
+            for (place, (one, other)) in computed.iter().zip(&got).enumerate() {
+                prop_assert!((one - other).abs() < 1e-6, "{place}: {one}, not {other}");
+            }
+        });
         for (sum, parts) in sums.iter().zip(got.chunks_exact(6)) {
             prop_assert!((sum - parts.iter().sum::<f64>()).abs() < 1e-6);
         }
