@@ -99,6 +99,24 @@ unsafe impl Plain for f32 {}
 // SAFETY: as above.
 unsafe impl Plain for f64 {}
 
+/// Trees on the first GPU of this process, and for which GPUs the kernels there were compiled.
+///
+/// # Errors
+/// When there is no GPU, or it does not take them; and of a build without CUDA.
+pub fn forest_on_gpu(packed: &forest::Packed) -> Result<(Box<dyn forest::Sums>, String)> {
+    #[cfg(feature = "cuda")]
+    {
+        let gpu = cuda::Gpu::new()?;
+        let image = gpu.image().to_owned();
+        Ok((forest::on(gpu, packed)?, image))
+    }
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = packed;
+        Err(crate::error::Error::load("this stoker was built without the feature \"cuda\""))
+    }
+}
+
 /// The GPU, for tests that are to run there, too, which `STOKER_TEST_GPU` asks for.
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) fn test_gpu() -> Option<std::sync::MutexGuard<'static, cuda::Gpu>> {

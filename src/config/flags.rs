@@ -165,7 +165,8 @@ pub const FLAGS: &[Flag] = &[
         "DEVICE",
         "auto",
         "Where the model runs. auto: ONNX models on a GPU or MIG device if there is one (never quietly on the CPU instead),\n      \
-         others on the CPU. cpu; gpu; all: a copy on each GPU and MIG device; or names of stoker devices: gpu0,gpu1/3/0.",
+         others on the CPU. cpu; gpu, where forests and boosters run, too; all: a copy on each GPU and MIG device;\n      \
+         or names of stoker devices: gpu0,gpu1/3/0.",
     ),
     flag("instances", "N", "1", "Copies of the model on each device that run at the same time, sharing the threads."),
     flag(

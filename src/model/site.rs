@@ -74,15 +74,12 @@ pub struct Site {
 /// As [`choose`], and when the environment names devices that are not there.
 pub fn sites<'a>(wanted: impl Into<Wanted<'a>>, files: &ModelFiles, gpus: &Gpus) -> Result<Vec<Site>> {
     let Wanted { choice, model, instances } = wanted.into();
-    let runs_on_gpus = files.format == Format::Onnx;
-    // The weights of other models are not stored as they lie in memory.
-    let bytes = if runs_on_gpus { files.bytes.saturating_mul(instances as u64) } else { 0 };
+    let prefers_gpus = files.format == Format::Onnx;
+    let may_be_gpu = choice.may_be_gpu() && (prefers_gpus || *choice != Choice::Auto);
+    // The weights of other models are not stored as they lie in memory: they count where memory is scarce.
+    let bytes = if prefers_gpus || may_be_gpu { files.bytes.saturating_mul(instances as u64) } else { 0 };
     let decide = |ledger: &mut State| {
-        let here = if choice.may_be_gpu() && (runs_on_gpus || *choice != Choice::Auto) {
-            device::record(&env)
-        } else {
-            device::without_gpus()
-        };
+        let here = if may_be_gpu { device::record(&env) } else { device::without_gpus() };
         let devices = devices(&here, model, &gpus.watch)?;
         ledger.see(&devices);
         let mut slots = slots_with(&here.cpu, &devices, |device| ledger.memory(device));
@@ -95,7 +92,7 @@ pub fn sites<'a>(wanted: impl Into<Wanted<'a>>, files: &ModelFiles, gpus: &Gpus)
             Some(Other { model: model.clone(), bytes: *bytes, slot })
         };
         let others: Vec<Other> = ledger.entries().iter().filter_map(other).collect();
-        let chosen = choose(Asked { choice, model, bytes, runs_on_gpus }, &slots, &uuids, &others)?;
+        let chosen = choose(Asked { choice, model, bytes, prefers_gpus }, &slots, &uuids, &others)?;
         let held = chosen.iter().filter(|chosen| chosen.slot > 0).map(|chosen| uuids[chosen.slot].clone()).collect();
         Ok(((chosen, devices), held))
     };

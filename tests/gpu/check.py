@@ -39,7 +39,7 @@ def main():
     program = Program(args.stoker, args.onnxruntime, args.device)
     print(json.dumps(program.devices(), indent=1))
     failed = 0
-    for check in [same_as_nvidia_smi, answers, workers, memory_comes_back, too_large_is_refused]:
+    for check in [same_as_nvidia_smi, answers, forests, workers, memory_comes_back, too_large_is_refused]:
         began = time.monotonic()
         try:
             said, word = check(program), "ok"
@@ -157,6 +157,36 @@ def answers(program):
                     assert f"stoker_device_{name}{{" in metrics, name
             left = [event["message"] for event in server.events() if "computed on the CPU" in event["message"]]
             return f"{count} tensors of {len(models)} models; {left}"
+
+
+FORESTS = ["boosters_xgboost_alone_3", "boosters_lightgbm_alone_3", "explain_forest", "boosters_lightgbm_categories"]
+
+
+def instances(rows):
+    if "matrix" in rows:
+        return rows["matrix"]
+    names = [column["name"] for column in rows["columns"]]
+    return [dict(zip(names, values)) for values in zip(*(column["values"] for column in rows["columns"]))]
+
+
+def forests(program):
+    """Models of trees answer as on the CPU, to the last bit, few rows and many."""
+    count, seen = 0, set()
+    for name in FORESTS:
+        folder = ROOT / "tests/tabular/cases" / name
+        case = json.loads((folder / "case.json").read_text())
+        rows, answers = instances(case["rows"]), {}
+        for device in ["cpu", program.device]:
+            there = Program(program.path, None, device)
+            with there.serve("--model_name=m", f"--model_dir={folder}") as server:
+                for times in [1, -(-20_000 // len(rows))]:  # 20,000 rows are more than a GPU has threads
+                    answer = server.post("/v1/models/m:predict", {"instances": rows * times})["predictions"]
+                    answers.setdefault(times, []).append(answer)
+                seen |= {event["message"] for event in server.events() if "kernels for" in event["message"]}
+        for times, (here, there) in answers.items():
+            assert here == there, f"{name}, {times} times its rows"
+            count += 1
+    return f"{count} answers; {sorted(seen)}"
 
 
 def children(pid):

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::data::{Cell, Data, Matrix, Target};
+use super::forest::Forest;
 use crate::error::{Error, Kind, Result};
 use crate::formats::graph::{Id, Node};
 use crate::infer::EXPLANATION;
@@ -96,6 +97,14 @@ pub trait Estimator: Send + Sync {
     /// As [`Estimator::predict`].
     fn transform(&self, _rows: &Data) -> Result<Data> {
         Err(lacks(Method::Transform))
+    }
+
+    /// Shows all forests in it, which may be computed elsewhere: nobody need show those that are for a few rows alone.
+    ///
+    /// # Errors
+    /// The visitor's.
+    fn visit_forests(&mut self, _visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        Ok(())
     }
 
     /// The type of what `transform` gives, where the estimator says; else it is that of the numbers, as a [`Matrix`] has
@@ -307,6 +316,10 @@ impl Checked {
 impl Estimator for Checked {
     fn can(&self, method: Method) -> bool {
         self.inner.can(method)
+    }
+
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        self.inner.visit_forests(visit)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {

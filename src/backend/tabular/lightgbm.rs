@@ -59,7 +59,7 @@ impl Booster {
 
     /// Sums of the trees, which nothing was made of.
     fn raw(&self, rows: &Data) -> Result<Vec<f64>> {
-        Ok(self.forest.sums(&self.seen(rows)?.values, &vec![0.0; self.outputs]))
+        self.forest.sums(&self.seen(rows)?.values, &vec![0.0; self.outputs])
     }
 
     /// Rows as the trees see them.
@@ -102,6 +102,10 @@ fn coding(model: &Model) -> Result<Coding> {
 }
 
 impl Estimator for Booster {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut forest::Forest) -> Result<()>) -> Result<()> {
+        visit(&mut self.forest)
+    }
+
     fn can(&self, method: Method) -> bool {
         method == Method::Predict || (method == Method::Contributions && !self.forest.is_linear())
     }
@@ -192,6 +196,10 @@ impl Classifier {
 }
 
 impl Estimator for Classifier {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut forest::Forest) -> Result<()>) -> Result<()> {
+        self.booster.visit_forests(visit)
+    }
+
     fn can(&self, method: Method) -> bool {
         match method {
             Method::PredictProba => true,

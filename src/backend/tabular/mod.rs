@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 use crate::formats::detect::HEAD_BYTES;
 use crate::formats::{self, Format, ModelFiles, pickle, skops};
 use crate::infer::table::TableSpec;
+use crate::kernels;
+use crate::kernels::forest::{Packed, Sums};
 
 pub mod categories;
 pub mod data;
@@ -65,11 +67,15 @@ impl TabularBackend {
 }
 
 impl Backend for TabularBackend {
-    fn load(&self, files: &ModelFiles, _: &DeviceId) -> Result<Box<dyn Model>> {
+    fn load(&self, files: &ModelFiles, device: &DeviceId) -> Result<Box<dyn Model>> {
         let place = |error: Error| error.context(files.model.display());
         let content = files.read().map_err(place)?;
         let class = files.mlflow.as_ref().and_then(|mlflow| mlflow.class.as_deref());
-        let (estimator, table) = read(files.format, class, content).map_err(place)?;
+        let (mut estimator, table) = read(files.format, class, content).map_err(place)?;
+        let image = match device {
+            DeviceId::Cpu => None,
+            DeviceId::Gpu(_) => Some(move_trees(&mut *estimator, kernels::forest_on_gpu).map_err(place)?),
+        };
         let table = match &files.mlflow {
             Some(mlflow) if mlflow.has_fractions => schema::of_fractions(table),
             Some(mlflow) => schema::with_signature(table, &mlflow.inputs).map_err(place)?,
@@ -79,8 +85,29 @@ impl Backend for TabularBackend {
         let (answer, note) = self.answer(files, &*estimator).map_err(place)?;
         let mut model = TabularModel::new(estimator, table, answer, output).map_err(place)?;
         model.notes.extend(note.map(str::to_owned));
+        model.notes.extend(image.map(|image| format!("its trees are computed on the GPU, by kernels for {image}")));
         Ok(Box::new(model))
     }
+}
+
+/// Has all trees of a model computed elsewhere, and tells where that is.
+fn move_trees(
+    estimator: &mut dyn Estimator,
+    mut to: impl FnMut(&Packed) -> Result<(Box<dyn Sums>, String)>,
+) -> Result<String> {
+    let mut moved = None;
+    estimator.visit_forests(&mut |forest| {
+        let (sums, place) = to(&forest.packed()?)?;
+        forest.computed_by(sums);
+        moved = Some(place);
+        Ok(())
+    })?;
+    moved.ok_or_else(|| {
+        Error::load(
+            "of scikit-learn's, xgboost's and lightgbm's models a GPU computes forests and boosters, alone or in a pipeline: \
+             leave --device out, or say cpu",
+        )
+    })
 }
 
 /// Reads a model file, and which columns it takes.
@@ -110,6 +137,7 @@ fn read(format: Format, class: Option<&str>, content: Content) -> Result<(Box<dy
 
 #[cfg(test)]
 mod tests {
+    use super::data::{Data, Matrix};
     use super::*;
     use crate::formats::mlmodel;
 
@@ -128,6 +156,36 @@ mod tests {
         assert_eq!((shape(&*model), model.notes().len()), (1, 1));
         let model = load(&files("boosters_lightgbm_alone_2"), true).unwrap();
         assert_eq!((shape(&*model), model.notes().len()), (2, 0));
+    }
+
+    #[test]
+    fn trees_say_the_same_wherever_they_are_computed() {
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tabular/cases");
+        let mut moved = 0;
+        for case in std::fs::read_dir(cases).unwrap().map(|case| case.unwrap().path()) {
+            let Ok(files) = formats::open(&case) else { continue };
+            let built = || read(files.format, None, files.read().unwrap());
+            let (Ok((here, _)), Ok((mut there, _))) = (built(), built()) else { continue };
+            let on_processor = |packed: &Packed| {
+                Ok((kernels::forest::on(kernels::processor::Processor, packed)?, "a processor".to_owned()))
+            };
+            let features = here.features().unwrap_or(0);
+            let values: Vec<f64> =
+                (0..features * 20).map(|number| f64::from(number as u32 * 37 % 101) / 20.0).collect();
+            let rows = Data::Dense(Matrix::new(20, features, values));
+            let Ok(expected) = here.predict(&rows) else { continue };
+            match move_trees(&mut *there, on_processor) {
+                Ok(place) => assert_eq!(place, "a processor"),
+                Err(error) => {
+                    assert!(error.to_string().contains("a GPU computes forests"), "{}: {error}", case.display());
+                    continue;
+                }
+            }
+            let predicted = there.predict(&rows).unwrap();
+            assert_eq!(format!("{:?}", predicted.values), format!("{:?}", expected.values), "{}", case.display());
+            moved += 1;
+        }
+        assert!(moved >= 10, "{moved} models of trees");
     }
 
     #[test]

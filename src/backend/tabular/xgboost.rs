@@ -103,10 +103,10 @@ impl Booster {
     }
 
     /// A margin for each output of each row.
-    fn margins(&self, rows: &Matrix) -> Vec<f32> {
+    fn margins(&self, rows: &Matrix) -> Result<Vec<f32>> {
         match &self.sums {
             Sums::Trees(forest) => forest.sums(&rows.values, &self.base),
-            Sums::Linear(linear) => rows.iter_rows().flat_map(|row| self.linear_margins(linear, row)).collect(),
+            Sums::Linear(linear) => Ok(rows.iter_rows().flat_map(|row| self.linear_margins(linear, row)).collect()),
         }
     }
 
@@ -121,15 +121,15 @@ impl Booster {
     }
 
     /// Predictions, as many to a row as [`Transform::outputs`] says.
-    fn predictions(&self, rows: &Matrix) -> Vec<f32> {
-        let mut margins = self.margins(rows);
+    fn predictions(&self, rows: &Matrix) -> Result<Vec<f32>> {
+        let mut margins = self.margins(rows)?;
         let kept = self.transform.outputs(self.outputs);
         let rows = margins.chunks_exact_mut(self.outputs);
         rows.for_each(|row| self.transform.apply(row));
         if kept == self.outputs {
-            return margins;
+            return Ok(margins);
         }
-        margins.chunks_exact(self.outputs).flat_map(|row| row[..kept].iter().copied()).collect()
+        Ok(margins.chunks_exact(self.outputs).flat_map(|row| row[..kept].iter().copied()).collect())
     }
 
     /// As `pred_contribs`, of the margins.
@@ -160,6 +160,13 @@ impl Booster {
 }
 
 impl Estimator for Booster {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut forest::Forest) -> Result<()>) -> Result<()> {
+        match &mut self.sums {
+            Sums::Trees(forest) => visit(forest),
+            Sums::Linear(_) => Ok(()),
+        }
+    }
+
     fn can(&self, method: Method) -> bool {
         matches!(method, Method::Predict | Method::Contributions)
     }
@@ -171,7 +178,7 @@ impl Estimator for Booster {
                 "Input data contains `inf` or a value too large, while `missing` is not set to `inf`",
             ));
         }
-        Ok(self.target(self.predictions(&rows)))
+        Ok(self.target(self.predictions(&rows)?))
     }
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
@@ -275,13 +282,17 @@ fn regressor(node: Node<'_>, _: &mut Builder) -> Result<Box<dyn Estimator>> {
 }
 
 impl Estimator for Regressor {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut forest::Forest) -> Result<()>) -> Result<()> {
+        self.0.booster.visit_forests(visit)
+    }
+
     fn can(&self, method: Method) -> bool {
         matches!(method, Method::Predict | Method::Contributions)
     }
 
     fn predict(&self, rows: &Data) -> Result<Target> {
         let booster = &self.0.booster;
-        Ok(booster.target(booster.predictions(&self.0.rows(rows)?)))
+        Ok(booster.target(booster.predictions(&self.0.rows(rows)?)?))
     }
 
     fn contributions(&self, rows: &Data) -> Result<Contributions> {
@@ -348,11 +359,11 @@ impl Classifier {
         let booster = &self.class.booster;
         let rows = self.class.rows(rows)?;
         let values = if booster.transform == Transform::Argmax {
-            let mut margins = booster.margins(&rows);
+            let mut margins = booster.margins(&rows)?;
             margins.chunks_exact_mut(booster.outputs).for_each(scipy_softmax);
             margins
         } else {
-            booster.predictions(&rows)
+            booster.predictions(&rows)?
         };
         let values = values.into_iter().map(f64::from).collect();
         Ok(Matrix { single: true, ..Matrix::new(rows.rows, booster.outputs, values) })
@@ -368,6 +379,10 @@ fn scipy_softmax(row: &mut [f32]) {
 }
 
 impl Estimator for Classifier {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut forest::Forest) -> Result<()>) -> Result<()> {
+        self.class.booster.visit_forests(visit)
+    }
+
     fn can(&self, method: Method) -> bool {
         match method {
             Method::Predict | Method::Contributions => true,
@@ -442,8 +457,8 @@ mod tests {
             let expected =
                 |what: &str| bits(case.numbers(what).concat().into_iter().map(|value| value as f32).collect());
             let place = format!("{} {}", case.name, case.format);
-            assert_eq!(bits(booster.margins(&rows)), expected("margin"), "{place}");
-            assert_eq!(bits(booster.predictions(&rows)), expected("prediction"), "{place}");
+            assert_eq!(bits(booster.margins(&rows).unwrap()), expected("margin"), "{place}");
+            assert_eq!(bits(booster.predictions(&rows).unwrap()), expected("prediction"), "{place}");
             if case.answers.get("contributions").is_some() {
                 let (got, expected) = (booster.explain(&rows).unwrap().values, case.numbers("contributions").concat());
                 assert_eq!(got.len(), expected.len(), "{place}");

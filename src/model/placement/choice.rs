@@ -59,7 +59,8 @@ pub struct Asked<'a> {
     pub model: &'a str,
     /// So many have to be in memory at least.
     pub bytes: u64,
-    pub runs_on_gpus: bool,
+    /// Whether it runs on a GPU unless something else is said.
+    pub prefers_gpus: bool,
 }
 
 /// A copy of another model that runs, which has so many bytes of a slot.
@@ -76,7 +77,7 @@ pub struct Other {
 /// # Errors
 /// When there is no such device, when the model cannot run there, or has no room: with the numbers of each device.
 pub fn choose(asked: Asked, slots: &[Slot], uuids: &[String], others: &[Other]) -> Result<Vec<Chosen>> {
-    let Asked { choice, model, bytes, runs_on_gpus } = asked;
+    let Asked { choice, model, bytes, prefers_gpus } = asked;
     let gpus = slots.iter().filter(|slot| slot.kind == Kind::Gpu).count();
     let is_named =
         |place: usize, name: &String| slots[place].name == *name || (!name.is_empty() && uuids[place] == *name);
@@ -98,7 +99,7 @@ pub fn choose(asked: Asked, slots: &[Slot], uuids: &[String], others: &[Other]) 
     };
     let (wants, replicas) = match choice {
         Choice::Cpu => (Wants::Only(Kind::Cpu), 1),
-        Choice::Auto if runs_on_gpus && gpus > 0 => (Wants::Only(Kind::Gpu), 1),
+        Choice::Auto if prefers_gpus && gpus > 0 => (Wants::Only(Kind::Gpu), 1),
         Choice::Auto => (Wants::Only(Kind::Cpu), 1),
         Choice::Gpu => (Wants::Only(Kind::Gpu), 1),
         Choice::All => {
@@ -111,16 +112,13 @@ pub fn choose(asked: Asked, slots: &[Slot], uuids: &[String], others: &[Other]) 
         Choice::Named(_) => candidates.iter().any(|place| slots[*place].kind == Kind::Gpu),
         _ => wants == Wants::Only(Kind::Gpu),
     };
-    if wants_gpu && !runs_on_gpus {
-        return Err(Error::load("models of this format run on the CPU: leave --device out, or say cpu"));
-    }
     if wants_gpu && gpus == 0 {
         return Err(Error::load(
             "there is no GPU that this process may use: stoker devices says what there is and why",
         ));
     }
-    if !runs_on_gpus {
-        let why = format!("{}: models of this format run on the CPU", slots[0].name);
+    if !prefers_gpus && !wants_gpu {
+        let why = format!("{}: models of this format run there unless a GPU is asked for", slots[0].name);
         return Ok(vec![Chosen { slot: 0, why }]);
     }
     let slots: Vec<Slot> = candidates.iter().map(|place| slots[*place].clone()).collect();
@@ -166,20 +164,20 @@ mod tests {
         Slot { name: name.to_owned(), kind, board, memory: gib * GIB, units: 10, fault: fault.map(str::to_owned) }
     }
 
-    fn chosen(choice: &str, gib: u64, runs_on_gpus: bool, slots: &[Slot]) -> Result<Vec<String>, String> {
-        chosen_beside(&[], choice, gib, runs_on_gpus, slots)
+    fn chosen(choice: &str, gib: u64, prefers_gpus: bool, slots: &[Slot]) -> Result<Vec<String>, String> {
+        chosen_beside(&[], choice, gib, prefers_gpus, slots)
     }
 
     fn chosen_beside(
         others: &[Other],
         choice: &str,
         gib: u64,
-        runs_on_gpus: bool,
+        prefers_gpus: bool,
         slots: &[Slot],
     ) -> Result<Vec<String>, String> {
         let uuids: Vec<String> = slots.iter().map(|slot| format!("UUID-{}", slot.name)).collect();
         let choice = Choice::parse(choice).unwrap();
-        let asked = Asked { choice: &choice, model: "m", bytes: gib * GIB, runs_on_gpus };
+        let asked = Asked { choice: &choice, model: "m", bytes: gib * GIB, prefers_gpus };
         let found = choose(asked, slots, &uuids, others).map_err(|error| error.to_string())?;
         let mut names: Vec<String> = found.into_iter().map(|chosen| slots[chosen.slot].name.clone()).collect();
         names.sort();
@@ -197,6 +195,7 @@ mod tests {
         assert_eq!(of("cpu", &some), ["cpu"]);
         assert_eq!(of("UUID-gpu1,cpu", &some), ["cpu", "gpu1"]);
         assert_eq!(chosen("auto", 5, false, &some).unwrap(), ["cpu"]);
+        assert_eq!(chosen("gpu", 5, false, &some).unwrap(), ["gpu1"], "when asked");
         assert_eq!(of("gpu", &some), ["gpu1"]);
         assert_eq!(chosen("all", 3, true, &some).unwrap(), ["gpu0", "gpu1"]);
     }
@@ -228,7 +227,6 @@ mod tests {
         let why = |choice, gib, runs, slots: &[Slot]| chosen(choice, gib, runs, slots).unwrap_err();
         assert!(why("gpu", 1, true, &none).contains("there is no GPU that this process may use"));
         assert!(why("all", 1, true, &none).contains("there is no GPU"));
-        assert!(why("gpu", 1, false, &some).contains("run on the CPU"));
         assert!(
             why("gpu7", 1, true, &some).contains("--device names gpu7, which is not there: there is cpu, gpu0, gpu1")
         );
@@ -239,7 +237,6 @@ mod tests {
         );
         assert!(full.contains("gpu1: not used: broken"), "{full}");
         assert!(why("cpu", 9, true, &none).contains("cpu: 8.0 GiB of 8.0 GiB are free"));
-        assert!(why("cpu,gpu0", 1, false, &some).contains("run on the CPU"));
         assert!(why("gpu0,UUID-gpu0", 1, true, &some).contains("--device names UUID-gpu0 twice"));
         assert!(Choice::parse("gpu0,").is_err() && Choice::parse("").is_err());
     }

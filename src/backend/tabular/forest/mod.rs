@@ -10,6 +10,7 @@ use self::layout::{LANES, Layout, Node, Nodes, Payload, Span};
 use self::slots::{Precision, Slots};
 use crate::error::Result;
 use crate::formats::trees::{LinearLeaf, Tree};
+use crate::kernels::forest::Sums;
 
 mod head;
 mod layout;
@@ -44,6 +45,8 @@ pub struct Forest {
     values: Values,
     linear: Vec<LinearLeaf>,
     kernel: Kernel,
+    /// What computes sums instead.
+    elsewhere: Option<Box<dyn Sums>>,
 }
 
 enum Values {
@@ -54,9 +57,10 @@ enum Values {
 }
 
 /// What values are added in.
-pub trait Number: Copy + AddAssign + Send + Sync {
+pub trait Number: Copy + AddAssign + Send + Sync + Sized {
     fn from_f64(value: f64) -> Self;
     fn from_key(key: u32) -> Self;
+    fn sums_of(elsewhere: &dyn Sums, rows: &[f64], start: &[Self]) -> Result<Vec<Self>>;
 }
 
 impl Number for f32 {
@@ -67,6 +71,10 @@ impl Number for f32 {
     fn from_key(key: u32) -> f32 {
         f32::from_bits(key)
     }
+
+    fn sums_of(elsewhere: &dyn Sums, rows: &[f64], start: &[f32]) -> Result<Vec<f32>> {
+        elsewhere.single(rows, start)
+    }
 }
 
 impl Number for f64 {
@@ -76,6 +84,10 @@ impl Number for f64 {
 
     fn from_key(key: u32) -> f64 {
         f64::from(f32::from_bits(key))
+    }
+
+    fn sums_of(elsewhere: &dyn Sums, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
+        elsewhere.double(rows, start)
     }
 }
 
@@ -148,7 +160,7 @@ impl Forest {
             }
         };
         let kernel = Kernel::available().pop().unwrap_or(Kernel::Portable);
-        Ok(Forest { features, outputs, width, slots, layout, values, linear, kernel })
+        Ok(Forest { features, outputs, width, slots, layout, values, linear, kernel, elsewhere: None })
     }
 
     /// The same forest on another kernel, to compare them.
@@ -190,11 +202,22 @@ impl Forest {
 
     /// For each row, `start` plus the values of the leaves it falls into, tree by tree; [`Forest::outputs`] numbers a
     /// row. `rows` are row-major, [`Forest::features`] values each.
-    pub fn sums<S: Number>(&self, rows: &[f64], start: &[S]) -> Vec<S> {
-        match &self.layout.nodes {
+    ///
+    /// # Errors
+    /// When a machine that computes them has failed.
+    pub fn sums<S: Number>(&self, rows: &[f64], start: &[S]) -> Result<Vec<S>> {
+        if let Some(elsewhere) = &self.elsewhere {
+            return S::sums_of(&**elsewhere, rows, start);
+        }
+        Ok(match &self.layout.nodes {
             Nodes::Narrow(nodes) => self.sums_with(nodes, rows, start),
             Nodes::Wide(nodes) => self.sums_with(nodes, rows, start),
-        }
+        })
+    }
+
+    /// Has the sums of [`Forest::packed`] computed by something else from now on.
+    pub fn computed_by(&mut self, elsewhere: Box<dyn Sums>) {
+        self.elsewhere = Some(elsewhere);
     }
 
     fn sums_with<N: Node, S: Number>(&self, nodes: &[N], rows: &[f64], start: &[S]) -> Vec<S> {

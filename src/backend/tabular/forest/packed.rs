@@ -37,7 +37,7 @@ impl Forest {
             Values::InKeys => None,
             Values::Table(table) => Some(table.clone()),
         };
-        let (features, outputs, width) = (self.features, self.outputs, self.width);
+        let (features, outputs, width) = (self.features.max(1), self.outputs, self.width);
         Ok(Packed { nodes, node_bytes, trees, encoding: self.slots.encoding(), values, features, outputs, width })
     }
 }

@@ -96,7 +96,7 @@ fn agree(grown: Grown, rows: &[f64]) -> Result<(), TestCaseError> {
     let mut forest = Forest::compile(grown).unwrap();
     for kernel in Kernel::available() {
         forest = forest.on(kernel);
-        prop_assert_eq!(&forest.sums(rows, &start), &expected, "{:?}", kernel);
+        prop_assert_eq!(&forest.sums(rows, &start).unwrap(), &expected, "{:?}", kernel);
     }
     let packed = forest.packed().unwrap();
     on_machines!(machine => {
@@ -108,7 +108,7 @@ fn agree(grown: Grown, rows: &[f64]) -> Result<(), TestCaseError> {
         }
     });
     // A few rows at a time take another way.
-    let few: Vec<f64> = rows.chunks(5 * 3).flat_map(|rows| forest.sums(rows, &start)).collect();
+    let few: Vec<f64> = rows.chunks(5 * 3).flat_map(|rows| forest.sums(rows, &start).unwrap()).collect();
     prop_assert_eq!(&few, &expected);
     Ok(())
 }
@@ -136,7 +136,7 @@ proptest! {
         let start = [0.5, 1.5, 2.5];
         let rows = &rows[..rows.len().min(5 * 3)];
         let got = forest.contributions(rows, &start).unwrap();
-        let sums = forest.sums(rows, &start);
+        let sums = forest.sums(rows, &start).unwrap();
         for (row, got) in rows.chunks_exact(5).zip(got.chunks_exact(3 * 6)) {
             let single = |value: &f64| if grown.input == Precision::Single { f64::from(*value as f32) } else { *value };
             let row: Vec<f64> = row.iter().map(single).collect();
@@ -176,6 +176,6 @@ fn singles_are_added_as_singles() {
     let trees = [1e8, 1.0, -1e8].map(|value| (leaf(value), 0)).to_vec();
     let grown = Grown { features: 1, outputs: 1, width: 1, input: Precision::Single, trees };
     let forest = Forest::compile(grown).unwrap();
-    assert_eq!(forest.sums(&[0.0], &[0.0_f32]), [0.0]);
-    assert_eq!(forest.sums(&[0.0], &[0.0_f64]), [1.0]);
+    assert_eq!(forest.sums(&[0.0], &[0.0_f32]).unwrap(), [0.0]);
+    assert_eq!(forest.sums(&[0.0], &[0.0_f64]).unwrap(), [1.0]);
 }

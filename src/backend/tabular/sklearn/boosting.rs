@@ -130,7 +130,7 @@ impl Boosting {
         let dense = seen(rows, false)?;
         let each = self.forest.outputs();
         let values = match &self.start {
-            Start::Constant(start) => self.forest.sums(&dense.values, start),
+            Start::Constant(start) => self.forest.sums(&dense.values, start)?,
             Start::Estimator(estimator) => {
                 // It is given what the trees see.
                 let mut seen = Matrix { single: true, ..(*dense).clone() };
@@ -149,7 +149,7 @@ impl Boosting {
                 }
                 // Each row has a start of its own.
                 let rows = dense.iter_rows().zip(first.chunks_exact(each));
-                rows.flat_map(|(row, start)| self.forest.sums(row, start)).collect()
+                rows.map(|(row, start)| self.forest.sums(row, start)).collect::<Result<Vec<_>>>()?.concat()
             }
         };
         Ok(Matrix::new(dense.rows, each, values))
@@ -157,6 +157,10 @@ impl Boosting {
 }
 
 impl Estimator for Boosting {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        visit(&mut self.forest)
+    }
+
     fn can(&self, method: Method) -> bool {
         match method {
             Method::Predict => true,

@@ -8,6 +8,7 @@ use crate::backend::tabular::data::{Data, Labels, Matrix, Target};
 use crate::backend::tabular::estimator::{
     Build, Builder, Contributions, Estimator, MOST_NAMES, Method, Takes, lacks, unsupported,
 };
+use crate::backend::tabular::forest::Forest;
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::DType;
@@ -105,6 +106,13 @@ impl BaggingClassifier {
 }
 
 impl Estimator for BaggingClassifier {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        match &mut self.members {
+            Bag::Trees(trees) => trees.visit_forests(visit),
+            Bag::Others(_) => Ok(()),
+        }
+    }
+
     fn can(&self, method: Method) -> bool {
         match (method, &self.members) {
             (Method::Predict | Method::PredictProba, _) | (Method::Contributions, Bag::Trees(_)) => true,
@@ -178,6 +186,13 @@ fn bagging_regressor(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Es
 }
 
 impl Estimator for BaggingRegressor {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        match self {
+            BaggingRegressor::Trees { trees, .. } => trees.visit_forests(visit),
+            BaggingRegressor::Others { .. } => Ok(()),
+        }
+    }
+
     fn can(&self, method: Method) -> bool {
         match self {
             BaggingRegressor::Trees { .. } => matches!(method, Method::Predict | Method::Contributions),

@@ -213,12 +213,16 @@ impl Histogram {
         if rows.columns != self.forest.features() {
             return Err(Error::internal("the encoder gave other columns than it was given"));
         }
-        let values = self.forest.sums(&rows.values, &self.baseline);
+        let values = self.forest.sums(&rows.values, &self.baseline)?;
         Ok(Matrix::new(rows.rows, self.baseline.len(), values))
     }
 }
 
 impl Estimator for Histogram {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        visit(&mut self.forest)
+    }
+
     fn can(&self, method: Method) -> bool {
         match method {
             Method::Predict | Method::Contributions => true,

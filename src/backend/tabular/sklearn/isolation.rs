@@ -96,13 +96,17 @@ impl Isolation {
 
     fn decisions(&self, rows: &Data) -> Result<Vec<f64>> {
         let rows = self.seen(rows)?;
-        let depths = self.forest.sums(&rows.values, &[0.0]);
+        let depths = self.forest.sums(&rows.values, &[0.0])?;
         let share = |depth: f64| if self.scale == 0.0 { 1.0 } else { depth / self.scale };
         Ok(depths.into_iter().map(|depth| -(-share(depth)).exp2() - self.offset).collect())
     }
 }
 
 impl Estimator for Isolation {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        visit(&mut self.forest)
+    }
+
     fn can(&self, method: Method) -> bool {
         matches!(method, Method::Predict | Method::DecisionFunction | Method::Contributions)
     }
@@ -159,6 +163,10 @@ fn embedding(node: Node<'_>, builder: &mut Builder) -> Result<Box<dyn Estimator>
 }
 
 impl Estimator for Embedding {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        visit(&mut self.forest)
+    }
+
     fn can(&self, method: Method) -> bool {
         method == Method::Transform
     }
@@ -166,7 +174,7 @@ impl Estimator for Embedding {
     fn transform(&self, rows: &Data) -> Result<Data> {
         let rows = seen(rows, self.knows_missing)?;
         let trees = self.forest.outputs();
-        let leaves = self.forest.sums(&rows.values, &vec![0.0; trees]);
+        let leaves = self.forest.sums(&rows.values, &vec![0.0; trees])?;
         self.encoder.transform(&Data::Dense(Matrix::new(rows.rows, trees, leaves)))
     }
 

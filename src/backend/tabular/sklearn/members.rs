@@ -144,11 +144,16 @@ impl Trees {
         Ok(Some(Trees { forest: Box::new(Forest::compile(grown)?), knows_missing }))
     }
 
+    /// As [`Estimator::visit_forests`].
+    pub fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        visit(&mut self.forest)
+    }
+
     /// The sums of what the trees contribute, a row for each row.
     pub fn sums(&self, rows: &Data) -> Result<Matrix> {
         let dense = seen(rows, self.knows_missing)?;
         let outputs = self.forest.outputs();
-        Ok(Matrix::new(dense.rows, outputs, self.forest.sums(&dense.values, &vec![0.0; outputs])))
+        Ok(Matrix::new(dense.rows, outputs, self.forest.sums(&dense.values, &vec![0.0; outputs])?))
     }
 
     /// What each feature contributes to the means of what the trees contribute.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::compose::is_passthrough;
 use crate::backend::tabular::data::{Cell, Data, Matrix, Target};
 use crate::backend::tabular::estimator::{Build, Builder, Contributions, Estimator, MOST_NAMES, Method, Names, Takes};
+use crate::backend::tabular::forest::Forest;
 use crate::error::{Error, Result};
 use crate::formats::graph::Node;
 use crate::tensor::{DType, Excerpt};
@@ -60,6 +61,10 @@ impl Pipeline {
 }
 
 impl Estimator for Pipeline {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        self.steps.iter_mut().try_for_each(|step| step.visit_forests(visit))
+    }
+
     fn can(&self, method: Method) -> bool {
         self.steps.last().map_or(method == Method::Transform, |last| last.can(method))
     }

@@ -212,7 +212,7 @@ impl Averaging {
     fn mean(&self, rows: &Data) -> Result<Matrix> {
         let rows = seen(rows, self.knows_missing)?;
         let width = self.forest.outputs();
-        let mut values = self.forest.sums(&rows.values, &vec![0.0; width]);
+        let mut values = self.forest.sums(&rows.values, &vec![0.0; width])?;
         let trees = self.forest.trees();
         if trees > 1 {
             values.iter_mut().for_each(|value| *value /= trees as f64);
@@ -222,6 +222,10 @@ impl Averaging {
 }
 
 impl Estimator for Averaging {
+    fn visit_forests(&mut self, visit: &mut dyn FnMut(&mut Forest) -> Result<()>) -> Result<()> {
+        visit(&mut self.forest)
+    }
+
     fn can(&self, method: Method) -> bool {
         match method {
             Method::Predict | Method::Contributions => true,
