@@ -88,7 +88,7 @@ impl App {
             tracing::warn!("{warning}");
         }
         fleet.begin()?;
-        let engine = Arc::new(Engine::new(catalog, Admission::new(config.limits)));
+        let engine = Arc::new(Engine::new(catalog.clone(), Admission::new(config.limits)));
         let server = Server::new(engine.clone(), metrics, config.server.clone(), fleet.clone());
         let graceful = Arc::new(GracefulShutdown::new());
         let mut accepting = JoinSet::new();
@@ -108,15 +108,21 @@ impl App {
         }
 
         tokio::pin!(shutdown);
-        tokio::select! {
-            begun = fleet.begun() => begun?,
-            _ = &mut shutdown => return Ok(()), // asked to leave before there was anything to serve
-        }
-        if config.server.listen_when_ready {
-            open(&mut accepting)?;
-        }
-
-        let how = shutdown.await;
+        let how = tokio::select! {
+            begun = fleet.begun() => {
+                begun?;
+                if config.server.listen_when_ready {
+                    open(&mut accepting)?;
+                }
+                shutdown.await
+            }
+            how = &mut shutdown => {
+                if config.server.listen_when_ready || !catalog.is_any_ready() {
+                    return Ok(()); // asked to leave before there was anything to serve
+                }
+                how
+            }
+        };
         server.start_draining();
         let delay = if how == Shutdown::Gradual { config.server.shutdown_delay } else { Duration::ZERO };
         tracing::info!(accepting_seconds = delay.as_secs_f64(), "shutting down");

@@ -117,6 +117,14 @@ pub fn forest_on_gpu(packed: &forest::Packed) -> Result<(Box<dyn forest::Sums>, 
     }
 }
 
+/// Why the first GPU computes nothing for this process any more, if it does not.
+pub fn gpu_failure() -> Option<String> {
+    #[cfg(feature = "cuda")]
+    return cuda::failure();
+    #[cfg(not(feature = "cuda"))]
+    None
+}
+
 /// The GPU, for tests that are to run there, too, which `STOKER_TEST_GPU` asks for.
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) fn test_gpu() -> Option<std::sync::MutexGuard<'static, cuda::Gpu>> {

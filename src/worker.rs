@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use crate::backend::{self, Model};
 use crate::content::{Content, Contents};
+use crate::device::DeviceId;
 use crate::device::process::channel::{Channel, Message};
 use crate::device::process::message::{Answer, Ask, Files, Head, Loaded, heads};
 use crate::error::{Error, Result};
 use crate::formats;
 use crate::formats::tree::Tree;
+use crate::kernels;
 use crate::model::loader::open_model;
 use crate::telemetry;
 use crate::tensor::Tensor;
@@ -26,7 +28,7 @@ pub fn worker() -> Result<()> {
     killed.map_err(|error| of_channel(error.into()))?;
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(of_channel)?;
     let mut channel = Channel::new(socket);
-    let mut worker = Worker { model: None };
+    let mut worker = Worker { model: None, is_on_gpu: false };
     loop {
         let message = match channel.receive(None) {
             Ok(message) => message,
@@ -34,7 +36,14 @@ pub fn worker() -> Result<()> {
             Err(error) => return Err(of_channel(error)),
         };
         let ask = message.head().map_err(of_channel)?;
-        let (answer, tensors) = worker.answer(ask, message).unwrap_or_else(|error| (Answer::from(&error), Vec::new()));
+        let answered = worker.answer(ask, message);
+        // After some errors CUDA refuses everything in a process. Whoever asks sees it end, asks another and begins it anew.
+        if let (Err(error), true) = (&answered, worker.is_on_gpu)
+            && let Some(why) = kernels::gpu_failure()
+        {
+            return Err(Error::internal(format!("the GPU computes nothing for this process any more: {why}: {error}")));
+        }
+        let (answer, tensors) = answered.unwrap_or_else(|error| (Answer::from(&error), Vec::new()));
         let parts: Vec<&[u8]> = tensors.iter().map(|tensor| &tensor.data()[..]).collect();
         match channel.send(&answer, &parts) {
             Ok(()) => {}
@@ -46,6 +55,7 @@ pub fn worker() -> Result<()> {
 
 struct Worker {
     model: Option<Box<dyn Model>>,
+    is_on_gpu: bool,
 }
 
 impl Worker {
@@ -54,6 +64,7 @@ impl Worker {
         match ask {
             Ask::Load { files, options, device, log } => {
                 telemetry::log::init(log.format, &log.level);
+                self.is_on_gpu = *device != DeviceId::Cpu;
                 let files = formats::open_tree(&tree(files, &mut message)?)?;
                 let model = self.model.insert(open_model(&files, &options, &device)?);
                 let loaded = Loaded { signature: model.signature().clone(), notes: model.notes().to_vec() };

@@ -1,8 +1,9 @@
 """Saturated: how many rows a second stoker serves one by one, beside what onnxruntime does alone in a loop.
 
-Two models that keep a processor busy (models.py) are made anew each time. The loop runs batches of its best size on the first CPU that this process may use, one thread, nothing else; stoker
-serves on the same CPU with one thread, and the generator (`loadtest run`) asks from the second. They take turns, round by
-round, so that the machine's moods strike both.
+Two models that keep a processor busy (models.py) are made anew each time. The loop runs batches of its best size on the first
+CPU that this process may use, one thread, nothing else; stoker serves on the same CPU with one thread, and the generator
+(`loadtest run`) asks from the second. They take many short turns: each of stoker's stands beside the mean of the loop's before
+and after it, so that the machine's moods strike both.
 """
 
 import argparse
@@ -68,7 +69,13 @@ def measure(name, rounds, seconds, cpus, folder):
     alone = {size: loop(running, batch, seconds / 4) for size, batch in batches.items()}
     best = max(alone, key=alone.get)
     with serving(cpus[0], name, folder / name) as url:
-        pairs = [(loop(running, batches[best], seconds), *ask(name, cpus[1], url)) for _ in range(rounds)]
+        before = loop(running, batches[best], seconds)
+        pairs = []
+        for _ in range(rounds):
+            served, rows = ask(name, cpus[1], url)
+            after = loop(running, batches[best], seconds)
+            pairs.append(((before + after) / 2, served, rows))
+            before = after
     ratio = statistics.median(served / loop for loop, served, _ in pairs)
     return {
         "model": name,
@@ -81,8 +88,8 @@ def measure(name, rounds, seconds, cpus, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "loadtest/runs")
     options = parser.parse_args()
     cpus = sorted(os.sched_getaffinity(0))

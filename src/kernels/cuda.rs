@@ -66,6 +66,16 @@ impl Gpu {
     }
 }
 
+/// Why the first GPU computes nothing for this process any more: errors such as a wrong address stay with its context, which all
+/// CUDA libraries of a process share.
+pub fn failure() -> Option<String> {
+    // SAFETY: it only looks for the driver's library.
+    if !unsafe { is_culib_present() } {
+        return None;
+    }
+    CudaContext::new(0).and_then(|context| context.synchronize()).err().map(told)
+}
+
 /// Into the context that is bound to this thread, which keeps the module for as long as it lives.
 fn load(
     image: Image,
