@@ -8,6 +8,7 @@ pub mod batch;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod classes;
+pub mod encoding;
 pub mod forest;
 #[cfg(feature = "cuda")]
 mod images;

@@ -45,7 +45,10 @@ impl Demand {
         /// So many times what is usual is not chance: he asks for less than he did.
         const SILENCE: f64 = 8.0;
         let silent = now.saturating_duration_since(self.seen).as_secs_f64();
-        if self.requests < Demand::ENOUGH { 0.0 } else { self.work / self.gap.max(silent / SILENCE).max(1e-9) }
+        if self.requests < Demand::ENOUGH || silent > (SILENCE * self.gap).max(1.0) {
+            return 0.0; // he is new, or gone
+        }
+        self.work / self.gap.max(silent / SILENCE).max(1e-9)
     }
 }
 

@@ -3,6 +3,7 @@
 //! has had the least comes first. Unlike there, who wants little may save up a little, so that a few of his requests that
 //! come at once do not wait for each other's turns. Pure.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use super::as_f64;
 /// Requests of one tenant have the same number. Nobody outside can choose it: maps by it are not protected.
 pub type Tenant = u64;
 
-/// What may be saved up, in seconds of the model's time.
+/// What may be saved up, in seconds of the model's time, by one of two tenants. Of more each has less: those who come anew are
+/// not to keep those who are there waiting for long.
 const SAVINGS: f64 = 0.1;
 
 /// What tenants have had, in seconds of work.
@@ -30,6 +32,10 @@ pub struct Shares {
     kept: usize,
     /// Who has become idle lately, and when he last wanted something.
     gone: VecDeque<(Tenant, Instant)>,
+    /// What [`Shares::is_much`] has found last, infinite for nothing, and how much has changed since: under overload most
+    /// requests ask, and few change it.
+    much: Cell<Option<f64>>,
+    changes: usize,
 }
 
 #[derive(Default)]
@@ -41,15 +47,25 @@ struct Account {
     rate: f64,
     jobs: usize,
     work: f64,
+    /// What waited of his these days, as of `seen`.
+    waited: f64,
     caution: Caution,
 }
 
 impl Account {
-    fn place(&self, level: f64) -> f64 {
-        self.had.max(level - SAVINGS)
+    /// What waits of his: a moment's as much as the last quarter of a second's.
+    fn backlog(&self, now: Instant) -> f64 {
+        self.waited(now).max(self.work / 2.0)
+    }
+
+    fn waited(&self, now: Instant) -> f64 {
+        const WINDOW: f64 = 0.25;
+        let silent = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
+        self.work + (self.waited - self.work) * (-silent.as_secs_f64() / WINDOW).exp()
     }
 
     fn came(&mut self, work: f64, now: Instant) {
+        self.waited = self.waited(now);
         let silent = self.seen.replace(now).map_or(Duration::ZERO, |seen| now.duration_since(seen));
         self.rate = self.rate * (-silent.as_secs_f64()).exp() + work;
         self.jobs += 1;
@@ -90,6 +106,7 @@ impl Caution {
 impl Shares {
     /// A job waits, of so much work.
     pub fn came(&mut self, tenant: Tenant, work: f64, now: Instant) {
+        self.changes();
         let known = self.waiting.entry(tenant);
         let account = known.or_insert_with(|| self.idle.remove(&tenant).unwrap_or_default());
         account.came(work, now);
@@ -99,12 +116,14 @@ impl Shares {
     pub fn left(&mut self, tenant: Tenant, work: f64, served: bool) {
         /// Of what is served is added to the level, shared by who waits: little, lest it overtakes those who get their part.
         const AGES: f64 = 0.1;
+        self.changes();
+        let floor = self.floor();
         let active = as_f64(self.waiting.len());
         let Some(account) = self.waiting.get_mut(&tenant) else { return };
         account.jobs = account.jobs.saturating_sub(1);
         account.work = if account.jobs == 0 { 0.0 } else { account.work - work };
         if served {
-            let place = account.place(self.level);
+            let place = account.had.max(floor);
             account.had = place + work;
             self.level = (self.level + AGES * work / active).max(place);
         }
@@ -134,14 +153,52 @@ impl Shares {
         self.forget();
     }
 
-    /// Whether anybody has less work waiting than that, but for one: of those who wanted something a moment ago.
-    pub fn has_anybody_less(&self, work: f64, but: Option<Tenant>, now: Instant) -> bool {
+    /// Whoever has had less counts as one who has had that: less than those who are served by what may be saved up.
+    fn floor(&self) -> f64 {
+        self.level - SAVINGS * (2.0 / as_f64(self.waiting.len())).min(1.0)
+    }
+
+    fn changes(&mut self) {
+        /// With more tenants than that one job more or less of one of them changes little.
+        const MANY: usize = 64;
+        self.changes += 1;
+        if self.changes > self.waiting.len() / MANY {
+            self.changes = 0;
+            self.much.set(None);
+        }
+    }
+
+    /// The largest backlog of anybody who has several jobs, if somebody who is there these days has less than half of it.
+    pub fn most(&self, now: Instant) -> Option<f64> {
+        let found = self.much.get().unwrap_or_else(|| {
+            let several = self.waiting.values().filter(|account| account.jobs > 1);
+            let most = several.map(|account| account.backlog(now)).fold(0.0, f64::max);
+            let has_less = |account: &Account| account.backlog(now) < most / 2.0;
+            let is_anybody = || self.is_anybody_about(None, now) || self.waiting.values().any(has_less);
+            if most > 0.0 && is_anybody() { most } else { f64::INFINITY }
+        });
+        self.much.set(Some(found));
+        Some(found).filter(|found| found.is_finite())
+    }
+
+    /// Whether a tenant has so large a backlog.
+    pub fn has(&self, tenant: Tenant, backlog: f64, now: Instant) -> bool {
+        self.waiting.get(&tenant).is_some_and(|account| account.backlog(now) >= backlog)
+    }
+
+    /// Whether somebody who has nothing waiting wanted something a moment ago, but for one.
+    fn is_anybody_about(&self, but: Option<Tenant>, now: Instant) -> bool {
         const RECENTLY: Duration = Duration::from_secs(1);
         let is_about = |(tenant, seen): &(Tenant, Instant)| {
             but != Some(*tenant) && !self.waiting.contains_key(tenant) && now.duration_since(*seen) <= RECENTLY
         };
+        self.gone.iter().any(is_about)
+    }
+
+    /// Whether anybody has less work waiting than that, but for one: of those who wanted something a moment ago.
+    pub fn has_anybody_less(&self, work: f64, but: Option<Tenant>, now: Instant) -> bool {
         let has_less = |(tenant, account): (&Tenant, &Account)| but != Some(*tenant) && account.work < work;
-        self.gone.iter().any(is_about) || self.waiting.iter().any(has_less)
+        self.is_anybody_about(but, now) || self.waiting.iter().any(has_less)
     }
 
     /// How much longer than expected what comes before a tenant's job, and its own batch, are taken to take.
@@ -174,19 +231,22 @@ impl Shares {
 
     /// Who has the smallest number is next.
     pub fn place(&self, tenant: Tenant) -> f64 {
-        self.account(tenant).map_or(self.level - SAVINGS, |account| account.place(self.level))
+        self.account(tenant).map_or(self.floor(), |account| account.had.max(self.floor()))
     }
 
-    /// How much work comes before a job of a tenant that has so much of his own before it, when so much waits of all: as much
-    /// of each other's, at most, of what waits and of what will have come by then. Of very many some stand for all: which
-    /// ones is as good as chance.
+    /// How much work comes before a job of a tenant that has so much of his own before it, when so much waits of all: of each
+    /// other's as much, and more or less by what one has had less or more than he, at most; of what waits and of what will have
+    /// come by then. Of very many some stand for all: which ones is as good as chance.
     pub fn ahead(&self, tenant: Tenant, own: f64, waits: f64) -> f64 {
         const MANY: usize = 128;
-        let seconds = waits.min(own * as_f64(self.waiting.len()));
-        let at_most_own = |account: &Account| (account.work + account.rate * seconds).min(own);
-        let some: f64 = self.waiting.values().take(MANY).map(at_most_own).sum();
+        let (floor, until) = (self.floor(), self.place(tenant) + own);
+        let before = |account: &Account| {
+            let turns = (until - account.had.max(floor)).max(0.0);
+            turns.min(account.work + account.rate * waits)
+        };
+        let some: f64 = self.waiting.values().take(MANY).map(before).sum();
         let all = some * (as_f64(self.waiting.len()) / as_f64(MANY)).max(1.0);
-        let his = self.waiting.get(&tenant).map_or(0.0, at_most_own);
+        let his = self.waiting.get(&tenant).map_or(0.0, before);
         own + (all - his).max(0.0)
     }
 
@@ -252,6 +312,9 @@ mod tests {
         assert_eq!((shares.ahead(1, 10.0, 12.0), shares.ahead(1, 10.0, 2.0)), (20.0, 16.0));
         assert_eq!((shares.ahead(1, 0.5, 12.0), shares.ahead(1, 0.0, 12.0)), (1.0, 0.0));
         assert_eq!((shares.greediest(), shares.jobs(2)), (Some((1, 10)), 2));
+        // Who has had more waits for the others to have as much.
+        shares.pays(1, 3.0);
+        assert_eq!((shares.ahead(1, 0.5, 12.0), shares.ahead(2, 2.0, 12.0)), (4.0, 2.0));
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Curve {
         /// What is little, as a part of what one row takes.
         const LITTLE: f64 = 4.0 / 3.0;
         /// What has to get done, as a part of the most.
-        const LEAST: f64 = 0.6;
+        const LEAST: f64 = 0.58;
         let one = self.line(1).middle.as_secs_f64();
         let shorter = self.corners.iter().take_while(|corner| corner.middle <= LITTLE * one).count();
         let place = shorter.saturating_sub(1).max(self.enough(LEAST));

@@ -1,6 +1,6 @@
 //! Shapley values of trees on a GPU: `kernels/shap.cu`. What computes the same on the CPU is `backend::tabular::forest::shap`.
 
-use super::forest::{Encoding, EncodingArgs, Uploaded};
+use super::encoding::{Encoding, EncodingArgs, Uploaded};
 use super::{Grid, Machine, Plain, bytes_mut};
 use crate::error::{Error, Kind, Result};
 

@@ -15,6 +15,13 @@ pub(super) struct Asked {
     pub tenant: Tenant,
 }
 
+/// From what demand, or what backlog, on a tenant makes others wait.
+#[derive(Clone, Copy)]
+pub(super) struct Filling {
+    demand: Option<f64>,
+    backlog: Option<f64>,
+}
+
 impl<J: Job> Batcher<J> {
     /// How long all workers together take for rows among others, when batches are as large as is best and as those allow
     /// who have so much time: one to wait for, one of their own.
@@ -68,7 +75,7 @@ impl<J: Job> Batcher<J> {
         let first_free = residuals.clone().min().unwrap_or_default();
         let full = self.times[0].best_rows(elements, WORTH, now);
         let fits = self.fitting(lane, now + first_free, full.max(rows));
-        let short = self.demands.greedy_from(now).map(|_| self.times[0].short_rows(elements));
+        let short = self.keep_short(elements, fits, now).map(|_| self.times[0].short_rows(elements));
         let best = short.unwrap_or(full).max(rows);
         let room = fits.min(best).saturating_sub(rows);
         let (ahead, before) = self.ahead(lane, tenant, due, room);
@@ -88,6 +95,23 @@ impl<J: Job> Batcher<J> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is few
         let together = (rows + before + coming as usize).min(best);
         (wait, together)
+    }
+
+    /// Whose jobs may not fill batches of so many rows, for the sake of others: of those who ask for far more than their parts,
+    /// or have so much waiting that it fills half a batch while others have much less.
+    pub(super) fn keep_short(&self, elements: usize, rows: usize, now: Instant) -> Option<Filling> {
+        let batch = self.expect(elements, rows).map_or(0.0, |expected| expected.middle.as_secs_f64());
+        let enough = batch / 2.0 / as_f64(self.workers.len());
+        let filling = Filling {
+            demand: self.demands.greedy_from(now),
+            backlog: self.shares.most(now).filter(|most| *most >= enough).map(|most| most / 2.0),
+        };
+        Some(filling).filter(|filling| filling.demand.is_some() || filling.backlog.is_some())
+    }
+
+    pub(super) fn fills(&self, tenant: Tenant, filling: Filling, now: Instant) -> bool {
+        filling.demand.is_some_and(|from| self.demands.is_from(tenant, from, now))
+            || filling.backlog.is_some_and(|from| self.shares.has(tenant, from, now))
     }
 
     /// How many rows a lane's next batch may have, of at most `best`, for whoever is first to have his answer in time.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::outlook::Filling;
 use super::{Batch, Batcher, Job, Running, WORTH, as_f64};
 use crate::engine::choice::{Candidate, Choice, choose};
 use crate::engine::line::{Place, Waiting};
@@ -40,8 +41,8 @@ impl<J: Job> Batcher<J> {
     pub(super) fn take_batch(&mut self, worker: usize, number: usize, now: Instant) -> Batch<J> {
         let kind = self.workers[worker].kind;
         let joined = self.joined(number, kind, now);
-        let greedy_from = self.demands.greedy_from(now);
-        let (found, candidates, mut fates) = self.look_over(&joined, kind, greedy_from, now);
+        let filling = self.keep_short(joined.elements, joined.most, now);
+        let (found, candidates, mut fates) = self.look_over(&joined, kind, filling, now);
         let most = joined.most.max(candidates.first().map_or(1, |first| first.rows));
         let has_probe = std::mem::take(&mut self.lanes.get_mut(number).has_probe);
         let known = |rows| self.times[kind].expect(joined.elements, rows).unwrap_or(Expected::UNKNOWN);
@@ -52,9 +53,9 @@ impl<J: Job> Batcher<J> {
         let fated = |places: &[usize], fate| places.iter().map(|place| (found[*place], fate)).collect::<Vec<_>>();
         fates.splice(0..0, [fated(&run, Fate::Runs), fated(&late, Fate::Late)].concat());
         let (batch, work) = self.carry_out(&joined.numbers, &fates, now);
-        if let Some(from) = greedy_from {
-            let is_greedy = |tenant: &Tenant| self.demands.is_from(*tenant, from, now);
-            let greedy = batch.jobs.iter().map(Job::tenant).filter(is_greedy).collect();
+        if let Some(filling) = filling {
+            let fills = |tenant: &Tenant| self.fills(*tenant, filling, now);
+            let greedy = batch.jobs.iter().map(Job::tenant).filter(fills).collect();
             self.charge(greedy, until.duration_since(now).as_secs_f64() / as_f64(self.workers.len()) - work);
         }
         if !batch.jobs.is_empty() {
@@ -95,15 +96,15 @@ impl<J: Job> Batcher<J> {
         &self,
         joined: &Joined,
         kind: usize,
-        greedy_from: Option<f64>,
+        filling: Option<Filling>,
         now: Instant,
     ) -> (Vec<Found>, Vec<Candidate>, Vec<(Found, Fate)>) {
-        let short = greedy_from.map(|_| self.times[kind].short_rows(joined.elements));
+        let short = filling.map(|_| self.times[kind].short_rows(joined.elements));
         let filled = short.map_or(joined.most, |short| short.min(joined.most));
         let (mut found, mut candidates, mut fates, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for number in &joined.numbers {
             self.lanes.get(*number).line.visit(&self.shares, |place, Waiting { job, tenant, is_put_off, .. }| {
-                let fills = greedy_from.is_some_and(|from| self.demands.is_from(*tenant, from, now));
+                let fills = filling.is_some_and(|filling| self.fills(*tenant, filling, now));
                 if job.abandoned() {
                     fates.push(((*number, place), Fate::Gone));
                 } else if job.put_off_at().is_some_and(|at| at <= now) && !is_put_off {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use super::layout::LANES;
 use crate::error::{Error, Result};
 use crate::formats::trees::{Categories, Missing, Test, ZERO};
-use crate::kernels::forest::{CATEGORY, Encoding, ORDERED, RANKED, Slot as EncodedSlot};
+use crate::kernels::encoding::{CATEGORY, Encoding, ORDERED, RANKED, Slot as EncodedSlot};
 
 /// How precisely the trees see their input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

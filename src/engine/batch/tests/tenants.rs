@@ -17,7 +17,7 @@ fn tenants_take_turns_and_the_greedy_one_gives_way() {
 }
 
 #[test]
-fn batches_are_kept_short_for_others_only_by_who_asks_for_much() {
+fn batches_are_kept_short_for_others_by_who_asks_for_much_or_has_much_waiting() {
     let now = Instant::now();
     // What each asks for in a second, in seconds of the model's time, and how much of it waits.
     let rows_beside_others = |tenants: &[(f64, usize)]| {
@@ -34,8 +34,10 @@ fn batches_are_kept_short_for_others_only_by_who_asks_for_much() {
     };
     assert_eq!(rows_beside_others(&[(5.0, 12), (0.3, 1)]), 4);
     assert_eq!(rows_beside_others(&[(5.0, 12)]), 8, "there are no others");
-    assert_eq!(rows_beside_others(&[(0.6, 12), (0.3, 1)]), 8, "there is enough for both");
-    assert_eq!(rows_beside_others(&[(0.6, 4), (0.5, 12), (0.4, 2)]), 8, "they want about the same");
+    assert_eq!(rows_beside_others(&[(5.0, 4), (0.3, 1)]), 4, "he will have more soon");
+    assert_eq!(rows_beside_others(&[(0.6, 12), (0.3, 1)]), 4, "he has much for the moment");
+    assert_eq!(rows_beside_others(&[(0.6, 6), (0.3, 1)]), 7, "there is enough for both");
+    assert_eq!(rows_beside_others(&[(0.6, 4), (0.5, 6), (0.4, 2)]), 8, "they want about the same");
 }
 
 #[test]
