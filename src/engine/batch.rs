@@ -368,8 +368,13 @@ impl<J: Job> Batcher<J> {
         let ageing = self.policy.ageing;
         let level = ageing.saturating_mul(u32::try_from(level).unwrap_or(u32::MAX));
         const PART: u32 = 8;
-        let beyond = deadline.saturating_duration_since(now).saturating_sub(ageing);
-        let due = deadline.min(now + ageing + beyond / PART);
+        // With several levels nobody of one is put off as far as the next level is behind it.
+        let has_levels = self.policy.max_jobs_of_level.len() > 1;
+        let soon = if has_levels { ageing / 2 } else { ageing };
+        let beyond = deadline.saturating_duration_since(now).saturating_sub(soon) / PART;
+        let most = soon.as_secs_f64();
+        let beyond = if has_levels { beyond.mul_f64(most / (most + beyond.as_secs_f64()).max(1e-9)) } else { beyond };
+        let due = deadline.min(now + soon + beyond);
         due.checked_add(level).unwrap_or(due)
     }
 

@@ -151,7 +151,9 @@ impl Player {
     async fn search(self: &Rc<Self>, step: &Step, arrivals: &Arrivals, quantile: f64, seed: u64) -> Result<Played> {
         let (mut passed, mut failed): (f64, Option<f64>) = (0.0, None);
         let (mut tried, mut best, mut rate) = (Vec::new(), None, 32.0);
-        while failed.is_none_or(|failed| failed / passed.max(1.0) > 1.04) && tried.len() < 24 {
+        // A bad moment of the machine is not believed: what does not hold the objective is tried once more.
+        let mut missed = None;
+        while failed.is_none_or(|failed| failed / passed.max(1.0) > 1.04) && tried.len() < 36 {
             let seed = seed.wrapping_add(tried.len() as u64);
             let schedule = self.schedule(arrivals, rate, None, seed);
             let sight = self.open(step, &format!("{} {rate:.0}/s", step.name), schedule, None, seed).await;
@@ -159,8 +161,10 @@ impl Player {
             tried.push((rate, part, p99));
             if part >= quantile {
                 (passed, best) = (rate, Some(sight.played(Some(rate), Some(rate))));
-            } else {
+            } else if missed.replace(rate) == Some(rate) {
                 failed = Some(rate);
+            } else {
+                continue;
             }
             rate = failed.map_or(passed * 2.0, |failed| (passed.max(1.0) * failed).sqrt());
             if rate > MOST_PER_SECOND || checks::too_many(rate, step).is_some() {

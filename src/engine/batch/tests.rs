@@ -253,6 +253,22 @@ fn urgent_ones_come_first_and_lower_levels_later_but_not_never() {
 }
 
 #[test]
+fn a_deadline_does_not_bring_anybody_before_a_level_above_his() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(Policy { max_jobs_of_level: vec![100; 3], ..Policy::new(1, 100) });
+    let mut push = |id, level, deadline, at| {
+        batcher.push(Fake { level, deadline: now + ms(deadline), ..job(id, now) }, now + ms(at)).unwrap();
+    };
+    push(0, 2, 2000, 0);
+    push(1, 1, 300, 0);
+    push(2, 0, 60_000, 0);
+    push(3, 0, 500, 100);
+    push(4, 0, 60_000, 1500); // the second level has waited long enough
+    let order: Vec<_> = (0..5).flat_map(|_| run(&mut batcher, now + ms(20))).collect();
+    assert_eq!(order, [3, 2, 1, 4, 0]);
+}
+
+#[test]
 fn who_has_little_time_comes_before_those_who_have_much_and_wait() {
     let now = Instant::now();
     let mut batcher = Batcher::new(Policy::new(1, 1000));
