@@ -1,7 +1,9 @@
 """Several models in one server (`--model_repository`): each is loaded, asked and unloaded by its name, and what is wrong with
 one is no matter of the others."""
 
+import os
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -104,6 +106,23 @@ def test_with_none_that_can_be_served_it_is_not_ready(tmp_path):
         assert unload(server, "broken").status == 200
         shutil.copytree(MODELS / "iris", tmp_path / "iris")
         assert load(server, "iris").status == 200 and server.is_ready()
+
+
+def test_a_server_that_leaves_while_it_loads_drains_what_is_ready(tmp_path):
+    for name in ["iris", "late"]:
+        shutil.copytree(MODELS / "iris", tmp_path / name)
+    flags = ["--worker=process", "--shutdown_delay_seconds=1"]
+    with serve(tmp_path, *flags, ready=False) as server:
+        # One model's process is held up while it loads.
+        late = eventually(lambda: servers.family(server.child.pid)[1:], "a process")[-1]
+        os.kill(late, signal.SIGSTOP)
+        ready = lambda: [name for name, (state, _) in index(server).items() if state == "READY"]
+        (name,) = eventually(ready, "a model that is ready")
+        server.child.send_signal(signal.SIGTERM)
+        server.event("shutting down")
+        assert server.post(f"/v1/models/{name}:predict", ASK["iris"]).status == 200
+        os.kill(late, signal.SIGCONT)
+        assert server.wait() == 0
 
 
 def test_what_waits_is_answered_before_a_model_goes(repository):
