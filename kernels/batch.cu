@@ -127,37 +127,42 @@ static __device__ bool is_in(const Piece* piece, const Batch& batch, uint32_t ro
     return true;
 }
 
+// Calls with each element of a batch: its place there, which element of its row it is, and its piece and place in that, if it
+// is in one.
+template <typename Call>
+static __device__ void each_element(const Batch& batch, Call call) {
+    uint64_t elements = (uint64_t)batch.outer * batch.inner, all = batch.rows * elements;
+    for (uint64_t here = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; here < all; here += (uint64_t)gridDim.x * blockDim.x) {
+        uint32_t row = (uint32_t)(here / elements), element = (uint32_t)(here % elements);
+        const Piece* piece = piece_of(batch, row);
+        uint64_t there = 0;
+        if (!is_in(piece, batch, row, element, &there)) piece = nullptr;
+        call(here, element, piece, there);
+    }
+}
+
 // A batch's type is one of floats, or that of its pieces. Padding is not normalised.
 KERNEL(batch_gather, Batch) {
-    uint64_t elements = (uint64_t)args.outer * args.inner, all = args.rows * elements;
-    for (uint64_t to = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; to < all; to += (uint64_t)gridDim.x * blockDim.x) {
-        uint32_t row = (uint32_t)(to / elements), element = (uint32_t)(to % elements);
-        const Piece* piece = piece_of(args, row);
-        uint64_t from = 0;
-        bool has_value = is_in(piece, args, row, element, &from);
+    each_element(args, [&](uint64_t to, uint32_t element, const Piece* piece, uint64_t from) {
         if (args.batch_type < F16 || (args.batch_type == args.piece_type && args.means == nullptr)) {
             // What is only copied keeps all its bits; nothing there is zero bits.
             const uint64_t zero = 0;
-            copy(args.data, to, has_value ? piece->data : &zero, has_value ? from : 0, size_of(args.batch_type));
-            if (!has_value && args.batch_type >= F16) store(args.data, args.batch_type, to, args.padding);
-            continue;
+            copy(args.data, to, piece != nullptr ? piece->data : &zero, from, size_of(args.batch_type));
+            if (piece == nullptr && args.batch_type >= F16) store(args.data, args.batch_type, to, args.padding);
+            return;
         }
-        double value = has_value ? load(piece->data, args.piece_type, from) : args.padding;
-        if (has_value && args.means != nullptr) {
+        double value = piece != nullptr ? load(piece->data, args.piece_type, from) : args.padding;
+        if (piece != nullptr && args.means != nullptr) {
             uint32_t channel = element / args.channel_elements % args.channels;
             value = ((float)value - args.means[channel]) * args.scales[channel];
         }
         store(args.data, args.batch_type, to, value);
-    }
+    });
 }
 
 // The way back: elements that no piece wants are left out, and nothing is cast.
 KERNEL(batch_split, Batch) {
-    uint64_t elements = (uint64_t)args.outer * args.inner, all = args.rows * elements;
-    for (uint64_t from = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; from < all; from += (uint64_t)gridDim.x * blockDim.x) {
-        uint32_t row = (uint32_t)(from / elements), element = (uint32_t)(from % elements);
-        const Piece* piece = piece_of(args, row);
-        uint64_t to = 0;
-        if (is_in(piece, args, row, element, &to)) copy(piece->data, to, args.data, from, size_of(args.batch_type));
-    }
+    each_element(args, [&](uint64_t from, uint32_t, const Piece* piece, uint64_t to) {
+        if (piece != nullptr) copy(piece->data, to, args.data, from, size_of(args.batch_type));
+    });
 }

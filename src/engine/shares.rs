@@ -32,9 +32,9 @@ pub struct Shares {
     kept: usize,
     /// Who has become idle lately, and when he last wanted something.
     gone: VecDeque<(Tenant, Instant)>,
-    /// What [`Shares::is_much`] has found last, infinite for nothing, and how much has changed since: under overload most
+    /// What [`Shares::most`] has found last, infinite for nothing, and how much has changed since: under overload most
     /// requests ask, and few change it.
-    much: Cell<Option<f64>>,
+    most: Cell<Option<f64>>,
     changes: usize,
 }
 
@@ -53,7 +53,7 @@ struct Account {
 }
 
 impl Account {
-    /// What waits of his: a moment's as much as the last quarter of a second's.
+    /// What waited of his in the last quarter of a second, the newest counting most; or half of what waits now, if that is more.
     fn backlog(&self, now: Instant) -> f64 {
         self.waited(now).max(self.work / 2.0)
     }
@@ -164,20 +164,20 @@ impl Shares {
         self.changes += 1;
         if self.changes > self.waiting.len() / MANY {
             self.changes = 0;
-            self.much.set(None);
+            self.most.set(None);
         }
     }
 
     /// The largest backlog of anybody who has several jobs, if somebody who is there these days has less than half of it.
     pub fn most(&self, now: Instant) -> Option<f64> {
-        let found = self.much.get().unwrap_or_else(|| {
+        let found = self.most.get().unwrap_or_else(|| {
             let several = self.waiting.values().filter(|account| account.jobs > 1);
             let most = several.map(|account| account.backlog(now)).fold(0.0, f64::max);
             let has_less = |account: &Account| account.backlog(now) < most / 2.0;
             let is_anybody = || self.is_anybody_about(None, now) || self.waiting.values().any(has_less);
             if most > 0.0 && is_anybody() { most } else { f64::INFINITY }
         });
-        self.much.set(Some(found));
+        self.most.set(Some(found));
         Some(found).filter(|found| found.is_finite())
     }
 

@@ -40,6 +40,7 @@ pub struct EncodingArgs {
 
 // SAFETY: ten u32.
 unsafe impl Plain for Slot {}
+
 /// How rows become what trees compare.
 #[derive(Default)]
 pub struct Encoding {

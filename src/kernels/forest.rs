@@ -261,7 +261,7 @@ impl<M: Machine> Forest<M> {
             return Ok(Vec::new());
         }
         let mut sums = vec![S::default(); count * self.outputs];
-        let size = rows.bytes().len() / rows.len().max(1) * self.features;
+        let size = rows.bytes().len() / count;
         let at_once = self.shape.rows_at_once(count, size, machine.limits());
         let pieces = rows.bytes().chunks(at_once * size).zip(sums.chunks_mut(at_once * self.outputs));
         for (rows_here, sums) in pieces {

@@ -1,7 +1,7 @@
 //! Shapley values of trees on a GPU: `kernels/shap.cu`. What computes the same on the CPU is `backend::tabular::forest::shap`.
 
 use super::encoding::{Encoding, EncodingArgs, Uploaded};
-use super::{Grid, Machine, Plain, bytes_mut};
+use super::{Grid, Machine, Plain, bytes_mut, number};
 use crate::error::{Error, Kind, Result};
 
 /// A comparison that a row must pass to follow a path.
@@ -107,16 +107,16 @@ pub fn contributions<M: Machine>(machine: &M, paths: &Paths, rows: &[f64]) -> Re
         values: machine.address(&leaves),
         means: machine.address(&means),
         contributions: machine.address(&contributions),
-        path_count: super::number(paths.paths.len()),
-        outputs: super::number(outputs),
-        width: super::number(paths.width),
+        path_count: number(paths.paths.len()),
+        outputs: number(outputs),
+        width: number(paths.width),
         unused: 0,
     };
     const THREADS: u32 = 128;
     const BLOCKS: usize = 1 << 16;
-    let blocks = super::number(count.min(BLOCKS));
+    let blocks = number(count.min(BLOCKS));
     if blocks > 0 {
-        let grid = Grid { blocks, threads: THREADS, shared_bytes: super::number(shared_bytes) };
+        let grid = Grid { blocks, threads: THREADS, shared_bytes: number(shared_bytes) };
         // SAFETY: `Args` is the kernel's `Shap`, and all that it points to was uploaded above and lives until the values are
         // read; paths name elements, conditions, slots, features and values that are there.
         unsafe { machine.launch("forest_contributions", grid, &args) }?;

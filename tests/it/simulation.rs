@@ -27,8 +27,8 @@ struct Ask {
     reply: oneshot::Sender<Reply>,
 }
 
-/// More than most callers' patience.
-const AGEING: Duration = Duration::from_millis(50);
+/// More than twice most callers' patience: of several levels nobody's turn is by his deadline beyond half of it.
+const AGEING: Duration = Duration::from_millis(80);
 
 /// Of a row.
 const BYTES: usize = 8;

@@ -109,6 +109,7 @@ impl<J: Job> Batcher<J> {
         Some(filling).filter(|filling| filling.demand.is_some() || filling.backlog.is_some())
     }
 
+    /// Whether a tenant is one of those.
     pub(super) fn fills(&self, tenant: Tenant, filling: Filling, now: Instant) -> bool {
         filling.demand.is_some_and(|from| self.demands.is_from(tenant, from, now))
             || filling.backlog.is_some_and(|from| self.shares.has(tenant, from, now))

@@ -236,18 +236,24 @@ fn what_cannot_be_answered_in_time_is_refused_when_it_comes() {
     batcher.push(Fake { deadline: later + ms(1), ..job(0, now) }, later).unwrap();
 }
 
+/// Pushes jobs of a level, with milliseconds until their deadline and until they come.
+fn pushing(batcher: &mut Batcher<Fake>, now: Instant) -> impl FnMut(usize, usize, u64, u64) {
+    move |id, level, deadline, at| {
+        batcher.push(Fake { level, deadline: now + ms(deadline), ..job(id, now) }, now + ms(at)).unwrap();
+    }
+}
+
 #[test]
 fn urgent_ones_come_first_and_lower_levels_later_but_not_never() {
     let now = Instant::now();
     let mut batcher = Batcher::new(Policy { ageing: ms(100), ..Policy::new(1, 100) });
-    let mut push = |id, level, deadline, at| {
-        batcher.push(Fake { level, deadline: now + ms(deadline), ..job(id, now) }, now + ms(at)).unwrap();
-    };
+    let mut push = pushing(&mut batcher, now);
     push(0, 1, 5000, 0);
     push(1, 0, 5000, 1);
     push(2, 0, 50, 2);
     push(3, 0, 5000, 99);
     push(4, 0, 5000, 115); // the first has waited long enough to be before it, which has an eighth less beyond that
+    drop(push);
     let order: Vec<_> = (0..5).flat_map(|_| run(&mut batcher, now + ms(20))).collect();
     assert_eq!(order, [2, 1, 3, 0, 4]);
 }
@@ -256,14 +262,13 @@ fn urgent_ones_come_first_and_lower_levels_later_but_not_never() {
 fn a_deadline_does_not_bring_anybody_before_a_level_above_his() {
     let now = Instant::now();
     let mut batcher = Batcher::new(Policy { max_jobs_of_level: vec![100; 3], ..Policy::new(1, 100) });
-    let mut push = |id, level, deadline, at| {
-        batcher.push(Fake { level, deadline: now + ms(deadline), ..job(id, now) }, now + ms(at)).unwrap();
-    };
+    let mut push = pushing(&mut batcher, now);
     push(0, 2, 2000, 0);
     push(1, 1, 300, 0);
     push(2, 0, 60_000, 0);
     push(3, 0, 500, 100);
     push(4, 0, 60_000, 1500); // the second level has waited long enough
+    drop(push);
     let order: Vec<_> = (0..5).flat_map(|_| run(&mut batcher, now + ms(20))).collect();
     assert_eq!(order, [3, 2, 1, 4, 0]);
 }

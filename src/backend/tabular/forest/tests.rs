@@ -93,6 +93,7 @@ fn forest(width: usize) -> impl Strategy<Value = (Grown, Vec<f64>)> {
 fn agree(grown: Grown, rows: &[f64]) -> Result<(), TestCaseError> {
     let start = [0.5, 1.5, 2.5];
     let expected: Vec<f64> = rows.chunks_exact(5).flat_map(|row| expected(&grown, row, &start)).collect();
+    let precision = grown.input;
     let mut forest = Forest::compile(grown).unwrap();
     for kernel in Kernel::available() {
         forest = forest.on(kernel);
@@ -105,6 +106,11 @@ fn agree(grown: Grown, rows: &[f64]) -> Result<(), TestCaseError> {
         for times in [1, 128_usize.div_ceil(rows.len() / 5) * machine.limits().multiprocessors] {
             let summed = uploaded.sums(machine, Rows::Double(&rows.repeat(times)), &start).unwrap();
             prop_assert_eq!(summed, expected.repeat(times));
+        }
+        // Who sees singles may be given them.
+        if precision == Precision::Single {
+            let singles: Vec<f32> = rows.iter().map(|value| *value as f32).collect();
+            prop_assert_eq!(&uploaded.sums(machine, Rows::Single(&singles), &start).unwrap(), &expected);
         }
     });
     // A few rows at a time take another way.
