@@ -32,10 +32,25 @@ pub struct Shares {
     kept: usize,
     /// Who has become idle lately, and when he last wanted something.
     gone: VecDeque<(Tenant, Instant)>,
-    /// What [`Shares::most`] has found last, infinite for nothing, and how much has changed since: under overload most
-    /// requests ask, and few change it.
-    most: Cell<Option<f64>>,
-    changes: usize,
+    /// Backlogs as they were a moment ago: under overload most requests ask for them.
+    backlogs: Cell<Option<Backlogs>>,
+}
+
+/// The largest backlog of those that have several jobs, and the smallest of all.
+#[derive(Clone, Copy)]
+struct Backlogs {
+    found: Instant,
+    most: f64,
+    least: (f64, Tenant),
+}
+
+impl Backlogs {
+    fn add(self, tenant: Tenant, account: &Account, now: Instant) -> Backlogs {
+        let backlog = account.backlog(now);
+        let most = if account.jobs > 1 { self.most.max(backlog) } else { self.most };
+        let least = if backlog < self.least.0 { (backlog, tenant) } else { self.least };
+        Backlogs { most, least, ..self }
+    }
 }
 
 #[derive(Default)]
@@ -106,17 +121,18 @@ impl Caution {
 impl Shares {
     /// A job waits, of so much work.
     pub fn came(&mut self, tenant: Tenant, work: f64, now: Instant) {
-        self.changes();
         let known = self.waiting.entry(tenant);
         let account = known.or_insert_with(|| self.idle.remove(&tenant).unwrap_or_default());
         account.came(work, now);
+        // Of whoever had the least it is not known any more who has it now.
+        let known = self.backlogs.get().filter(|known| known.least.1 != tenant);
+        self.backlogs.set(known.map(|known| known.add(tenant, account, now)));
     }
 
     /// A job waits no longer; `served` if it runs now.
     pub fn left(&mut self, tenant: Tenant, work: f64, served: bool) {
         /// Of what is served is added to the level, shared by who waits: little, lest it overtakes those who get their part.
         const AGES: f64 = 0.1;
-        self.changes();
         let floor = self.floor();
         let active = as_f64(self.waiting.len());
         let Some(account) = self.waiting.get_mut(&tenant) else { return };
@@ -158,27 +174,18 @@ impl Shares {
         self.level - SAVINGS * (2.0 / as_f64(self.waiting.len())).min(1.0)
     }
 
-    fn changes(&mut self) {
-        /// With more tenants than that one job more or less of one of them changes little.
-        const MANY: usize = 64;
-        self.changes += 1;
-        if self.changes > self.waiting.len() / MANY {
-            self.changes = 0;
-            self.most.set(None);
-        }
-    }
-
     /// The largest backlog of anybody who has several jobs, if somebody who is there these days has less than half of it.
     pub fn most(&self, now: Instant) -> Option<f64> {
-        let found = self.most.get().unwrap_or_else(|| {
-            let several = self.waiting.values().filter(|account| account.jobs > 1);
-            let most = several.map(|account| account.backlog(now)).fold(0.0, f64::max);
-            let has_less = |account: &Account| account.backlog(now) < most / 2.0;
-            let is_anybody = || self.is_anybody_about(None, now) || self.waiting.values().any(has_less);
-            if most > 0.0 && is_anybody() { most } else { f64::INFINITY }
+        /// They sink no faster than that matters.
+        const KNOWN_FOR: Duration = Duration::from_millis(1);
+        let known = self.backlogs.get().filter(|known| now.saturating_duration_since(known.found) < KNOWN_FOR);
+        let backlogs = known.unwrap_or_else(|| {
+            let none = Backlogs { found: now, most: 0.0, least: (f64::INFINITY, Tenant::MAX) };
+            self.waiting.iter().fold(none, |known, (tenant, account)| known.add(*tenant, account, now))
         });
-        self.most.set(Some(found));
-        Some(found).filter(|found| found.is_finite())
+        self.backlogs.set(Some(backlogs));
+        let Backlogs { most, least, .. } = backlogs;
+        Some(most).filter(|most| *most > 0.0 && (least.0 < most / 2.0 || self.is_anybody_about(None, now)))
     }
 
     /// Whether a tenant has so large a backlog.

@@ -157,6 +157,26 @@ fn a_tenant_who_wants_ten_times_his_share_slows_no_other_down() {
     }
 }
 
+/// Nine who ask for less than their parts, and who take six tenths of what there is together.
+#[test]
+fn one_of_ten_who_wants_ten_times_his_share_slows_no_other_down() {
+    for seed in 0..5 {
+        let run = |streams: &[Stream]| simulate(&Policy::new(32, 1024), busy, streams, LASTS, seed);
+        let fair = 100.0;
+        let modest = |tenant| Stream { per_second: 0.6 * fair, shape: 0, tenant, patience: SLO, at_once: 1 };
+        let others: Vec<Stream> = (1..10).map(modest).collect();
+        let greedy = Stream { per_second: 10.0 * fair, ..modest(0) };
+        let (mut without, mut beside) = (run(&others), run(&[&[greedy], &others[..]].concat()));
+        for tenant in 1..10 {
+            let [one, other] = [&mut without, &mut beside].map(|outcome| outcome.tenants[tenant].latency(0.99));
+            let Seen { offered, in_time, .. } = beside.tenants[tenant];
+            println!("seed {seed}, tenant {tenant}: p99 {one:.1?} and {other:.1?}, {in_time} of {offered} in time");
+            assert!(in_time as f64 >= 0.99 * offered as f64, "seed {seed}: {in_time} of {offered}");
+            assert!(other <= one.mul_f64(1.5), "seed {seed}, tenant {tenant}: {other:?} instead of {one:?}");
+        }
+    }
+}
+
 /// Between two bursts he is nobody who asks for much: each is noticed by what waits.
 #[test]
 fn a_tenant_whose_requests_come_many_at_once_slows_others_down_little() {
