@@ -17,6 +17,7 @@ mod record;
 pub mod scenario;
 mod scrape;
 mod steps;
+mod stolen;
 mod targets;
 mod tensors;
 mod turns;
@@ -103,10 +104,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let failure = LocalSet::new().block_on(&runtime, play).and_then(|()| panics::none_so_far()).err();
     // What was measured is kept; of nothing there is nothing to keep.
-    if seen.steps.is_empty() {
+    if seen.is_empty() {
         return Err(failure.context("no step was played")?);
     }
-    let Seen { steps, comparison } = seen;
+    let (steps, comparison) = (seen.measured(&scenario, &options.targets), seen.comparison(&options.targets));
     let (name, label) = (options.name.clone(), options.label.clone());
     let said = failure.as_ref().map(|failure| {
         format!("{failure:#}. Of {} steps the first {} were measured.", scenario.steps.len(), steps.len())
@@ -153,6 +154,10 @@ fn print(run: &Run) {
             step.capacity_per_second.map(|rate| format!("capacity {rate:.0}/s  ")).unwrap_or_default(),
             step.all.outcomes,
         );
+        let stolen = step.stolen.filter(|part| *part >= 0.01);
+        stolen
+            .into_iter()
+            .for_each(|part| println!("  of the processors' time the host gave {:.0} % to others", part * 100.0));
         step.unanswered.iter().for_each(|(reason, count)| println!("  no answer, {count} times: {reason}"));
     }
     run.comparison.iter().for_each(|comparison| println!("{}: {}", comparison.step, comparison.sentence));

@@ -5,9 +5,12 @@ use super::subjects::{servers, subjects};
 use super::tables;
 use super::text::{escape, number};
 use crate::run::comparison::{Comparison, Verdict};
-use crate::run::kept::Run;
+use crate::run::kept::{Measured, Run};
 
 const STYLE: &str = include_str!("style.css");
+
+/// More of the processors' time than that does not go unsaid.
+const MUCH_STOLEN: f64 = 0.05;
 
 /// Of one run or of several beside each other; of none, nothing.
 pub fn page(runs: &[Run]) -> String {
@@ -80,6 +83,17 @@ fn warnings(runs: &[Run]) -> String {
             warnings.push(format!(
                 "The generator itself was late in these steps{whose}: {}. Latencies and goodput include that.",
                 late.join(", ")
+            ));
+        }
+        let stolen = |step: &Measured| step.stolen.filter(|part| *part > MUCH_STOLEN);
+        let stolen =
+            run.steps.iter().filter_map(|step| Some(format!("{} ({:.0} %)", step.name, stolen(step)? * 100.0)));
+        let stolen: Vec<_> = stolen.collect();
+        if !stolen.is_empty() {
+            warnings.push(format!(
+                "The machine's host gave much of its processors' time to others in these steps{whose}: {}. Compare what was \
+                 measured at the same moments.",
+                stolen.join(", ")
             ));
         }
     }

@@ -132,6 +132,16 @@ fn a_late_generator_is_warned_of() {
 }
 
 #[test]
+fn a_host_that_gave_much_to_others_is_warned_of() {
+    let stolen = |part: Value| {
+        let change = |step: &mut Value| step["stolen"] = part.clone();
+        page(&[kept(|run| run["steps"].as_array_mut().unwrap().iter_mut().for_each(change))])
+    };
+    assert!(stolen(json!(0.13)).contains("to others in these steps: closed (13 %), half (13 %), whole (13 %)."));
+    assert!(!stolen(json!(0.04)).contains("to others") && !stolen(Value::Null).contains("to others"));
+}
+
+#[test]
 fn a_run_that_failed_says_so_before_all_else() {
     let page = page(&[kept(|run| run["failure"] = json!("step \"half\": the server is gone."))]);
     let at = |text: &str| page.find(text).unwrap();

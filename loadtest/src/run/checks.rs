@@ -13,6 +13,7 @@ pub const MOST_PER_SECOND: f64 = 1e6;
 /// Of one step, as each is kept until the step is over: a gigabyte.
 pub const MOST_REQUESTS: f64 = 5e7;
 const LONGEST_SECONDS: f64 = 86_400.0;
+const MOST_ROUNDS: f64 = 1000.0;
 const MOST_CONNECTIONS: f64 = 10_000.0;
 /// Of all kinds of requests together, with their variants.
 const MOST_BYTES: f64 = 1024.0 * 1024.0 * 1024.0;
@@ -23,6 +24,7 @@ pub fn mistakes(scenario: &Scenario) -> Vec<String> {
     // Requests over HTTP say their deadline in whole milliseconds.
     let shortest = if scenario.send_deadline { 1.0 } else { 0.001 };
     found.extend(outside("slo_milliseconds", scenario.slo_milliseconds, shortest..=3_600_000.0));
+    found.extend(outside("rounds", scenario.rounds.into(), 1.0..=MOST_ROUNDS));
     if scenario.traffic.is_empty() || scenario.steps.is_empty() {
         found.push("a scenario has traffic and steps".to_owned());
     }
@@ -119,7 +121,7 @@ fn of_step(scenario: &Scenario, number: usize, step: &Step) -> Vec<String> {
     if scenario.steps[..number].iter().any(|other| other.name == step.name) {
         found.push("name: another step has it".to_owned());
     }
-    found.extend(outside("seconds", step.seconds, 0.1..=LONGEST_SECONDS));
+    found.extend(outside("seconds", step.seconds, 0.1 * f64::from(scenario.rounds)..=LONGEST_SECONDS));
     found.extend(outside("warmup_seconds", step.warmup_seconds, 0.0..=LONGEST_SECONDS));
     for name in &step.traffic {
         if !scenario.traffic.iter().any(|traffic| traffic.name == *name) {
@@ -144,6 +146,7 @@ fn of_step(scenario: &Scenario, number: usize, step: &Step) -> Vec<String> {
                 found.push("of_capacity: no step before finds a capacity, as closed and search do".to_owned());
             }
         }
+        Load::Search { .. } if scenario.rounds > 1 => found.push("load: a search is of one round".to_owned()),
         Load::Search { quantile, .. } => found.extend(outside("quantile", *quantile, 0.01..=1.0)),
     }
     found
@@ -211,6 +214,21 @@ mod tests {
                 assert!(said.lines().any(|line| line.starts_with(field)), "{key} = {value}: {said}");
             }
         }
+    }
+
+    #[test]
+    fn a_step_has_a_part_in_each_round() {
+        let rounds = |rounds: &str| said("slo_milliseconds = 50", &format!("slo_milliseconds = 50\nrounds = {rounds}"));
+        assert_eq!(rounds("10"), "nothing");
+        assert!(rounds("0").contains("rounds is 0"));
+        assert!(rounds("11").contains("step \"s\": seconds is 1, and is to be from 1.1"));
+        let search = SOUND.replace(
+            "load.open = { arrivals = \"constant\", rate = 50, connections = 4 }",
+            "load.search = { arrivals = \"constant\" }",
+        );
+        assert!(Scenario::parse(&search).is_ok());
+        let error = Scenario::parse(&search.replace("seconds = 50", "seconds = 50\nrounds = 2")).unwrap_err();
+        assert!(error.to_string().contains("a search is of one round"), "{error}");
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub struct Measured {
     /// Of steps of a minute and more.
     #[serde(default)]
     pub drift: Option<Drift>,
+    /// What the host of the generator's machine gave to others of its processors' time.
+    #[serde(default)]
+    pub stolen: Option<f64>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

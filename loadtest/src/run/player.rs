@@ -32,7 +32,7 @@ pub struct Player {
     waiting: Cell<usize>,
 }
 
-/// What a step has shown.
+/// What one round of a step has shown.
 pub struct Played {
     pub record: Rc<RefCell<Record>>,
     /// Requests a second that were to be sent.
@@ -125,14 +125,20 @@ impl Player {
         Ok(())
     }
 
-    /// Parts of the capacity are of that which a step before has found.
-    pub async fn step(self: &Rc<Self>, step: &Step, capacity: Option<f64>, seed: u64) -> Result<Played> {
+    /// Parts of the capacity are of that which a step before has found. What is seen is added to the record of rounds before.
+    pub async fn step(
+        self: &Rc<Self>,
+        step: &Step,
+        capacity: Option<f64>,
+        record: Rc<RefCell<Record>>,
+        seed: u64,
+    ) -> Result<Played> {
         match &step.load {
             Load::Closed { connections } => {
-                let sight = self.closed(step, *connections, seed).await;
-                let lasts = Duration::from_secs_f64(step.seconds);
-                let rate = sight.record.borrow().summary(lasts, |_| true).answered_per_second;
-                Ok(sight.played(None, Some(rate)))
+                let before = record.borrow().answered();
+                let sight = self.closed(step, *connections, record, seed).await;
+                let answered = sight.record.borrow().answered() - before;
+                Ok(sight.played(None, Some(answered as f64 / step.seconds)))
             }
             Load::Open { arrivals, rate, of_capacity, ramp, connections } => {
                 let relative = || Some(of_capacity.as_ref()? * capacity?);
@@ -142,7 +148,8 @@ impl Player {
                 ensure!(!is_too_much, "{rate:.0} requests a second are more than can be sent and kept");
                 let ramp = ramp.then_some(step.warmup_seconds + step.seconds);
                 let schedule = self.schedule(arrivals, rate, ramp, seed);
-                Ok(self.open(step, &step.name, schedule, *connections, seed).await.played(Some(rate), None))
+                let sight = self.open(step, &step.name, schedule, *connections, record, seed).await;
+                Ok(sight.played(Some(rate), None))
             }
             Load::Search { arrivals, quantile } => self.search(step, arrivals, *quantile, seed).await,
         }
@@ -156,7 +163,8 @@ impl Player {
         while failed.is_none_or(|failed| failed / passed.max(1.0) > 1.04) && tried.len() < 36 {
             let seed = seed.wrapping_add(tried.len() as u64);
             let schedule = self.schedule(arrivals, rate, None, seed);
-            let sight = self.open(step, &format!("{} {rate:.0}/s", step.name), schedule, None, seed).await;
+            let name = format!("{} {rate:.0}/s", step.name);
+            let sight = self.open(step, &name, schedule, None, self.record(), seed).await;
             let (part, (_, _, p99)) = (sight.record.borrow().part_in_time(), sight.record.borrow().progress());
             tried.push((rate, part, p99));
             if part >= quantile {
@@ -181,19 +189,25 @@ impl Player {
         Ok(Played { tried, ..best })
     }
 
+    /// An empty one.
+    pub fn record(&self) -> Rc<RefCell<Record>> {
+        Rc::new(RefCell::new(Record::new(self.scenario.slo())))
+    }
+
     fn sight(
         &self,
         step: &Step,
         start: Instant,
         deadline: Option<Duration>,
         at_once: Option<usize>,
+        record: Rc<RefCell<Record>>,
         seed: u64,
     ) -> Rc<Sight> {
         let begun = start + Duration::from_secs_f64(step.warmup_seconds);
         Rc::new(Sight {
             begun,
             end: begun + Duration::from_secs_f64(step.seconds),
-            record: Rc::new(RefCell::new(Record::new(self.scenario.slo()))),
+            record,
             turns: RefCell::new(Turns::new(&self.scenario, step, self.targets.len(), seed)),
             deadline,
             gate: Semaphore::new(at_once.unwrap_or(Semaphore::MAX_PERMITS)),
@@ -207,12 +221,13 @@ impl Player {
         name: &str,
         schedule: Schedule,
         at_once: Option<usize>,
+        record: Rc<RefCell<Record>>,
         seed: u64,
     ) -> Rc<Sight> {
         let at_once = Some(at_once.unwrap_or(MOST_ON_THEIR_WAY));
         let start = Instant::now() + Duration::from_millis(5);
         let deadline = self.scenario.send_deadline.then(|| self.scenario.slo());
-        let sight = self.sight(step, start, deadline, at_once, seed);
+        let sight = self.sight(step, start, deadline, at_once, record, seed);
         let (due, mut arrivals) = mpsc::unbounded_channel();
         let end = sight.end;
         // Timers of the runtime go by milliseconds.
@@ -252,8 +267,14 @@ impl Player {
         sight
     }
 
-    async fn closed(self: &Rc<Self>, step: &Step, connections: usize, seed: u64) -> Rc<Sight> {
-        let sight = self.sight(step, Instant::now(), None, None, seed);
+    async fn closed(
+        self: &Rc<Self>,
+        step: &Step,
+        connections: usize,
+        record: Rc<RefCell<Record>>,
+        seed: u64,
+    ) -> Rc<Sight> {
+        let sight = self.sight(step, Instant::now(), None, None, record, seed);
         let progress = tokio::task::spawn_local(tell(step.name.clone(), sight.clone()));
         let tasks: Vec<_> = (0..connections)
             .map(|_| {

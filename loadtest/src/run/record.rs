@@ -36,6 +36,8 @@ impl Sample {
 
 pub struct Record {
     slo: Duration,
+    /// How long was measured in rounds before.
+    before: Duration,
     pub samples: Vec<Sample>,
     pub versions: Vec<String>,
     /// Why requests had no answer, and how many.
@@ -49,14 +51,19 @@ impl Record {
     pub fn new(slo: Duration) -> Record {
         let answered = Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds make sense");
         let (versions, unanswered) = (vec!["unnamed".to_owned()], BTreeMap::new());
-        Record { slo, samples: Vec::new(), versions, unanswered, in_time: 0, answered }
+        Record { slo, before: Duration::ZERO, samples: Vec::new(), versions, unanswered, in_time: 0, answered }
     }
 
-    /// A request that was to be sent `at` after the measurement began; `latency` is from then on.
+    /// A round is over: the next one's requests come after it.
+    pub fn round_is_over(&mut self, lasted: Duration) {
+        self.before += lasted;
+    }
+
+    /// A request that was to be sent `at` after the measurement of this round began; `latency` is from then on.
     pub fn add(&mut self, turn: Turn, at: Duration, latency: Duration, answer: &Result<Answer>) {
         let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         let mut sample = Sample {
-            at: at.as_millis() as u32,
+            at: (self.before + at).as_millis() as u32,
             micros,
             status: 0,
             traffic: turn.traffic as u16,
@@ -94,6 +101,10 @@ impl Record {
     /// Answered within the objective, as part of what was sent.
     pub fn part_in_time(&self) -> f64 {
         self.in_time as f64 / self.samples.len().max(1) as f64
+    }
+
+    pub fn answered(&self) -> u64 {
+        self.answered.len()
     }
 
     /// Sent, in time, and the 99th percentile in milliseconds of what was answered so far.

@@ -24,6 +24,9 @@ pub struct Scenario {
     pub traffic: Vec<Traffic>,
     /// One after the other, each measured apart.
     pub steps: Vec<Step>,
+    /// How many times they are played, each time for a part of their seconds: what disturbs the machine disturbs all of them.
+    #[serde(default = "Scenario::default_rounds")]
+    pub rounds: u32,
 }
 
 /// Requests of one kind.
@@ -131,6 +134,10 @@ impl Scenario {
         1
     }
 
+    fn default_rounds() -> u32 {
+        1
+    }
+
     pub fn read(path: &Path) -> Result<Scenario> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         Scenario::parse(&text).with_context(|| path.display().to_string())
@@ -149,6 +156,11 @@ impl Scenario {
 }
 
 impl Step {
+    /// Its part of one of so many rounds.
+    pub fn of_round(&self, rounds: u32) -> Step {
+        Step { seconds: self.seconds / f64::from(rounds), ..self.clone() }
+    }
+
     pub fn takes_part(&self, traffic: &Traffic) -> bool {
         self.traffic.is_empty() || self.traffic.contains(&traffic.name)
     }

@@ -49,21 +49,26 @@ impl Target {
 /// Steps so long are looked at meanwhile, as often as their minutes ask for.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Watches what the servers say of themselves during one step.
+/// Watches what the servers say of themselves during the rounds of one step.
 pub struct Watch {
     targets: Vec<Target>,
     begun: Instant,
+    /// For each of them: as it was when the round began, and what has been added since in all rounds.
     before: Vec<Samples>,
-    /// For each of them.
+    added: Vec<Samples>,
     memory: RefCell<Vec<Vec<(f64, f64)>>>,
 }
 
 impl Watch {
-    pub async fn begin(targets: &[Target]) -> Watch {
-        let memory = RefCell::new(vec![Vec::new(); targets.len()]);
-        let mut watch = Watch { targets: targets.to_vec(), begun: Instant::now(), before: Vec::new(), memory };
-        watch.before = watch.look().await;
-        watch
+    pub fn new(targets: &[Target]) -> Watch {
+        let count = targets.len();
+        let (before, added) = (Vec::new(), vec![Samples::new(); count]);
+        let memory = RefCell::new(vec![Vec::new(); count]);
+        Watch { targets: targets.to_vec(), begun: Instant::now(), before, added, memory }
+    }
+
+    pub async fn begin(&mut self) {
+        self.before = self.look().await;
     }
 
     /// Looks 60 times in all; never ends.
@@ -74,18 +79,23 @@ impl Watch {
         }
     }
 
-    /// What has been added to the metrics of all, and what each has shown.
-    pub async fn end(self) -> (Samples, Vec<Server>) {
+    pub async fn end(&mut self) {
         let after = self.look().await;
-        let changes = self.before.iter().zip(&after).map(|(before, after)| scrape::difference(before, after));
-        let changes: Vec<_> = changes.collect();
-        let mut all = Samples::new();
-        for (series, change) in changes.iter().flatten() {
-            *all.entry(series.clone()).or_default() += change;
+        for ((before, after), added) in self.before.iter().zip(&after).zip(&mut self.added) {
+            add(added, scrape::difference(before, after));
         }
-        let server =
-            |(change, memory)| Server { batches: scrape::batches(change), counted: scrape::counted(change), memory };
-        (all, changes.iter().zip(self.memory.into_inner()).map(server).collect())
+    }
+
+    /// What has been added to the metrics of all, and what each has shown.
+    pub fn seen(&self) -> (Samples, Vec<Server>) {
+        let mut all = Samples::new();
+        self.added.iter().for_each(|added| add(&mut all, added.clone()));
+        let server = |(added, memory): (&Samples, &Vec<(f64, f64)>)| Server {
+            batches: scrape::batches(added),
+            counted: scrape::counted(added),
+            memory: memory.clone(),
+        };
+        (all, self.added.iter().zip(&*self.memory.borrow()).map(server).collect())
     }
 
     async fn look(&self) -> Vec<Samples> {
@@ -99,6 +109,10 @@ impl Watch {
         }
         seen
     }
+}
+
+fn add(sums: &mut Samples, more: Samples) {
+    more.into_iter().for_each(|(series, change)| *sums.entry(series).or_default() += change);
 }
 
 #[cfg(test)]
