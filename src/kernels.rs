@@ -15,6 +15,7 @@ mod images;
 #[cfg(test)]
 pub mod processor;
 pub mod shap;
+pub mod trees;
 
 use crate::error::Result;
 
@@ -104,12 +105,12 @@ unsafe impl Plain for f64 {}
 ///
 /// # Errors
 /// When there is no GPU, or it does not take them; and of a build without CUDA.
-pub fn forest_on_gpu(packed: &forest::Packed) -> Result<(Box<dyn forest::Sums>, String)> {
+pub fn forest_on_gpu(packed: &forest::Packed) -> Result<(Box<dyn trees::Trees>, String)> {
     #[cfg(feature = "cuda")]
     {
         let gpu = cuda::Gpu::new()?;
         let image = gpu.image().to_owned();
-        Ok((forest::on(gpu, packed)?, image))
+        Ok((trees::on(gpu, packed)?, image))
     }
     #[cfg(not(feature = "cuda"))]
     {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use lexopt::prelude::*;
 use stoker::backend::Model;
 use stoker::config::BackendOptions;
-use stoker::device::DeviceId;
+use stoker::device::{self, DeviceId, GpuId};
 use stoker::model::loader::open_model;
 use stoker::tensor::{DType, Shape, Tensor};
 
@@ -23,17 +23,20 @@ pub struct Options {
     columns: usize,
     dtype: DType,
     answers: Option<PathBuf>,
+    on_gpu: bool,
 }
 
 impl Options {
     pub fn parse(args: &mut lexopt::Parser) -> Result<Self> {
         let (mut model, mut rows, mut columns, mut answers, mut dtype) = (None, None, None, None, DType::Fp32);
+        let mut on_gpu = false;
         while let Some(arg) = args.next()? {
             match arg {
                 Long("model") => model = Some(PathBuf::from(args.value()?)),
                 Long("rows") => rows = Some(PathBuf::from(args.value()?)),
                 Long("columns") => columns = Some(args.value()?.parse()?),
                 Long("fp64") => dtype = DType::Fp64,
+                Long("gpu") => on_gpu = true,
                 Long("answers") => answers = Some(PathBuf::from(args.value()?)),
                 other => return Err(other.unexpected().into()),
             }
@@ -44,13 +47,14 @@ impl Options {
             columns: columns.context("--columns is needed")?,
             dtype,
             answers,
+            on_gpu,
         })
     }
 }
 
 pub fn run(options: &Options) -> Result<()> {
     let began = Instant::now();
-    let mut model = load(&options.model)?;
+    let mut model = load(options)?;
     println!("loaded {}", began.elapsed().as_nanos());
     let data = Bytes::from(std::fs::read(&options.rows).context("reading the rows")?);
     let width = options.columns * options.dtype.size().unwrap_or(8);
@@ -79,10 +83,18 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn load(path: &std::path::Path) -> Result<Box<dyn Model>> {
-    let options = BackendOptions { threads: Some(1), instances: 1, onnxruntime_library: None, predict_proba: false };
-    let files = stoker::formats::open(path).map_err(|error| anyhow!("{error}"))?;
-    open_model(&files, &options, &DeviceId::Cpu).map_err(|error| anyhow!("{error}"))
+fn load(options: &Options) -> Result<Box<dyn Model>> {
+    let device = if options.on_gpu { first_gpu()? } else { DeviceId::Cpu };
+    let backend = BackendOptions { threads: Some(1), instances: 1, onnxruntime_library: None, predict_proba: false };
+    let files = stoker::formats::open(&options.model).map_err(|error| anyhow!("{error}"))?;
+    open_model(&files, &backend, &device).map_err(|error| anyhow!("{error}"))
+}
+
+/// The one that kernels of this process run on.
+fn first_gpu() -> Result<DeviceId> {
+    let visible = device::record(&|name| std::env::var(name).ok()).visible().map_err(|error| anyhow!("{error}"))?;
+    let first = visible.devices.first().context("there is no GPU that this process may use")?;
+    Ok(DeviceId::Gpu(GpuId::of(first, visible.devices.len() == 1)))
 }
 
 fn call(model: &mut dyn Model, options: &Options, data: Bytes) -> Result<Vec<Tensor>> {

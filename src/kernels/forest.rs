@@ -1,8 +1,6 @@
 //! Sums of decision trees on a GPU: `kernels/forest.cu`, and which of its kernels when. What computes the same on the CPU is
 //! `backend::tabular::forest`, which lays out the trees for both.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::encoding::{Encoding, EncodingArgs, Uploaded};
 use super::{Grid, Limits, Machine, Plain, bytes, bytes_mut, number};
 use crate::error::{Error, Result};
@@ -119,57 +117,6 @@ pub struct Forest<M: Machine> {
     input: Scratch<M>,
     leaves: Scratch<M>,
     sums: Scratch<M>,
-}
-
-/// Sums of trees that are computed by a machine of any kind, one caller after the other.
-pub trait Sums: Send + Sync {
-    /// As [`Forest::sums`].
-    ///
-    /// # Errors
-    /// As there.
-    fn single(&self, rows: &[f64], start: &[f32]) -> Result<Vec<f32>>;
-
-    /// As [`Forest::sums`].
-    ///
-    /// # Errors
-    /// As there.
-    fn double(&self, rows: &[f64], start: &[f64]) -> Result<Vec<f64>>;
-}
-
-/// A machine, and trees on it.
-struct Alone<M: Machine>(Mutex<(M, Forest<M>)>);
-
-/// Trees on a machine of their own.
-///
-/// # Errors
-/// As [`Forest::upload`].
-pub fn on<M: Machine + Send + 'static>(machine: M, packed: &Packed) -> Result<Box<dyn Sums>>
-where
-    M::Buffer: Send,
-{
-    let forest = Forest::upload(&machine, packed)?;
-    Ok(Box::new(Alone(Mutex::new((machine, forest)))))
-}
-
-impl<M: Machine> Alone<M> {
-    fn sums<S: Sum>(&self, rows: &[f64], start: &[S]) -> Result<Vec<S>> {
-        let mut both = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (machine, forest) = &mut *both;
-        forest.sums(machine, Rows::Double(rows), start)
-    }
-}
-
-impl<M: Machine + Send> Sums for Alone<M>
-where
-    M::Buffer: Send,
-{
-    fn single(&self, rows: &[f64], start: &[f32]) -> Result<Vec<f32>> {
-        self.sums(rows, start)
-    }
-
-    fn double(&self, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
-        self.sums(rows, start)
-    }
 }
 
 /// Memory that is kept from call to call.

@@ -72,55 +72,102 @@ pub struct Paths {
     /// `width` of them for each leaf.
     pub values: Vec<f64>,
     pub encoding: Encoding,
-    /// Of each output, what the last place of a row begins with.
+    /// What the trees say on average, of each output.
     pub means: Vec<f64>,
     pub features: usize,
     pub width: usize,
 }
 
-/// For each row and output a value for each feature and at last the mean: `[rows, outputs, features + 1]`, as
-/// `backend::tabular::forest::Forest::contributions` but for the last bits.
-///
-/// # Errors
-/// [`Kind::Unsupported`] when a path has too many features, or a row too many slots; else as [`Machine::allocate`] and
-/// [`Machine::launch`].
-pub fn contributions<M: Machine>(machine: &M, paths: &Paths, rows: &[f64]) -> Result<Vec<f64>> {
-    let most = paths.paths.iter().map(|path| path.elements as usize).max().unwrap_or(0);
-    let shared_bytes = (paths.encoding.slots.len() + 1) * size_of::<u32>();
-    if most > MOST_ELEMENTS || shared_bytes > machine.limits().shared_bytes {
-        let text = format!("a path of {most} features is explained on the CPU only: a GPU takes {MOST_ELEMENTS}");
-        return Err(Error::new(Kind::Unsupported, text));
+/// Paths on a machine.
+pub struct Explainer<M: Machine> {
+    encoding: Uploaded<M>,
+    paths: M::Buffer,
+    elements: M::Buffer,
+    conditions: M::Buffer,
+    values: M::Buffer,
+    means: Vec<f64>,
+    features: usize,
+    width: usize,
+    path_count: usize,
+    shared_bytes: usize,
+}
+
+/// Rows are explained at once whose contributions take as many bytes at most.
+const OUTPUT_BYTES: usize = 256 << 20;
+
+impl<M: Machine> Explainer<M> {
+    /// Brings paths to a machine.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] when a path has too many features, or a row too many slots; else as [`Machine::upload`].
+    pub fn upload(machine: &M, paths: &Paths) -> Result<Explainer<M>> {
+        let most = paths.paths.iter().map(|path| path.elements as usize).max().unwrap_or(0);
+        if most > MOST_ELEMENTS {
+            let text = format!("{most} features lead to a leaf, and a GPU explains {MOST_ELEMENTS} at most");
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        let shared_bytes = (paths.encoding.slots.len() + 1) * size_of::<u32>();
+        let limit = machine.limits().shared_bytes;
+        if shared_bytes > limit {
+            let text = format!("rows take {shared_bytes} bytes of a GPU's shared memory, of which there are {limit}");
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        Ok(Explainer {
+            encoding: Uploaded::new(machine, &paths.encoding)?,
+            paths: machine.upload(&paths.paths)?,
+            elements: machine.upload(&paths.elements)?,
+            conditions: machine.upload(&paths.conditions)?,
+            values: machine.upload(&paths.values)?,
+            means: paths.means.clone(),
+            features: paths.features,
+            width: paths.width,
+            path_count: paths.paths.len(),
+            shared_bytes,
+        })
     }
-    let (count, outputs) = (rows.len() / paths.features, paths.means.len());
-    let mut all = vec![0.0_f64; count * outputs * (paths.features + 1)];
-    let encoding = Uploaded::new(machine, &paths.encoding)?;
-    let values = machine.upload(rows)?;
-    let contributions = machine.allocate(size_of_val(all.as_slice()))?;
-    let (way, elements, conditions) =
-        (machine.upload(&paths.paths)?, machine.upload(&paths.elements)?, machine.upload(&paths.conditions)?);
-    let (leaves, means) = (machine.upload(&paths.values)?, machine.upload(&paths.means)?);
-    let args = Args {
-        rows: encoding.args(machine, machine.address(&values), count, paths.features, true),
-        paths: machine.address(&way),
-        elements: machine.address(&elements),
-        conditions: machine.address(&conditions),
-        values: machine.address(&leaves),
-        means: machine.address(&means),
-        contributions: machine.address(&contributions),
-        path_count: number(paths.paths.len()),
-        outputs: number(outputs),
-        width: number(paths.width),
-        unused: 0,
-    };
-    const THREADS: u32 = 128;
-    const BLOCKS: usize = 1 << 16;
-    let blocks = number(count.min(BLOCKS));
-    if blocks > 0 {
-        let grid = Grid { blocks, threads: THREADS, shared_bytes: number(shared_bytes) };
-        // SAFETY: `Args` is the kernel's `Shap`, and all that it points to was uploaded above and lives until the values are
+
+    /// For each row and output a value for each feature and at last the mean with `start`: `[rows, outputs, features + 1]`,
+    /// as `backend::tabular::forest::Forest::contributions` but for the last bits.
+    ///
+    /// # Errors
+    /// As [`Machine::allocate`] and [`Machine::launch`].
+    pub fn contributions(&self, machine: &M, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
+        let row = self.means.len() * (self.features + 1);
+        let mut all = vec![0.0_f64; rows.len() / self.features * row];
+        let at_once = (OUTPUT_BYTES / (row * size_of::<f64>())).max(1);
+        let means: Vec<f64> = self.means.iter().zip(start).map(|(mean, start)| start + mean).collect();
+        let means = machine.upload(&means)?;
+        for (rows, all) in rows.chunks(at_once * self.features).zip(all.chunks_mut(at_once * row)) {
+            self.explain(machine, rows, &means, all)?;
+        }
+        Ok(all)
+    }
+
+    /// One row at least.
+    fn explain(&self, machine: &M, rows: &[f64], means: &M::Buffer, into: &mut [f64]) -> Result<()> {
+        const THREADS: u32 = 128;
+        const BLOCKS: usize = 1 << 16;
+        let count = rows.len() / self.features;
+        let values = machine.upload(rows)?;
+        let contributions = machine.allocate(size_of_val(into))?;
+        let args = Args {
+            rows: self.encoding.args(machine, machine.address(&values), count, self.features, true),
+            paths: machine.address(&self.paths),
+            elements: machine.address(&self.elements),
+            conditions: machine.address(&self.conditions),
+            values: machine.address(&self.values),
+            means: machine.address(means),
+            contributions: machine.address(&contributions),
+            path_count: number(self.path_count),
+            outputs: number(self.means.len()),
+            width: number(self.width),
+            unused: 0,
+        };
+        let grid =
+            Grid { blocks: number(count.min(BLOCKS)), threads: THREADS, shared_bytes: number(self.shared_bytes) };
+        // SAFETY: `Args` is the kernel's `Shap`, and all that it points to was uploaded and lives until the contributions are
         // read; paths name elements, conditions, slots, features and values that are there.
         unsafe { machine.launch("forest_contributions", grid, &args) }?;
-        machine.read(&contributions, bytes_mut(&mut all))?;
+        machine.read(&contributions, bytes_mut(into))
     }
-    Ok(all)
 }

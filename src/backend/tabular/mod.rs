@@ -17,7 +17,8 @@ use crate::formats::detect::HEAD_BYTES;
 use crate::formats::{self, Format, ModelFiles, pickle, skops};
 use crate::infer::table::TableSpec;
 use crate::kernels;
-use crate::kernels::forest::{Packed, Sums};
+use crate::kernels::forest::Packed;
+use crate::kernels::trees::Trees;
 
 pub mod categories;
 pub mod data;
@@ -93,12 +94,12 @@ impl Backend for TabularBackend {
 /// Has all trees of a model computed elsewhere, and tells where that is.
 fn move_trees(
     estimator: &mut dyn Estimator,
-    mut to: impl FnMut(&Packed) -> Result<(Box<dyn Sums>, String)>,
+    mut to: impl FnMut(&Packed) -> Result<(Box<dyn Trees>, String)>,
 ) -> Result<String> {
     let mut moved = None;
     estimator.visit_forests(&mut |forest| {
-        let (sums, place) = to(&forest.packed()?)?;
-        forest.computed_by(sums);
+        let (trees, place) = to(&forest.packed()?)?;
+        forest.computed_by(trees);
         moved = Some(place);
         Ok(())
     })?;
@@ -167,7 +168,7 @@ mod tests {
             let built = || read(files.format, None, files.read().unwrap());
             let (Ok((here, _)), Ok((mut there, _))) = (built(), built()) else { continue };
             let on_processor = |packed: &Packed| {
-                Ok((kernels::forest::on(kernels::processor::Processor, packed)?, "a processor".to_owned()))
+                Ok((kernels::trees::on(kernels::processor::Processor, packed)?, "a processor".to_owned()))
             };
             let features = here.features().unwrap_or(0);
             let values: Vec<f64> =

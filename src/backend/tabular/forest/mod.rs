@@ -10,7 +10,7 @@ use self::layout::{LANES, Layout, Node, Nodes, Payload, Span};
 use self::slots::{Precision, Slots};
 use crate::error::Result;
 use crate::formats::trees::{LinearLeaf, Tree};
-use crate::kernels::forest::Sums;
+use crate::kernels::trees::Trees;
 
 mod head;
 mod layout;
@@ -45,8 +45,8 @@ pub struct Forest {
     values: Values,
     linear: Vec<LinearLeaf>,
     kernel: Kernel,
-    /// What computes sums instead.
-    elsewhere: Option<Box<dyn Sums>>,
+    /// What computes instead.
+    elsewhere: Option<Box<dyn Trees>>,
 }
 
 enum Values {
@@ -60,7 +60,7 @@ enum Values {
 pub trait Number: Copy + AddAssign + Send + Sync + Sized {
     fn from_f64(value: f64) -> Self;
     fn from_key(key: u32) -> Self;
-    fn sums_of(elsewhere: &dyn Sums, rows: &[f64], start: &[Self]) -> Result<Vec<Self>>;
+    fn sums_of(elsewhere: &dyn Trees, rows: &[f64], start: &[Self]) -> Result<Vec<Self>>;
 }
 
 impl Number for f32 {
@@ -72,7 +72,7 @@ impl Number for f32 {
         f32::from_bits(key)
     }
 
-    fn sums_of(elsewhere: &dyn Sums, rows: &[f64], start: &[f32]) -> Result<Vec<f32>> {
+    fn sums_of(elsewhere: &dyn Trees, rows: &[f64], start: &[f32]) -> Result<Vec<f32>> {
         elsewhere.single(rows, start)
     }
 }
@@ -86,7 +86,7 @@ impl Number for f64 {
         f64::from(f32::from_bits(key))
     }
 
-    fn sums_of(elsewhere: &dyn Sums, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
+    fn sums_of(elsewhere: &dyn Trees, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
         elsewhere.double(rows, start)
     }
 }
@@ -215,8 +215,8 @@ impl Forest {
         })
     }
 
-    /// Has the sums of [`Forest::packed`] computed by something else from now on.
-    pub fn computed_by(&mut self, elsewhere: Box<dyn Sums>) {
+    /// Has all that the trees of [`Forest::packed`] say computed by something else from now on.
+    pub fn computed_by(&mut self, elsewhere: Box<dyn Trees>) {
         self.elsewhere = Some(elsewhere);
     }
 

@@ -14,24 +14,24 @@ struct Step {
 }
 
 impl Forest {
-    /// All paths, and what each output begins with: `start` and what its trees say on average.
+    /// All paths, and what the trees of each output say on average.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] for leaves that are linear models.
-    pub fn paths(&self, start: &[f64]) -> Result<Paths> {
+    pub fn paths(&self) -> Result<Paths> {
         if self.is_linear() {
             return Err(Error::new(Kind::Unsupported, "feature contributions are not defined for linear trees"));
         }
         Ok(match &self.layout.nodes {
-            Nodes::Narrow(nodes) => self.paths_of(nodes, start),
-            Nodes::Wide(nodes) => self.paths_of(nodes, start),
+            Nodes::Narrow(nodes) => self.paths_of(nodes),
+            Nodes::Wide(nodes) => self.paths_of(nodes),
         })
     }
 
-    fn paths_of<N: Node>(&self, nodes: &[N], start: &[f64]) -> Paths {
+    fn paths_of<N: Node>(&self, nodes: &[N]) -> Paths {
         let mut paths = Paths {
             encoding: self.slots.encoding(),
-            means: self.means(nodes, start),
+            means: self.means(nodes, &vec![0.0; self.outputs]),
             features: self.features,
             width: self.width,
             ..Paths::default()

@@ -31,7 +31,8 @@ impl Forest {
     /// `[rows, outputs, features + 1]`.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] for leaves that are linear models, and for very deep trees.
+    /// [`Kind::Unsupported`] for leaves that are linear models, and for very deep trees; and when a machine that computes them
+    /// has failed.
     pub fn contributions(&self, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
         if !self.linear.is_empty() {
             return Err(Error::new(Kind::Unsupported, "feature contributions are not defined for linear trees"));
@@ -39,6 +40,11 @@ impl Forest {
         if let Some(deep) = self.layout.spans.iter().find(|span| span.depth > MAX_DEPTH) {
             let text = format!("a tree is {} levels deep, at most {MAX_DEPTH} can be explained", deep.depth);
             return Err(Error::new(Kind::Unsupported, text));
+        }
+        if let Some(elsewhere) = &self.elsewhere
+            && let Some(computed) = elsewhere.contributions(rows, start, &|| self.paths())?
+        {
+            return Ok(computed);
         }
         Ok(match &self.layout.nodes {
             Nodes::Narrow(nodes) => self.contributions_with(nodes, rows, start),

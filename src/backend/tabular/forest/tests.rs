@@ -6,6 +6,8 @@ use super::*;
 use crate::formats::naive;
 use crate::formats::trees::{Categories, Kind, Missing, Node as Described, Test};
 use crate::kernels::forest::Rows;
+use crate::kernels::processor::Processor;
+use crate::kernels::shap::{Explainer, MOST_ELEMENTS};
 use crate::kernels::{self, Machine, on_machines};
 
 /// The sums, walking one row down one tree at a time.
@@ -158,9 +160,9 @@ proptest! {
                 prop_assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
             }
         }
-        let paths = forest.paths(&start).unwrap();
+        let paths = forest.paths().unwrap();
         on_machines!(machine => {
-            let computed = kernels::shap::contributions(machine, &paths, rows).unwrap();
+            let computed = Explainer::upload(machine, &paths).unwrap().contributions(machine, rows, &start).unwrap();
             prop_assert_eq!(computed.len(), got.len());
             for (place, (one, other)) in computed.iter().zip(&got).enumerate() {
                 prop_assert!((one - other).abs() < 1e-6, "{place}: {one}, not {other}");
@@ -184,4 +186,37 @@ fn singles_are_added_as_singles() {
     let forest = Forest::compile(grown).unwrap();
     assert_eq!(forest.sums(&[0.0], &[0.0_f32]).unwrap(), [0.0]);
     assert_eq!(forest.sums(&[0.0], &[0.0_f64]).unwrap(), [1.0]);
+}
+
+#[test]
+fn what_a_gpu_cannot_explain_the_cpu_does() {
+    for features in [3, MOST_ELEMENTS as u32, MOST_ELEMENTS as u32 + 1] {
+        // A chain: each split has a leaf on its left, and the rest on its right.
+        let leaf = |index: u32| Described { cover: f64::from(index + 1), kind: Kind::Leaf { index } };
+        let mut nodes = vec![leaf(0)];
+        for feature in 0..features {
+            let (parent, left) = (nodes.len() - 1, nodes.len() as u32);
+            let test = Test::AtMost { threshold: 0.5, missing: Missing::Nan, missing_left: true };
+            nodes[parent].kind = Kind::Split { feature, test, left, right: left + 1 };
+            nodes.extend([leaf(feature), leaf(features)]);
+        }
+        for at in (0..nodes.len()).rev() {
+            if let Kind::Split { left, right, .. } = nodes[at].kind {
+                nodes[at].cover = nodes[left as usize].cover + nodes[right as usize].cover;
+            }
+        }
+        let tree = Tree { nodes, leaves: (0..=features).map(f64::from).collect(), ..Tree::default() };
+        let features = features as usize;
+        let grown = Grown { features, outputs: 1, width: 1, input: Precision::Double, trees: vec![(tree, 0)] };
+        let mut forest = Forest::compile(grown).unwrap();
+        let rows: Vec<f64> = (0..features * 4).map(|place| f64::from(u8::from(place % 5 > 0))).collect();
+        let expected = forest.contributions(&rows, &[1.0]).unwrap();
+        let trees = kernels::trees::on(Processor, &forest.packed().unwrap()).unwrap();
+        let computed = trees.contributions(&rows, &[1.0], &|| forest.paths()).unwrap();
+        assert_eq!(computed.is_some(), features <= MOST_ELEMENTS);
+        forest.computed_by(trees);
+        for (one, other) in forest.contributions(&rows, &[1.0]).unwrap().iter().zip(&expected) {
+            assert!((one - other).abs() < 1e-9, "{one}, not {other}");
+        }
+    }
 }

@@ -1,0 +1,95 @@
+//! The trees of one served model on a machine: their sums, and why.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Machine;
+use super::forest::{Forest, Packed, Rows, Sum};
+use super::shap::{Explainer, Paths};
+use crate::error::{Kind, Result};
+
+/// What trees say, computed by a machine of any kind, one caller after the other.
+pub trait Trees: Send + Sync {
+    /// As [`Forest::sums`].
+    ///
+    /// # Errors
+    /// As there.
+    fn single(&self, rows: &[f64], start: &[f32]) -> Result<Vec<f32>>;
+
+    /// As [`Forest::sums`].
+    ///
+    /// # Errors
+    /// As there.
+    fn double(&self, rows: &[f64], start: &[f64]) -> Result<Vec<f64>>;
+
+    /// As [`Explainer::contributions`], by the trees' paths, which are asked for when the first rows are explained: they take
+    /// more memory than the trees. `None` when only a CPU can explain these trees.
+    ///
+    /// # Errors
+    /// As there, and what `paths` fails with.
+    fn contributions(&self, rows: &[f64], start: &[f64], paths: &dyn Fn() -> Result<Paths>)
+    -> Result<Option<Vec<f64>>>;
+}
+
+/// Trees, and the machine that they are on.
+struct Alone<M: Machine> {
+    machine: M,
+    forest: Forest<M>,
+    explaining: Explaining<M>,
+}
+
+enum Explaining<M: Machine> {
+    NotYet,
+    Here(Explainer<M>),
+    OnCpu,
+}
+
+/// Trees on a machine of their own.
+///
+/// # Errors
+/// As [`Forest::upload`].
+pub fn on<M: Machine + Send + 'static>(machine: M, packed: &Packed) -> Result<Box<dyn Trees>>
+where
+    M::Buffer: Send,
+{
+    let forest = Forest::upload(&machine, packed)?;
+    Ok(Box::new(Mutex::new(Alone { machine, forest, explaining: Explaining::NotYet })))
+}
+
+fn sums<M: Machine, S: Sum>(trees: &Mutex<Alone<M>>, rows: &[f64], start: &[S]) -> Result<Vec<S>> {
+    let Alone { machine, forest, .. } = &mut *trees.lock().unwrap_or_else(PoisonError::into_inner);
+    forest.sums(machine, Rows::Double(rows), start)
+}
+
+impl<M: Machine + Send> Trees for Mutex<Alone<M>>
+where
+    M::Buffer: Send,
+{
+    fn single(&self, rows: &[f64], start: &[f32]) -> Result<Vec<f32>> {
+        sums(self, rows, start)
+    }
+
+    fn double(&self, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
+        sums(self, rows, start)
+    }
+
+    fn contributions(
+        &self,
+        rows: &[f64],
+        start: &[f64],
+        paths: &dyn Fn() -> Result<Paths>,
+    ) -> Result<Option<Vec<f64>>> {
+        let Alone { machine, explaining, .. } = &mut *self.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(explaining, Explaining::NotYet) {
+            *explaining = match Explainer::upload(machine, &paths()?) {
+                Ok(uploaded) => Explaining::Here(uploaded),
+                Err(error) if error.kind() == Kind::Unsupported => {
+                    tracing::warn!("contributions are computed on the CPU: {error}");
+                    Explaining::OnCpu
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        let Explaining::Here(explainer) = explaining else { return Ok(None) };
+        explainer.contributions(machine, rows, start).map(Some)
+    }
+}
