@@ -31,8 +31,16 @@ impl Demand {
     /// Fewer say nothing yet.
     const ENOUGH: usize = 16;
 
+    /// As of somebody who has not asked yet.
+    fn new(now: Instant) -> Demand {
+        Demand { work: 0.0, gap: 0.0, seen: now, requests: 0 }
+    }
+
     fn add(&mut self, work: f64, now: Instant) {
-        let gap = now.saturating_duration_since(self.seen).as_secs_f64();
+        if self.is_gone(now) {
+            *self = Demand::new(now); // what he asked for then says little of now
+        }
+        let gap = self.silent(now);
         self.requests = (self.requests + 1).min(Demand::LAST);
         let weight = 1.0 / as_f64(self.requests);
         self.work += (work - self.work) * weight;
@@ -40,15 +48,23 @@ impl Demand {
         self.seen = now;
     }
 
+    /// So many times the gap that is usual is not chance: he asks for less than he did.
+    const SILENCE: f64 = 8.0;
+
+    fn silent(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.seen).as_secs_f64()
+    }
+
+    fn is_gone(&self, now: Instant) -> bool {
+        self.silent(now) > (Demand::SILENCE * self.gap).max(1.0)
+    }
+
     /// Seconds of the model's time asked for in a second.
     fn rate(&self, now: Instant) -> f64 {
-        /// So many times what is usual is not chance: he asks for less than he did.
-        const SILENCE: f64 = 8.0;
-        let silent = now.saturating_duration_since(self.seen).as_secs_f64();
-        if self.requests < Demand::ENOUGH || silent > (SILENCE * self.gap).max(1.0) {
-            return 0.0; // he is new, or gone
+        if self.requests < Demand::ENOUGH || self.is_gone(now) {
+            return 0.0;
         }
-        self.work / self.gap.max(silent / SILENCE).max(1e-9)
+        self.work / self.gap.max(self.silent(now) / Demand::SILENCE).max(1e-9)
     }
 }
 
@@ -57,8 +73,7 @@ impl Demands {
     pub fn asked(&mut self, tenant: Tenant, work: f64, now: Instant) {
         /// Of more tenants those who ask for the least are forgotten.
         const MOST: usize = 4096;
-        let new = Demand { work: 0.0, gap: 0.0, seen: now, requests: 0 };
-        self.of.entry(tenant).or_insert(new).add(work, now);
+        self.of.entry(tenant).or_insert_with(|| Demand::new(now)).add(work, now);
         if self.of.len() > MOST {
             let mut rates: Vec<f64> = self.of.values().map(|demand| demand.rate(now)).collect();
             let middle = *rates.select_nth_unstable_by(MOST / 2, f64::total_cmp).1;
@@ -156,6 +171,9 @@ mod tests {
         ask(1, 0.0001, 0, 500);
         assert_eq!(ask(2, 0.01, 500, 550), (true, [false, true, false]));
         assert_eq!(ask(2, 0.01, 550, 1600), (false, [false, true, false]));
+        // Whoever comes back is known at once by what he asks for then.
+        assert_eq!(ask(1, 0.0001, 1600, 1620), (true, [false, true, false]));
+        assert_eq!(ask(1, 0.01, 60_000, 60_020), (false, [true, false, false]));
     }
 
     #[test]

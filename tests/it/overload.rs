@@ -68,6 +68,18 @@ fn exponential(per_second: f64, random: &mut Random) -> Duration {
 
 /// Lets streams of requests come for so long.
 fn simulate(policy: &Policy, device: Device, streams: &[Stream], lasts: Duration, seed: u64) -> Outcome {
+    simulate_moody(policy, device, |_| 1.0, streams, lasts, seed)
+}
+
+/// Of a device that takes so many times as long at some moments as at others.
+fn simulate_moody(
+    policy: &Policy,
+    device: Device,
+    mood: impl Fn(Duration) -> f64,
+    streams: &[Stream],
+    lasts: Duration,
+    seed: u64,
+) -> Outcome {
     println!("seed {seed}"); // shown if it fails
     let mut random = Random(seed);
     let start = Instant::now();
@@ -84,7 +96,8 @@ fn simulate(policy: &Policy, device: Device, streams: &[Stream], lasts: Duration
         seen.in_time += usize::from(now <= ask.deadline);
         seen.latencies.push(now - ask.came);
     };
-    let ran = play(&mut batcher, policy.workers.len(), asks, end, |rows, _| device(rows, &mut random), answered);
+    let takes = |rows, now: Instant| device(rows, &mut random).mul_f64(mood(now - start));
+    let ran = play(&mut batcher, policy.workers.len(), asks, end, takes, answered);
     Outcome { tenants, ran }
 }
 
@@ -115,6 +128,26 @@ fn more_than_can_be_done_costs_nobody_who_is_let_in() {
         assert!(goodput[5] >= 0.95 * peak && goodput[6] >= 0.95 * peak, "seed {seed}: {goodput:?}");
         assert!(peak >= 0.95 * CAPACITY, "seed {seed}: {goodput:?}");
         assert!(p99.iter().all(|p99| *p99 <= SLO), "seed {seed}: {p99:?}");
+    }
+}
+
+/// A machine that is shared with others: its speed is another one each second.
+#[test]
+fn few_of_those_who_are_let_in_are_late_even_where_speed_changes() {
+    const SLO: Duration = Duration::from_millis(400);
+    for load in [1.0, 2.0] {
+        let (mut late, mut let_in, mut in_time) = (0, 0, 0);
+        for seed in 0..8 {
+            let mood = |at: Duration| 1.0 + 0.1 * (Random(seed * 1000 + at.as_secs()).below(5)) as f64;
+            let stream = Stream { per_second: load * 245.0, patience: SLO, ..one_stream(1.0) };
+            let outcome = simulate_moody(&Policy::new(32, 1024), tight, mood, &[stream], LASTS * 3, seed);
+            let of_seed = outcome.ran.late + outcome.tenants[0].latencies.len() - outcome.in_time();
+            late += of_seed;
+            let_in += outcome.ran.late + outcome.tenants[0].latencies.len();
+            in_time += outcome.in_time();
+        }
+        println!("load {load}: {late} of {let_in} late, {in_time} in time");
+        assert!(late as f64 <= 0.01 * let_in as f64, "load {load}: {late} of {let_in}");
     }
 }
 

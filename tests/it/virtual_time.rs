@@ -40,6 +40,8 @@ impl Job for Ask {
 pub struct Ran {
     pub batches: usize,
     pub rows: usize,
+    /// Who was let in and could not be answered in time any more.
+    pub late: usize,
 }
 
 impl Ran {
@@ -95,7 +97,9 @@ pub fn play(
                 asks.iter().for_each(|ask| answered(ask, now));
             }
             while running.is_none() && look.is_some_and(|look| look <= now) {
-                match batcher.next(worker, now) {
+                let next = batcher.next(worker, now);
+                ran.late += if let Next::Run(batch) = &next { batch.late.len() } else { 0 };
+                match next {
                     Next::Run(batch) if !batch.jobs.is_empty() => {
                         assert!(batch.jobs.iter().all(|job| job.deadline > now), "late work runs");
                         (ran.batches, ran.rows) = (ran.batches + 1, ran.rows + batch.jobs.len());

@@ -28,7 +28,7 @@ pub struct Player {
     prepared: Vec<Prepared>,
     /// Seconds between requests, by the name of the file.
     traces: BTreeMap<PathBuf, Vec<f64>>,
-    /// Requests that have no answer yet.
+    /// Requests that have no answer yet, whether or not they have been sent.
     waiting: Cell<usize>,
 }
 
@@ -254,8 +254,10 @@ impl Player {
                 continue;
             }
             let (player, sight) = (self.clone(), sight.clone());
+            self.waiting.set(self.waiting.get() + 1);
             tokio::task::spawn_local(async move {
                 player.ask(&sight, turn, at).await;
+                player.waiting.set(player.waiting.get() - 1);
             });
         }
         let _ = pace.join(); // it ends with the channel; a panic has been noted
@@ -298,7 +300,6 @@ impl Player {
 
     /// Sends one request that was due then, and takes note of what becomes of it; whether it was answered.
     async fn ask(&self, sight: &Sight, turn: Turn, at: Instant) -> bool {
-        self.waiting.set(self.waiting.get() + 1);
         let protocol = self.scenario.traffic[turn.traffic].protocol;
         let prepared = &self.prepared[turn.traffic];
         let answer = tokio::time::timeout(PATIENCE, async {
@@ -306,7 +307,6 @@ impl Player {
             self.clients[turn.target].send(protocol, prepared, turn.variant, sight.deadline).await
         });
         let answer = answer.await.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {PATIENCE:?}")));
-        self.waiting.set(self.waiting.get() - 1);
         note(sight, turn, at, &answer);
         answer.is_ok()
     }
