@@ -4,10 +4,12 @@
 //! (KServe puts a runtime's arguments before an InferenceService's), an unknown flag warns and is ignored. Every flag
 //! has an environment twin `STOKER_<NAME>`, which a flag beats. All mistakes are reported at once.
 
+mod backend;
 pub mod batching;
 mod commands;
 pub mod flags;
 
+pub use self::backend::{BackendOptions, OnnxOnGpu, TensorRt};
 pub use self::commands::{DevicesConfig, InspectConfig, PinConfig, PinFormat, PlaceConfig, PullConfig, Pulled};
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +19,7 @@ use std::time::Duration;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
+use self::backend::backend_options;
 use self::batching::Batching;
 use crate::device::DeviceId;
 use crate::engine::admission::Limits;
@@ -122,17 +125,6 @@ impl Isolation {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BackendOptions {
-    /// Threads that all instances of a model compute with; `None`: as many as there are CPUs.
-    pub threads: Option<usize>,
-    /// Of a model, which run at the same time.
-    pub instances: usize,
-    pub onnxruntime_library: Option<PathBuf>,
-    /// Whether classifiers answer with probabilities unless asked otherwise.
-    pub predict_proba: bool,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogConfig {
     pub format: LogFormat,
     pub level: String,
@@ -226,16 +218,6 @@ fn cache(values: &mut Values, env: &dyn Fn(&str) -> Option<String>) -> Cache {
         directory: PathBuf::from(values.text("cache_dir")),
         max_bytes: values.optional("cache_max_bytes", bytes).map(|bytes| bytes as u64),
         max_unpacked_bytes: max_unpacked_bytes.unwrap_or_default(),
-    }
-}
-
-fn backend_options(values: &mut Values) -> BackendOptions {
-    let threads = values.or("threads", 0, |text| text.parse::<usize>().map_err(|_| "is no whole number".to_owned()));
-    BackendOptions {
-        threads: (threads > 0).then_some(threads),
-        instances: values.or("instances", 1, batching::instances),
-        predict_proba: values.or("predict_proba", false, boolean),
-        onnxruntime_library: values.optional("onnxruntime_library", |text| Ok(PathBuf::from(text))),
     }
 }
 

@@ -25,7 +25,8 @@ pub fn inspect(config: &InspectConfig) -> Result<String> {
     let files = formats::open(&config.path)?;
     let resident = || host::process_memory().unwrap_or_default().resident_bytes;
     let before = resident();
-    let wanted = Wanted { choice: &config.device, model: "it", instances: 1 };
+    let memory_limit = config.backend.gpu.memory_limit.map(|bytes| bytes as u64);
+    let wanted = Wanted { choice: &config.device, model: "it", instances: 1, memory_limit };
     let sites = sites(wanted, &files, &Gpus::new(Watch::new(Metrics::default().devices), false))?;
     let site = &sites[0];
     let device = &site.device;

@@ -85,7 +85,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn load(options: &Options) -> Result<Box<dyn Model>> {
     let device = if options.on_gpu { first_gpu()? } else { DeviceId::Cpu };
-    let backend = BackendOptions { threads: Some(1), instances: 1, onnxruntime_library: None, predict_proba: false };
+    let backend = BackendOptions { threads: Some(1), ..BackendOptions::default() };
     let files = stoker::formats::open(&options.model).map_err(|error| anyhow!("{error}"))?;
     open_model(&files, &backend, &device).map_err(|error| anyhow!("{error}"))
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::backend::{BackendOptions, backend_options};
 use super::batching::{self, Batching};
-use super::{BackendOptions, NO_CACHE, Values, backend_options, cache, flags};
+use super::{NO_CACHE, Values, cache, flags};
 use crate::error::{Error, Result};
 use crate::model::placement::choice::Choice;
 use crate::source::cache::Cache;

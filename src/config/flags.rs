@@ -168,6 +168,25 @@ pub const FLAGS: &[Flag] = &[
          others on the CPU. cpu; gpu, where forests and boosters run, too; all: a copy on each GPU and MIG device;\n      \
          or names of stoker devices: gpu0,gpu1/3/0.",
     ),
+    flag(
+        "gpu_mem_limit",
+        "SIZE",
+        "",
+        "Most memory that each copy of an ONNX model may take of a GPU, and is held for it there, as ONNX Runtime's option.\n      \
+         Default: no limit; as much as its weights take is held until it is warm, and then what it was seen to take.",
+    ),
+    flag(
+        "gpu_execution_accelerator",
+        "NAME",
+        "",
+        "tensorrt: has ONNX models computed by TensorRT where it can, whose libraries must be there, and else by CUDA.",
+    ),
+    flag(
+        "precision_mode",
+        "FP32|FP16",
+        "FP32",
+        "FP16: TensorRT may compute with half of the precision, which is faster.",
+    ),
     flag("instances", "N", "1", "Copies of the model on each device that run at the same time, sharing the threads."),
     flag(
         "worker",

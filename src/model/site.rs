@@ -13,8 +13,9 @@ use crate::device::recording::Recording;
 use crate::device::visible::{Device, Visible};
 use crate::device::watch::Watch;
 use crate::device::{self, DeviceId, GpuId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::formats::{Format, ModelFiles};
+use crate::text::size;
 
 /// The GPUs that models of this process compute on.
 #[derive(Clone)]
@@ -51,11 +52,14 @@ pub struct Wanted<'a> {
     pub model: &'a str,
     /// On each device.
     pub instances: usize,
+    /// Bytes of a GPU that an instance may take at most.
+    pub memory_limit: Option<u64>,
 }
 
 impl<'a> From<&'a ModelConfig> for Wanted<'a> {
     fn from(config: &'a ModelConfig) -> Wanted<'a> {
-        Wanted { choice: &config.device, model: &config.name, instances: config.backend.instances }
+        let memory_limit = config.backend.gpu.memory_limit.map(|bytes| bytes as u64);
+        Wanted { choice: &config.device, model: &config.name, instances: config.backend.instances, memory_limit }
     }
 }
 
@@ -73,11 +77,13 @@ pub struct Site {
 /// # Errors
 /// As [`choose`], and when the environment names devices that are not there.
 pub fn sites<'a>(wanted: impl Into<Wanted<'a>>, files: &ModelFiles, gpus: &Gpus) -> Result<Vec<Site>> {
-    let Wanted { choice, model, instances } = wanted.into();
+    let Wanted { choice, model, instances, memory_limit } = wanted.into();
     let prefers_gpus = files.format == Format::Onnx;
     let may_be_gpu = choice.may_be_gpu() && (prefers_gpus || *choice != Choice::Auto);
+    let has_limit = memory_limit.filter(|_| prefers_gpus);
     // The weights of other models are not stored as they lie in memory: they count where memory is scarce.
-    let bytes = if prefers_gpus || may_be_gpu { files.bytes.saturating_mul(instances as u64) } else { 0 };
+    let of_one = if prefers_gpus || may_be_gpu { has_limit.unwrap_or(files.bytes) } else { 0 };
+    let bytes = of_one.saturating_mul(instances as u64);
     let decide = |ledger: &mut State| {
         let here = if may_be_gpu { device::record(&env) } else { device::without_gpus() };
         let devices = devices(&here, model, &gpus.watch)?;
@@ -93,6 +99,14 @@ pub fn sites<'a>(wanted: impl Into<Wanted<'a>>, files: &ModelFiles, gpus: &Gpus)
         };
         let others: Vec<Other> = ledger.entries().iter().filter_map(other).collect();
         let chosen = choose(Asked { choice, model, bytes, prefers_gpus }, &slots, &uuids, &others)?;
+        let is_on_gpu = chosen.iter().any(|chosen| chosen.slot > 0);
+        if let Some(limit) = has_limit.filter(|limit| is_on_gpu && files.bytes > *limit) {
+            return Err(Error::load(format!(
+                "--gpu_mem_limit is {}, and the model's files take {} already: allow it more",
+                size(limit),
+                size(files.bytes)
+            )));
+        }
         let held = chosen.iter().filter(|chosen| chosen.slot > 0).map(|chosen| uuids[chosen.slot].clone()).collect();
         Ok(((chosen, devices), held))
     };

@@ -240,6 +240,12 @@ mod probed {
         }
         let why = refusal(&h200, "iris", &["--device=gpu1"]);
         assert_eq!(why, "--device names gpu1, which is not there: there is cpu, gpu0");
+        let why = refusal(&h200, "iris", &["--gpu_execution_accelerator=tensorrt", "--precision_mode=FP16"]);
+        assert!(why.contains("gpu0 cannot be used: ") && why.contains("TensorRT"), "{why}");
+        let why = refusal(&h200, "iris", &["--gpu_mem_limit=200Gi"]);
+        assert!(why.contains("it needs 200.0 GiB, for which there is no room: ") && why.contains("gpu0: "), "{why}");
+        let why = refusal(&h200, "iris", &["--gpu_mem_limit=1Ki"]);
+        assert!(why.contains("--gpu_mem_limit is 1.0 KiB, and the model's files take "), "{why}");
         // Of several devices each needs a process of its own.
         let slices = of("a100-mig-balanced");
         let why = refusal(&slices, "iris", &["--worker=thread"]);

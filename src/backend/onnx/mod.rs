@@ -13,7 +13,7 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, Sess
 use ort::value::ValueType;
 
 use super::{Backend, Model};
-use crate::config::BackendOptions;
+use crate::config::{BackendOptions, OnnxOnGpu, TensorRt};
 use crate::device::{DeviceId, host};
 use crate::error::{Error, Kind, Result};
 use crate::formats::ModelFiles;
@@ -23,6 +23,7 @@ use crate::tensor::Tensor;
 pub struct OnnxBackend {
     environment: ort::environment::Environment,
     threads: usize,
+    gpu: OnnxOnGpu,
 }
 
 impl OnnxBackend {
@@ -33,7 +34,7 @@ impl OnnxBackend {
     pub fn new(options: &BackendOptions) -> Result<OnnxBackend> {
         let environment = library::environment(options.onnxruntime_library.as_deref())?;
         let threads = options.threads.unwrap_or_else(host::cpus).div_ceil(options.instances);
-        Ok(OnnxBackend { environment, threads })
+        Ok(OnnxBackend { environment, threads, gpu: options.gpu.clone() })
     }
 
     fn session(&self, files: &ModelFiles, device: &DeviceId) -> Result<Session, ort::Error> {
@@ -44,7 +45,7 @@ impl OnnxBackend {
             .with_intra_op_spinning(false)?;
         if let DeviceId::Gpu(gpu) = device {
             builder = builder.with_config_entry(operators::RECORD, "1")?;
-            builder = builder.with_execution_providers([cuda()]).map_err(|error| {
+            builder = builder.with_execution_providers(providers(&self.gpu)).map_err(|error| {
                 let why = one_line(error.message());
                 ort::Error::new(format!("{gpu} cannot be used: {why} (--device cpu runs it without)", gpu = gpu.name))
             })?;
@@ -79,14 +80,21 @@ impl Backend for OnnxBackend {
     }
 }
 
-/// ONNX Runtime's CUDA provider on the process's only device. Whoever asks for a GPU gets it, or an error.
-fn cuda() -> ExecutionProviderDispatch {
-    ep::CUDA::default()
+/// ONNX Runtime's providers for the process's only device, those that are asked first before others. Whoever asks for a GPU
+/// gets it, or an error.
+fn providers(options: &OnnxOnGpu) -> Vec<ExecutionProviderDispatch> {
+    let mut cuda = ep::CUDA::default()
         .with_device_id(0)
         .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-        .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
-        .build()
-        .error_on_failure()
+        .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
+    if let Some(bytes) = options.memory_limit {
+        cuda = cuda.with_memory_limit(bytes);
+    }
+    let tensorrt = options.tensorrt.map(|TensorRt { is_half }| {
+        let tensorrt = ep::TensorRT::default().with_device_id(0).with_fp16(is_half);
+        options.memory_limit.map_or(tensorrt.clone(), |bytes| tensorrt.with_max_workspace_size(bytes)).build()
+    });
+    tensorrt.into_iter().chain([cuda.build()]).map(ExecutionProviderDispatch::error_on_failure).collect()
 }
 
 /// What the graph declares. Outputs that are no tensors cannot travel in any protocol we speak: they are left out
@@ -211,8 +219,7 @@ mod tests {
     /// Where there is no other provider they are all on the CPU.
     #[test]
     fn operators_are_found_where_they_are() {
-        let options =
-            BackendOptions { threads: Some(1), instances: 1, onnxruntime_library: None, predict_proba: false };
+        let options = BackendOptions { threads: Some(1), ..BackendOptions::default() };
         let backend = OnnxBackend::new(&options).unwrap();
         let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/slow/model.onnx");
         let session = |builder: ort::session::builder::SessionBuilder| { builder }.commit_from_file(model).unwrap();

@@ -141,7 +141,7 @@ pub fn choose(asked: Asked, slots: &[Slot], uuids: &[String], others: &[Other]) 
                 let other = &demands[other.demand].model;
                 Err(Error::load(format!("it would fit if {other} were unloaded and loaded again after it: {text}")))
             }
-            (None, _) => Err(Error::load(format!("{} of weights do not fit: {why}", size(bytes)))),
+            (None, _) => Err(Error::load(format!("it needs {}, for which there is no room: {why}", size(bytes)))),
         }
     });
     chosen.collect()
@@ -232,7 +232,8 @@ mod tests {
         );
         let full = why("auto", 5, true, &some);
         assert!(
-            full.contains("5.0 GiB of weights do not fit") && full.contains("gpu0: 4.0 GiB of 4.0 GiB are free"),
+            full.contains("it needs 5.0 GiB, for which there is no room")
+                && full.contains("gpu0: 4.0 GiB of 4.0 GiB are free"),
             "{full}"
         );
         assert!(full.contains("gpu1: not used: broken"), "{full}");
