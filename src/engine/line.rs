@@ -1,6 +1,7 @@
 //! Jobs of one shape, in the order in which they are to run: by turns of their tenants, each tenant's by when they are
 //! due. Pure.
 
+use std::cell::Cell;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Instant;
@@ -28,6 +29,8 @@ pub struct Line<J> {
     flows: Vec<Flow<J>>,
     /// Places of tenants among these.
     places: FxHashMap<Tenant, usize>,
+    /// What [`Line::first_deadline`] has found, until jobs are taken out.
+    first_deadline: Cell<Option<Instant>>,
 }
 
 struct Flow<J> {
@@ -68,7 +71,7 @@ impl Ord for Turn {
 
 impl<J> Default for Line<J> {
     fn default() -> Line<J> {
-        Line { flows: Vec::new(), places: FxHashMap::default() }
+        Line { flows: Vec::new(), places: FxHashMap::default(), first_deadline: Cell::new(None) }
     }
 }
 
@@ -77,7 +80,11 @@ impl<J> Line<J> {
         self.flows.is_empty()
     }
 
-    pub fn push(&mut self, waiting: Waiting<J>) {
+    pub fn push(&mut self, waiting: Waiting<J>)
+    where
+        J: Job,
+    {
+        let deadline = waiting.job.deadline();
         let place = self.place_of(waiting.tenant).unwrap_or_else(|| {
             self.places.insert(waiting.tenant, self.flows.len());
             self.flows.push(Flow { tenant: waiting.tenant, jobs: VecDeque::new(), work: 0.0 });
@@ -85,6 +92,9 @@ impl<J> Line<J> {
         });
         let flow = &mut self.flows[place];
         flow.work += waiting.work;
+        if flow.jobs.front().is_none_or(|first| first.due > waiting.due) {
+            self.first_deadline.set(self.first_deadline.get().map(|first| first.min(deadline)));
+        }
         if flow.jobs.back().is_none_or(|last| last.due <= waiting.due) {
             flow.jobs.push_back(waiting);
         } else {
@@ -117,7 +127,9 @@ impl<J> Line<J> {
     where
         J: Job,
     {
-        self.flows.iter().filter_map(|flow| flow.jobs.front()).map(|first| first.job.deadline()).min()
+        let find = || self.flows.iter().filter_map(|flow| flow.jobs.front()).map(|first| first.job.deadline()).min();
+        self.first_deadline.set(self.first_deadline.get().or_else(find));
+        self.first_deadline.get()
     }
 
     /// All that wait, in no order.
@@ -153,6 +165,7 @@ impl<J> Line<J> {
 
     /// Takes jobs out, in the order of their places.
     pub fn take(&mut self, places: &[Place]) -> Vec<Waiting<J>> {
+        self.first_deadline.set(None);
         let are_first =
             |flow: &Flow<J>| places.len() <= flow.jobs.len() && (0..).zip(places).all(|(at, place)| place.at == at);
         if let [only] = self.flows.as_mut_slice()

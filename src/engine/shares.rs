@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use indexmap::IndexMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::as_f64;
 
@@ -24,8 +25,9 @@ pub struct Shares {
     /// What those had who were served last. It rises with all that is served, so that nobody is ahead of it for ever who
     /// wants nothing any more.
     level: f64,
-    /// Of those that have something waiting: as many as may wait at the most.
-    waiting: FxHashMap<Tenant, Account>,
+    /// Of those that have something waiting: as many as may wait at the most. They lie side by side, as each request that comes
+    /// has them looked at.
+    waiting: IndexMap<Tenant, Account, FxBuildHasher>,
     /// Of those that have not, but may be ahead of the level.
     idle: FxHashMap<Tenant, Account>,
     /// How many of these there were after those were forgotten that need not be known.
@@ -157,7 +159,7 @@ impl Shares {
     fn becomes_idle(&mut self, tenant: Tenant) {
         /// One of them is enough to say that somebody is there.
         const LATELY: usize = 8;
-        let Some(account) = self.waiting.remove(&tenant) else { return };
+        let Some(account) = self.waiting.swap_remove(&tenant) else { return };
         if let Some(seen) = account.seen {
             self.gone.retain(|(other, _)| *other != tenant);
             self.gone.push_back((tenant, seen));
@@ -251,8 +253,14 @@ impl Shares {
             let turns = (until - account.had.max(floor)).max(0.0);
             turns.min(account.work + account.rate * waits)
         };
-        let some: f64 = self.waiting.values().take(MANY).map(before).sum();
-        let all = some * (as_f64(self.waiting.len()) / as_f64(MANY)).max(1.0);
+        let step = self.waiting.len().div_ceil(MANY).max(1);
+        #[allow(clippy::cast_possible_truncation)] // any of them will do
+        let first = tenant as usize % step;
+        let (mut number, mut some) = (0, 0.0);
+        for account in self.waiting.values().skip(first).step_by(step) {
+            (number, some) = (number + 1, some + before(account));
+        }
+        let all = some * as_f64(self.waiting.len()) / as_f64(number.max(1));
         let his = self.waiting.get(&tenant).map_or(0.0, before);
         own + (all - his).max(0.0)
     }
