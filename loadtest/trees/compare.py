@@ -8,14 +8,10 @@ on the same model. Needs: pip install -r loadtest/trees/requirements.txt, and a 
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
@@ -31,15 +27,9 @@ import xgboost  # noqa: E402
 from onnxmltools.convert.common.data_types import FloatTensorType  # noqa: E402
 from sklearn.ensemble import RandomForestRegressor  # noqa: E402
 
-COLUMNS = 32
+from contenders import COLUMNS, Stoker, data, provenance, times  # noqa: E402
+
 BATCHES = [1, 16, 128, 1000, 10_000]
-
-
-def data(rows, seed):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(rows, COLUMNS)).astype(np.float32)
-    noise = rng.normal(size=rows) * 0.3
-    return x, (x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2]) + x[:, 3] ** 2 + noise).astype(np.float32)
 
 
 def onnx_session(model):
@@ -115,37 +105,6 @@ MODELS = {
 }
 
 
-class Stoker:
-    """The benchmark binary, asked line by line."""
-
-    def __init__(self, binary, model, rows):
-        command = [binary, "tabular", "--model", model, "--rows", rows, "--columns", str(COLUMNS)]
-        self.answers = f"{rows}.answers"
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([*command, "--answers", self.answers], stdin=pipe, stdout=pipe, text=True)
-        self.load_seconds = int(self.process.stdout.readline().split()[1]) / 1e9
-
-    def times(self, rows, repeats):
-        self.process.stdin.write(f"{rows} {repeats}\n")
-        self.process.stdin.flush()
-        return [int(nanoseconds) for nanoseconds in self.process.stdout.readline().split()]
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(10)
-
-
-def times(predict, x, rows, repeats):
-    taken = []
-    for repeat in range(repeats):
-        start = (repeat * rows) % (len(x) - rows + 1)
-        part = x[start : start + rows]
-        began = time.perf_counter_ns()
-        predict(part)
-        taken.append(time.perf_counter_ns() - began)
-    return taken
-
-
 def compare(name, make, options, x_test):
     path, peers = make(options.work, *data(20_000, 0))
     rows = os.path.join(options.work, "rows.f32")
@@ -189,21 +148,13 @@ def main():
     options = parser.parse_args()
     os.makedirs(options.work, exist_ok=True)
     x_test, _ = data(10_000, 1)
-    with open("/proc/cpuinfo") as cpuinfo:
-        cpu = next(line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name"))
-    git = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True)
-    now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     modules = [xgboost, lightgbm, onnxruntime, tl2cgen, treelite, np, sys.modules["sklearn"]]
     report = {
-        "command": "loadtest/trees/compare.py " + " ".join(sys.argv[1:]),
-        "date": now.isoformat().replace("+00:00", "Z"),
-        "commit": git.stdout.strip() or None,
-        "cpu": cpu,
-        "kernel": platform.release(),
+        **provenance("loadtest/trees/compare.py"),
         "versions": {module.__name__: module.__version__ for module in modules},
         "models": {name: compare(name, make, options, x_test) for name, make in MODELS.items()},
     }
-    path = os.path.join(options.out, f"trees-{now.strftime('%Y-%m-%dT%H-%M-%SZ')}.json")
+    path = os.path.join(options.out, f"trees-{report['date'].replace(':', '-')}.json")
     with open(path, "w") as out:
         json.dump(report, out, indent=1)
         out.write("\n")

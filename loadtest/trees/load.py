@@ -7,10 +7,8 @@ difference of what the two processes hold is the large forest's. Needs: pip inst
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import time
@@ -19,6 +17,8 @@ import urllib.request
 import joblib
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
+
+from contenders import provenance
 
 PORT = 18441
 
@@ -84,16 +84,8 @@ def main():
     median = lambda name, field: statistics.median(run[field] for run in runs[name])
     layout = layout_bytes(large)
     taken = median("large", "RssAnon") - median("small", "RssAnon")
-    with open("/proc/cpuinfo") as cpuinfo:
-        cpu = next(line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name"))
-    git = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True)
-    now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     report = {
-        "command": "loadtest/trees/load.py",
-        "date": now.isoformat().replace("+00:00", "Z"),
-        "commit": git.stdout.strip() or None,
-        "cpu": cpu,
-        "kernel": platform.release(),
+        **provenance("loadtest/trees/load.py"),
         "file_bytes": os.path.getsize(large),
         "layout": layout,
         "ready_seconds": {"median": median("large", "seconds"), "most": max(run["seconds"] for run in runs["large"])},
@@ -102,7 +94,7 @@ def main():
         "peak_bytes": median("large", "VmHWM"),
         "runs": runs,
     }
-    path = os.path.join(options.out, f"load-{now.strftime('%Y-%m-%dT%H-%M-%SZ')}.json")
+    path = os.path.join(options.out, f"load-{report['date'].replace(':', '-')}.json")
     with open(path, "w") as out:
         json.dump(report, out, indent=1)
         out.write("\n")
