@@ -37,7 +37,7 @@ impl Demand {
     }
 
     fn add(&mut self, work: f64, now: Instant) {
-        if self.is_gone(now) {
+        if self.requests >= Demand::ENOUGH && self.is_gone(now) {
             *self = Demand::new(now); // what he asked for then says little of now
         }
         let gap = self.silent(now);
@@ -174,6 +174,17 @@ mod tests {
         // Whoever comes back is known at once by what he asks for then.
         assert_eq!(ask(1, 0.0001, 1600, 1620), (true, [false, true, false]));
         assert_eq!(ask(1, 0.01, 60_000, 60_020), (false, [true, false, false]));
+    }
+
+    #[test]
+    fn whoever_asks_for_much_is_known_also_if_he_asks_seldom() {
+        let (mut demands, start) = (Demands::default(), Instant::now());
+        let mut now = start;
+        for _ in 0..20 {
+            now += Duration::from_millis(1500);
+            demands.asked(1, 10.0, now);
+        }
+        assert!(demands.is_from(1, 6.0, now));
     }
 
     #[test]

@@ -92,8 +92,10 @@ impl<J> Line<J> {
         });
         let flow = &mut self.flows[place];
         flow.work += waiting.work;
-        if flow.jobs.front().is_none_or(|first| first.due > waiting.due) {
-            self.first_deadline.set(self.first_deadline.get().map(|first| first.min(deadline)));
+        match flow.jobs.front() {
+            None => self.first_deadline.set(self.first_deadline.get().map(|first| first.min(deadline))),
+            Some(first) if first.due > waiting.due => self.first_deadline.set(None),
+            Some(_) => {}
         }
         if flow.jobs.back().is_none_or(|last| last.due <= waiting.due) {
             flow.jobs.push_back(waiting);
