@@ -172,14 +172,15 @@ pub const FLAGS: &[Flag] = &[
         "gpu_mem_limit",
         "SIZE",
         "",
-        "Most memory that each copy of an ONNX model may take of a GPU, and is held for it there, as ONNX Runtime's option.\n      \
-         Default: no limit; as much as its weights take is held until it is warm, and then what it was seen to take.",
+        "Most memory of a GPU for the weights and batches of each copy of an ONNX model, as ONNX Runtime's option (CUDA itself\n      \
+         takes some more). So much is held for it there. Default: no limit; what its weights take, and when warm what it took.",
     ),
     flag(
         "gpu_execution_accelerator",
         "NAME",
         "",
-        "tensorrt: has ONNX models computed by TensorRT where it can, whose libraries must be there, and else by CUDA.",
+        "tensorrt: has ONNX models computed by TensorRT where it can, whose libraries must be there, and else by CUDA. Its engines\n      \
+         are built at warm-up, which takes minutes, and anew for lengths that were not seen there.",
     ),
     flag(
         "precision_mode",

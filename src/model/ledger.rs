@@ -26,8 +26,27 @@ pub struct Entry {
     number: u64,
     pub model: String,
     pub uuid: String,
-    pub bytes: u64,
+    /// What it has, as far as that is known.
+    bytes: u64,
+    /// What it may take whatever it has.
+    limit: u64,
     is_measured: bool,
+}
+
+/// The memory of a device that a copy of a model is to have.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Until it is measured.
+    pub bytes: u64,
+    /// So much is held also when it turns out to have less.
+    pub limit: u64,
+}
+
+impl Entry {
+    /// Bytes that nobody else is to have.
+    pub fn held(&self) -> u64 {
+        self.bytes.max(self.limit)
+    }
 }
 
 /// A copy's place, given up when it is dropped.
@@ -39,21 +58,20 @@ pub struct Place {
 }
 
 impl Ledger {
-    /// Lets `decide` look what there is and choose the devices (by their UUIDs) for copies of a model of which each takes about
-    /// so many bytes, and holds them. Others wait, so that two models never count on the same memory.
+    /// Lets `decide` look what there is and choose the devices (by their UUIDs) for copies of a model, and what each of them is to
+    /// have there, and holds it. Others wait, so that two models never count on the same memory.
     ///
     /// # Errors
     /// What `decide` fails with.
     pub fn place<T>(
         self: &Arc<Self>,
         model: &str,
-        bytes: u64,
-        decide: impl FnOnce(&mut State) -> Result<(T, Vec<String>)>,
+        decide: impl FnOnce(&mut State) -> Result<(T, Vec<String>, Held)>,
     ) -> Result<(T, Vec<Place>)> {
         let mut state = self.state();
-        let (decided, uuids) = decide(&mut state)?;
+        let (decided, uuids, held) = decide(&mut state)?;
         let places = uuids.into_iter().map(|uuid| {
-            let number = state.hold(model, &uuid, bytes);
+            let number = state.hold(model, &uuid, held);
             Place { ledger: self.clone(), number, uuid }
         });
         Ok((decided, places.collect()))
@@ -89,11 +107,10 @@ impl State {
         }
     }
 
-    fn hold(&mut self, model: &str, uuid: &str, bytes: u64) -> u64 {
+    fn hold(&mut self, model: &str, uuid: &str, Held { bytes, limit }: Held) -> u64 {
         self.last += 1;
-        let entry =
-            Entry { number: self.last, model: model.to_owned(), uuid: uuid.to_owned(), bytes, is_measured: false };
-        self.entries.push(entry);
+        let (number, model, uuid) = (self.last, model.to_owned(), uuid.to_owned());
+        self.entries.push(Entry { number, model, uuid, bytes, limit, is_measured: false });
         self.last
     }
 
@@ -151,15 +168,19 @@ mod tests {
         }]
     }
 
-    /// Places a model on the device, and says what of it models of ours may take and what they have.
+    /// Places a model on the device, and says what of it models of ours may take and what is held for them.
     fn place(ledger: &Arc<Ledger>, model: &str, bytes: u64, used: u64) -> (Place, u64, u64) {
+        place_with(ledger, model, Held { bytes, limit: 0 }, used)
+    }
+
+    fn place_with(ledger: &Arc<Ledger>, model: &str, held: Held, used: u64) -> (Place, u64, u64) {
         let devices = device(used);
         let decide = |state: &mut State| {
             state.see(&devices);
-            let ours = state.entries().iter().map(|entry| entry.bytes).sum();
-            Ok(((state.memory(&devices[0]), ours), vec!["GPU-0".to_owned()]))
+            let ours = state.entries().iter().map(Entry::held).sum();
+            Ok(((state.memory(&devices[0]), ours), vec!["GPU-0".to_owned()], held))
         };
-        let ((memory, ours), mut places) = ledger.place(model, bytes, decide).unwrap();
+        let ((memory, ours), mut places) = ledger.place(model, decide).unwrap();
         (places.pop().unwrap(), memory, ours)
     }
 
@@ -179,9 +200,19 @@ mod tests {
         assert_eq!((memory, ours), (80, 25));
         drop(a);
         assert_eq!(c.measure(&device(28)), Some(8));
-        let failed = ledger.place("d", 1, |_| Err::<((), _), _>(Error::load("no room")));
+        let failed = ledger.place("d", |_| Err::<((), _, _), _>(Error::load("no room")));
         assert!(failed.is_err() && ledger.state().entries.len() == 1);
         drop(c);
         assert!(ledger.state().entries.is_empty());
+    }
+
+    #[test]
+    fn what_a_copy_may_take_is_held_also_when_it_has_less() {
+        let ledger = Arc::new(Ledger::default());
+        let (a, ..) = place_with(&ledger, "a", Held { bytes: 5, limit: 40 }, 10);
+        assert_eq!(a.measure(&device(18)), Some(8));
+        let (b, memory, ours) = place(&ledger, "b", 5, 18);
+        assert_eq!((memory, ours), (90, 40), "10 are others', as before");
+        assert_eq!(b.measure(&device(24)), Some(6));
     }
 }

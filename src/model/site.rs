@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::ledger::{Entry, Ledger, Place, State};
+use super::ledger::{Entry, Held, Ledger, Place, State};
 use super::placement::choice::{Asked, Choice, Other, choose};
 use super::placement::slots::slots_with;
 use crate::config::ModelConfig;
@@ -80,37 +80,38 @@ pub fn sites<'a>(wanted: impl Into<Wanted<'a>>, files: &ModelFiles, gpus: &Gpus)
     let Wanted { choice, model, instances, memory_limit } = wanted.into();
     let prefers_gpus = files.format == Format::Onnx;
     let may_be_gpu = choice.may_be_gpu() && (prefers_gpus || *choice != Choice::Auto);
-    let has_limit = memory_limit.filter(|_| prefers_gpus);
     // The weights of other models are not stored as they lie in memory: they count where memory is scarce.
-    let of_one = if prefers_gpus || may_be_gpu { has_limit.unwrap_or(files.bytes) } else { 0 };
-    let bytes = of_one.saturating_mul(instances as u64);
+    let weights = if prefers_gpus || may_be_gpu { files.bytes.saturating_mul(instances as u64) } else { 0 };
     let decide = |ledger: &mut State| {
         let here = if may_be_gpu { device::record(&env) } else { device::without_gpus() };
         let devices = devices(&here, model, &gpus.watch)?;
         ledger.see(&devices);
+        let limit = memory_limit.filter(|_| prefers_gpus && !devices.is_empty());
+        let held = Held { bytes: weights, limit: limit.unwrap_or(0).saturating_mul(instances as u64) };
+        let bytes = if limit.is_some() { held.limit } else { weights };
         let mut slots = slots_with(&here.cpu, &devices, |device| ledger.memory(device));
         // What else is there may go; beyond all of it there is nothing.
         slots[0].memory = here.cpu.memory.total;
         let uuids: Vec<String> =
             std::iter::once(String::new()).chain(devices.iter().map(|device| device.uuid.clone())).collect();
-        let other = |Entry { model, uuid, bytes, .. }: &Entry| {
-            let slot = uuids.iter().position(|known| known == uuid)?;
-            Some(Other { model: model.clone(), bytes: *bytes, slot })
+        let other = |entry: &Entry| {
+            let slot = uuids.iter().position(|known| *known == entry.uuid)?;
+            Some(Other { model: entry.model.clone(), bytes: entry.held(), slot })
         };
         let others: Vec<Other> = ledger.entries().iter().filter_map(other).collect();
         let chosen = choose(Asked { choice, model, bytes, prefers_gpus }, &slots, &uuids, &others)?;
         let is_on_gpu = chosen.iter().any(|chosen| chosen.slot > 0);
-        if let Some(limit) = has_limit.filter(|limit| is_on_gpu && files.bytes > *limit) {
+        if let Some(limit) = limit.filter(|limit| is_on_gpu && files.bytes > *limit) {
             return Err(Error::load(format!(
                 "--gpu_mem_limit is {}, and the model's files take {} already: allow it more",
                 size(limit),
                 size(files.bytes)
             )));
         }
-        let held = chosen.iter().filter(|chosen| chosen.slot > 0).map(|chosen| uuids[chosen.slot].clone()).collect();
-        Ok(((chosen, devices), held))
+        let there = chosen.iter().filter(|chosen| chosen.slot > 0).map(|chosen| uuids[chosen.slot].clone()).collect();
+        Ok(((chosen, devices), there, held))
     };
-    let ((chosen, devices), places) = gpus.ledger.place(model, bytes, decide)?;
+    let ((chosen, devices), places) = gpus.ledger.place(model, decide)?;
     let mut places = places.into_iter();
     let sites = chosen.into_iter().map(|chosen| {
         let (device, place) = match chosen.slot.checked_sub(1).map(|place| &devices[place]) {

@@ -246,6 +246,10 @@ mod probed {
         assert!(why.contains("it needs 200.0 GiB, for which there is no room: ") && why.contains("gpu0: "), "{why}");
         let why = refusal(&h200, "iris", &["--gpu_mem_limit=1Ki"]);
         assert!(why.contains("--gpu_mem_limit is 1.0 KiB, and the model's files take "), "{why}");
+        // It says nothing of the CPU.
+        let iris = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/iris");
+        let output = stoker(&[], &["inspect", iris, "--device=cpu", "--gpu_mem_limit=60000Gi"]);
+        assert!(output.status.success(), "{output:?}");
         // Of several devices each needs a process of its own.
         let slices = of("a100-mig-balanced");
         let why = refusal(&slices, "iris", &["--worker=thread"]);
