@@ -93,7 +93,7 @@ pub struct Explainer<M: Machine> {
 }
 
 /// Rows are explained at once whose contributions take as many bytes at most.
-const OUTPUT_BYTES: usize = 256 << 20;
+const OUTPUT_BYTES: usize = 64 << 20;
 
 impl<M: Machine> Explainer<M> {
     /// Brings paths to a machine.
@@ -130,8 +130,11 @@ impl<M: Machine> Explainer<M> {
     /// as `backend::tabular::forest::Forest::contributions` but for the last bits.
     ///
     /// # Errors
-    /// As [`Machine::allocate`] and [`Machine::launch`].
+    /// When `start` has not a number for each output; else as [`Machine::allocate`] and [`Machine::launch`].
     pub fn contributions(&self, machine: &M, rows: &[f64], start: &[f64]) -> Result<Vec<f64>> {
+        if start.len() != self.means.len() {
+            return Err(Error::internal(format!("{} outputs begin with {} numbers", self.means.len(), start.len())));
+        }
         let row = self.means.len() * (self.features + 1);
         let mut all = vec![0.0_f64; rows.len() / self.features * row];
         let at_once = (OUTPUT_BYTES / (row * size_of::<f64>())).max(1);

@@ -1,11 +1,11 @@
 //! The trees of one served model on a machine: their sums, and why.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Machine;
 use super::forest::{Forest, Packed, Rows, Sum};
 use super::shap::{Explainer, Paths};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 
 /// What trees say, computed by a machine of any kind, one caller after the other.
 pub trait Trees: Send + Sync {
@@ -22,7 +22,8 @@ pub trait Trees: Send + Sync {
     fn double(&self, rows: &[f64], start: &[f64]) -> Result<Vec<f64>>;
 
     /// As [`Explainer::contributions`], by the trees' paths, which are asked for when the first rows are explained: they take
-    /// more memory than the trees. `None` when only a CPU can explain these trees.
+    /// more memory than the trees. `None` when only a CPU can explain these trees, or there is no room for their paths; then
+    /// the log says so, once.
     ///
     /// # Errors
     /// As there, and what `paths` fails with.
@@ -55,8 +56,12 @@ where
     Ok(Box::new(Mutex::new(Alone { machine, forest, explaining: Explaining::NotYet })))
 }
 
+fn lock<M: Machine>(trees: &Mutex<Alone<M>>) -> MutexGuard<'_, Alone<M>> {
+    trees.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn sums<M: Machine, S: Sum>(trees: &Mutex<Alone<M>>, rows: &[f64], start: &[S]) -> Result<Vec<S>> {
-    let Alone { machine, forest, .. } = &mut *trees.lock().unwrap_or_else(PoisonError::into_inner);
+    let Alone { machine, forest, .. } = &mut *lock(trees);
     forest.sums(machine, Rows::Double(rows), start)
 }
 
@@ -78,16 +83,18 @@ where
         start: &[f64],
         paths: &dyn Fn() -> Result<Paths>,
     ) -> Result<Option<Vec<f64>>> {
-        let Alone { machine, explaining, .. } = &mut *self.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(explaining, Explaining::NotYet) {
-            *explaining = match Explainer::upload(machine, &paths()?) {
-                Ok(uploaded) => Explaining::Here(uploaded),
-                Err(error) if error.kind() == Kind::Unsupported => {
+        let is_first = matches!(lock(self).explaining, Explaining::NotYet);
+        // Others may have their sums meanwhile.
+        let paths = is_first.then(paths).transpose()?;
+        let Alone { machine, explaining, .. } = &mut *lock(self);
+        if let (Explaining::NotYet, Some(paths)) = (&explaining, paths) {
+            *explaining = Explainer::upload(machine, &paths).map_or_else(
+                |error| {
                     tracing::warn!("contributions are computed on the CPU: {error}");
                     Explaining::OnCpu
-                }
-                Err(error) => return Err(error),
-            };
+                },
+                Explaining::Here,
+            );
         }
         let Explaining::Here(explainer) = explaining else { return Ok(None) };
         explainer.contributions(machine, rows, start).map(Some)
