@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
     if seen.is_empty() {
         return Err(failure.context("no step was played")?);
     }
-    let (steps, comparison) = (seen.measured(&scenario, &options.targets), seen.comparison(&options.targets));
+    let (steps, comparison) = seen.measured(&scenario, &options.targets);
     let (name, label) = (options.name.clone(), options.label.clone());
     let said = failure.as_ref().map(|failure| {
         format!("{failure:#}. Of {} steps the first {} were measured.", scenario.steps.len(), steps.len())

@@ -69,9 +69,18 @@ def compare(path, rows_file, x, options):
     microseconds = lambda name, batch: round(statistics.median(medians[name, batch]) / 1000, 2)
     return {
         "load_seconds": stoker.load_seconds,
-        "greatest_relative_difference": float(np.max(np.abs(answers / predict(bring(x)) - 1))),
+        "greatest_difference": float(np.max(np.abs(answers - predict(bring(x))))),
         "microseconds": {batch: {name: microseconds(name, batch) for name in ["stoker", *contenders]} for batch in batches},
     }
+
+
+def device(options):
+    if options.device == "cpu":
+        return "cpu"
+    import cupy
+
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return f"{name}, driver for CUDA {cupy.cuda.runtime.driverGetVersion()}, cupy {cupy.__version__}"
 
 
 def main():
@@ -82,7 +91,7 @@ def main():
     parser.add_argument("--rows", type=int, default=max(BATCHES), help="no batch is larger")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    report = {**provenance("loadtest/trees/gpu.py"), "xgboost": xgboost.__version__, "device": options.device, "models": {}}
+    report = {**provenance("loadtest/trees/gpu.py"), "xgboost": xgboost.__version__, "device": device(options), "models": {}}
     with tempfile.TemporaryDirectory() as folder:
         x, _ = data(options.rows, 1)
         rows_file = os.path.join(folder, "rows.f32")

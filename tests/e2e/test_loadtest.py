@@ -64,6 +64,19 @@ inputs = [{{ name = "float_input", datatype = "FP32", shape = [1, 4] }}]
     return file
 
 
+def test_steps_are_measured_over_all_their_rounds(address, tmp_path):
+    file = scenario(tmp_path, 3, 1.5)
+    file.write_text(file.read_text().replace("slo_milliseconds = 50", "slo_milliseconds = 50\nrounds = 3"))
+    run = json.loads(play("run", file, "--target", f"http://{address}", "--out", "-").stdout)
+    for step, seconds in zip(run["steps"], [3, 1.5], strict=True):
+        assert step["seconds"] == pytest.approx(seconds)
+        assert step["all"]["sent_per_second"] == pytest.approx(50, abs=3)
+        assert len(step["all"]["timeline"]) == -(-seconds // 1)
+        (rows,) = (value for name, value in step["servers"][0]["counted"].items() if name.startswith("stoker_batch_rows_sum"))
+        assert rows == sum(step["all"]["outcomes"].values())
+        assert 0 <= step["stolen"] < 1
+
+
 def begin(*arguments):
     return subprocess.Popen([LOADTEST, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

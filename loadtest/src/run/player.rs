@@ -50,6 +50,8 @@ struct Sight {
     begun: Instant,
     end: Instant,
     record: Rc<RefCell<Record>>,
+    /// Answers in time in rounds before.
+    before: u64,
     turns: RefCell<Turns>,
     /// What requests say that they have.
     deadline: Option<Duration>,
@@ -144,7 +146,8 @@ impl Player {
                 let relative = || Some(of_capacity.as_ref()? * capacity?);
                 let rate = rate.or_else(relative).context("no step before has found a capacity")?;
                 ensure!(rate > 0.0, "the capacity that a step before has found is 0: nothing was answered");
-                let is_too_much = rate > MOST_PER_SECOND || checks::too_many(rate, step).is_some();
+                let is_too_much =
+                    rate > MOST_PER_SECOND || checks::too_many(rate * self.kept_at_once(), step).is_some();
                 ensure!(!is_too_much, "{rate:.0} requests a second are more than can be sent and kept");
                 let ramp = ramp.then_some(step.warmup_seconds + step.seconds);
                 let schedule = self.schedule(arrivals, rate, ramp, seed);
@@ -189,6 +192,12 @@ impl Player {
         Ok(Played { tried, ..best })
     }
 
+    /// Steps' rounds of which all requests are kept until the last of them is over.
+    fn kept_at_once(&self) -> f64 {
+        let Scenario { rounds, steps, .. } = &self.scenario;
+        if *rounds > 1 { f64::from(*rounds) * steps.len() as f64 } else { 1.0 }
+    }
+
     /// An empty one.
     pub fn record(&self) -> Rc<RefCell<Record>> {
         Rc::new(RefCell::new(Record::new(self.scenario.slo())))
@@ -204,9 +213,11 @@ impl Player {
         seed: u64,
     ) -> Rc<Sight> {
         let begun = start + Duration::from_secs_f64(step.warmup_seconds);
+        let before = record.borrow().progress().1;
         Rc::new(Sight {
             begun,
             end: begun + Duration::from_secs_f64(step.seconds),
+            before,
             record,
             turns: RefCell::new(Turns::new(&self.scenario, step, self.targets.len(), seed)),
             deadline,
@@ -340,7 +351,7 @@ async fn tell(name: String, sight: Rc<Sight>) {
         let (whole, since) = ((sight.end - sight.begun).as_secs_f64(), sight.begun.elapsed().as_secs_f64());
         let (sent, in_time, p99) = sight.record.borrow().progress();
         let bar = "#".repeat((since / whole * 20.0).clamp(0.0, 20.0) as usize);
-        let rate = in_time as f64 / since.clamp(0.001, whole);
+        let rate = (in_time - sight.before) as f64 / since.clamp(0.001, whole);
         let _ =
             write!(std::io::stderr(), "\r\x1b[K{name} [{bar:<20}] {sent} sent, {rate:.0}/s in time, p99 {p99:.1} ms");
     }

@@ -198,6 +198,20 @@ fn distribution(sorted: &[u32]) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_round_s_requests_come_after_those_of_the_one_before() {
+        let mut record = Record::new(Duration::from_secs(1));
+        for _ in 0..3 {
+            let turn = Turn { traffic: 0, target: 0, variant: 0 };
+            let answer = Answer { status: 200, version: None, says_when_to_retry: false, reason: String::new() };
+            record.add(turn, Duration::from_millis(1500), Duration::from_millis(1), &Ok(answer));
+            record.round_is_over(Duration::from_secs(2));
+        }
+        assert_eq!(record.samples.iter().map(|sample| sample.at).collect::<Vec<_>>(), [1500, 3500, 5500]);
+        let summary = record.summary(Duration::from_secs(6), |_| true);
+        assert_eq!((summary.answered_per_second, summary.timeline.len()), (0.5, 6));
+    }
+
     /// Answers of 1 to 100 ms, one every 10 ms, by turns of two targets.
     fn record() -> Record {
         let mut record = Record::new(Duration::from_millis(50));

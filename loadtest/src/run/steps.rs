@@ -31,6 +31,8 @@ struct OfStep {
     watch: Watch,
     stolen: Stolen,
     seed: u64,
+    /// What came of it when its last round was over: its requests are not kept any longer.
+    done: Option<(Measured, Vec<Comparison>)>,
 }
 
 /// What is measured is in `seen` after each round of a step, whatever comes of the next one.
@@ -49,6 +51,9 @@ pub async fn play(targets: &[Target], scenario: &Scenario, folder: &Path, seen: 
         let of_step = of_step.or(new.as_mut()).expect("one of them is there");
         let is_unanswered =
             of_step.round(&player, part, &mut capacity).await.with_context(|| format!("step \"{}\"", part.name))?;
+        if of_step.rounds.len() == scenario.rounds as usize {
+            of_step.finish(player.record(), scenario, targets);
+        }
         seen.0.extend(new);
         if is_unanswered {
             player.check_again().await.with_context(|| format!("after step \"{}\"", part.name))?;
@@ -62,20 +67,29 @@ impl Seen {
         self.0.is_empty()
     }
 
-    pub fn measured(&self, scenario: &Scenario, targets: &[Target]) -> Vec<Measured> {
-        self.0.iter().map(|of_step| of_step.measured(scenario, targets)).collect()
-    }
-
-    /// Of the targets, or of the versions of the model where there is one target.
-    pub fn comparison(&self, targets: &[Target]) -> Vec<Comparison> {
-        self.0.iter().flat_map(|of_step| of_step.compared(targets)).collect()
+    /// Each step, and how the targets compare, or the versions of the model where there is one target.
+    pub fn measured(self, scenario: &Scenario, targets: &[Target]) -> (Vec<Measured>, Vec<Comparison>) {
+        let parts = |mut of_step: OfStep| {
+            let done = of_step.done.take();
+            done.unwrap_or_else(|| (of_step.measured(scenario, targets), of_step.compared(targets)))
+        };
+        let (steps, comparisons): (Vec<_>, Vec<_>) = self.0.into_iter().map(parts).unzip();
+        (steps, comparisons.into_iter().flatten().collect())
     }
 }
 
 impl OfStep {
     fn new(part: &Step, record: Rc<RefCell<Record>>, targets: &[Target], seed: u64) -> OfStep {
         let step = Step { seconds: 0.0, ..part.clone() };
-        OfStep { step, record, rounds: Vec::new(), watch: Watch::new(targets), stolen: Stolen::default(), seed }
+        OfStep {
+            step,
+            record,
+            rounds: Vec::new(),
+            watch: Watch::new(targets),
+            stolen: Stolen::default(),
+            seed,
+            done: None,
+        }
     }
 
     /// Plays one round. Tells whether there were requests without an answer.
@@ -99,6 +113,12 @@ impl OfStep {
         self.step.seconds += part.seconds;
         self.rounds.push(played);
         Ok(unanswered(&self.record.borrow()) > before)
+    }
+
+    fn finish(&mut self, nothing: Rc<RefCell<Record>>, scenario: &Scenario, targets: &[Target]) {
+        self.done = Some((self.measured(scenario, targets), self.compared(targets)));
+        self.rounds.clear();
+        self.record = nothing;
     }
 
     fn compared(&self, targets: &[Target]) -> Vec<Comparison> {
