@@ -8,7 +8,6 @@ on the same model. Needs: pip install -r loadtest/trees/requirements.txt, and a 
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -27,7 +26,7 @@ import xgboost  # noqa: E402
 from onnxmltools.convert.common.data_types import FloatTensorType  # noqa: E402
 from sklearn.ensemble import RandomForestRegressor  # noqa: E402
 
-from contenders import COLUMNS, Stoker, data, provenance, times  # noqa: E402
+from contenders import COLUMNS, Stoker, data, keep, provenance, times  # noqa: E402
 
 BATCHES = [1, 16, 128, 1000, 10_000]
 
@@ -154,10 +153,7 @@ def main():
         "versions": {module.__name__: module.__version__ for module in modules},
         "models": {name: compare(name, make, options, x_test) for name, make in MODELS.items()},
     }
-    path = os.path.join(options.out, f"trees-{report['date'].replace(':', '-')}.json")
-    with open(path, "w") as out:
-        json.dump(report, out, indent=1)
-        out.write("\n")
+    path = keep(report, options.out, "trees")
     print(path)
 
 

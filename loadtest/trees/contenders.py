@@ -1,6 +1,8 @@
 """What the comparisons of tree engines have in common: data, stoker as one of those who are timed, and where figures come from."""
 
 import datetime
+import json
+import os
 import platform
 import subprocess
 import sys
@@ -63,3 +65,12 @@ def provenance(command):
         "cpu": cpu,
         "kernel": platform.release(),
     }
+
+
+def keep(report, folder, name):
+    """Writes a report with its provenance, and tells where."""
+    path = os.path.join(folder, f"{name}-{report['date'].replace(':', '-')}.json")
+    with open(path, "w") as out:
+        json.dump(report, out, indent=1)
+        out.write("\n")
+    return path

@@ -16,7 +16,7 @@ import tempfile
 import numpy as np
 import xgboost
 
-from contenders import COLUMNS, Stoker, data, provenance, times
+from contenders import COLUMNS, Stoker, data, keep, provenance, times
 
 BATCHES = [1, 32, 1024, 32_768, 1_000_000]
 # Trees of as many levels.
@@ -100,10 +100,7 @@ def main():
             seen = compare(train(folder, trees, depth, options.device), rows_file, x, options)
             report["models"][name] = seen
             print(f"{name}: {json.dumps(seen)}", flush=True)
-    path = os.path.join(options.out, f"trees-{options.device}-{report['date'].replace(':', '-')}.json")
-    with open(path, "w") as out:
-        json.dump(report, out, indent=1)
-        out.write("\n")
+    path = keep(report, options.out, f"trees-{options.device}")
     print(path)
 
 

@@ -18,7 +18,7 @@ import joblib
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
-from contenders import provenance
+from contenders import keep, provenance
 
 PORT = 18441
 
@@ -94,10 +94,7 @@ def main():
         "peak_bytes": median("large", "VmHWM"),
         "runs": runs,
     }
-    path = os.path.join(options.out, f"load-{report['date'].replace(':', '-')}.json")
-    with open(path, "w") as out:
-        json.dump(report, out, indent=1)
-        out.write("\n")
+    path = keep(report, options.out, "load")
     print(json.dumps({name: report[name] for name in report if name != "runs"}, indent=1))
     print(path)
 
