@@ -119,12 +119,16 @@ class Bench:
         self.tell("light load: p50 within 5 % of batching off", seen, ratio["seen"] <= 1.05)
 
     def fairness(self):
+        """The median of three plays: a few stalls of the machine, which is full beside the greedy one, are one's p99."""
+        plays = []
         with made_models() as folder:
-            steps = self.play("fairness", "stoker", "short", folder / "short", "--tenant_header", "x-tenant")
-        alone, beside = (dict(steps[name]["traffic"])["quiet"]["milliseconds"]["p99"] for name in ("alone", "beside"))
-        ratio = beside / alone
-        seen = f"{ratio:.2f} times ({alone:.1f} and {beside:.1f} ms); {stolen(steps)}"
-        self.tell("a tenant that asks ten times its share: another's p99 at most 1.5 times", seen, ratio <= 1.5)
+            for _ in range(3):
+                steps = self.play("fairness", "stoker", "short", folder / "short", "--tenant_header", "x-tenant")
+                quiet = (dict(steps[name]["traffic"])["quiet"]["milliseconds"]["p99"] for name in ("alone", "beside"))
+                plays.append((*quiet, stolen(steps)))
+        ratio = statistics.median(beside / alone for alone, beside, _ in plays)
+        each = ", ".join(f"{beside / alone:.2f} of {alone:.1f} ms, {stolen}" for alone, beside, stolen in plays)
+        self.tell("a tenant that asks ten times its share: another's p99 at most 1.5 times", f"{ratio:.2f} times ({each})", ratio <= 1.5)
 
 
 def goodputs(steps):
