@@ -233,7 +233,9 @@ fn repository(values: &mut Values) -> Option<Repository> {
         }
         return None;
     };
-    for name in OF_ONE.into_iter().filter(|name| !values.text(name).is_empty()).collect::<Vec<_>>() {
+    // Runtimes of KServe say --model_dir=/mnt/models of all InferenceServices, and one of several models lies there, too.
+    let is_same = |name: &str| name == "model_dir" && values.text(name) == directory;
+    for name in OF_ONE.into_iter().filter(|name| !values.text(name).is_empty() && !is_same(name)).collect::<Vec<_>>() {
         values.problem(name, "is of one model, and --model_repository has several: leave one of them out");
     }
     if names.is_some() && !is_explicit {
@@ -520,6 +522,7 @@ mod tests {
         assert_eq!(begins_with(&["--model_control_mode=explicit"]), Ok(Some(Vec::new())));
         let named = begins_with(&["--model_control_mode=explicit", "--load_model=a,b"]);
         assert_eq!(named, Ok(Some(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(begins_with(&["--model_dir=/m", "--model_name=isvc"]), Ok(None));
         for (flag, why) in [
             ("--model_dir=/n", "--model_dir is of one model"),
             ("--storage_digest=sha256:0", "--storage_digest is of one model"),

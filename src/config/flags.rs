@@ -48,7 +48,8 @@ pub const FLAGS: &[Flag] = &[
         "model_repository",
         "DIR",
         "",
-        "Several models instead: each in a directory there, which has its name. Other flags are for each of them.",
+        "Several models instead: each in a directory there, which has its name. Other flags are for each of them.\n\
+         It may be --model_dir, which KServe's runtimes give.",
     ),
     flag(
         "model_control_mode",
