@@ -15,7 +15,7 @@ run: build
 
 ## Leave target/release/stoker and the library it needs.
 build: $(ONNXRUNTIME)
-	STOKER_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) cargo build --release --locked
+	STOKER_COMMIT=$${STOKER_COMMIT:-$$(git rev-parse --short HEAD 2>/dev/null)} cargo build --release --locked
 
 $(ONNXRUNTIME): runtimes/fetch-onnxruntime
 	runtimes/fetch-onnxruntime target/onnxruntime
