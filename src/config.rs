@@ -10,7 +10,9 @@ mod commands;
 pub mod flags;
 
 pub use self::backend::{BackendOptions, OnnxOnGpu, TensorRt};
-pub use self::commands::{DevicesConfig, InspectConfig, PinConfig, PinFormat, PlaceConfig, PullConfig, Pulled};
+pub use self::commands::{
+    DevicesConfig, DoctorConfig, InspectConfig, PinConfig, PinFormat, PlaceConfig, PullConfig, Pulled,
+};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

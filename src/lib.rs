@@ -46,6 +46,7 @@ pub mod pin;
 pub mod pull;
 pub mod bench;
 pub mod devices;
+pub mod doctor;
 pub mod place;
 pub mod app;
 pub mod config;

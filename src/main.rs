@@ -4,8 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use stoker::bench::bench;
-use stoker::config::{Config, DevicesConfig, InspectConfig, LogFormat, PinConfig, PlaceConfig, PullConfig, flags};
+use stoker::config::{
+    Config, DevicesConfig, DoctorConfig, InspectConfig, LogFormat, PinConfig, PlaceConfig, PullConfig, flags,
+};
 use stoker::devices::devices;
+use stoker::doctor::doctor;
 use stoker::inspect::inspect;
 use stoker::pin::pin;
 use stoker::place::place;
@@ -25,6 +28,7 @@ const USAGE: &str = "stoker, an inference server for KServe\n\n\
     stoker devices [--json]                          say what GPUs and MIG devices there are, and which are ours\n  \
     stoker devices --watch                           tell when one of them fails\n  \
     stoker place --demands=FILE [--explain]          say which models would run on which of them, and why\n  \
+    stoker doctor [--storage_uri URI]                look at the way to a model, and say which piece is at fault\n  \
     stoker pin URI                                   say what exactly a URI means now, with the digest of its files\n  \
     stoker pull SRC DST [SRC DST ...]                bring models to directories, as KServe's storage initializer\n  \
     stoker pull --bench SRC DST                      how fast that is, beside a raw parallel GET\n  \
@@ -51,6 +55,11 @@ fn main() -> ExitCode {
         "devices" if !wants_help => {
             telemetry::log::init(LogFormat::Auto, "info");
             DevicesConfig::parse(rest).and_then(|config| devices(&config, &env))
+        }
+        "doctor" if wants_help => Ok(DoctorConfig::HELP.to_owned()),
+        "doctor" => {
+            telemetry::log::init(LogFormat::Auto, "error");
+            DoctorConfig::parse(rest, &env).and_then(|config| doctor(&config, &env))
         }
         "pull" if !wants_help && rest.first().is_some_and(|first| first == "--bench") => {
             telemetry::log::init(LogFormat::Auto, "warn");

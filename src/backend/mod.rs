@@ -16,6 +16,20 @@ pub mod tabular;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 
+/// Loads ONNX Runtime, and says which it is.
+///
+/// # Errors
+/// When it is missing, cannot be loaded, or this stoker was built without it.
+pub fn onnx_runtime(configured: Option<&std::path::Path>) -> Result<String> {
+    #[cfg(feature = "onnx")]
+    return onnx::library::environment(configured).map(|_| onnx::library::FILE_NAME.to_owned());
+    #[cfg(not(feature = "onnx"))]
+    {
+        let _ = configured; // only that has any
+        Err(crate::error::Error::load("this stoker was built without the feature \"onnx\""))
+    }
+}
+
 /// Turns model files into a model on a device.
 pub trait Backend: Send + Sync {
     /// Loads the model; may take seconds and block.

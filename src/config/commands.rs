@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::backend::{BackendOptions, backend_options};
 use super::batching::{self, Batching};
-use super::{NO_CACHE, Values, cache, flags};
+use super::{Config, NO_CACHE, Values, cache, flags};
 use crate::error::{Error, Result};
 use crate::model::placement::choice::Choice;
 use crate::source::cache::Cache;
@@ -118,6 +118,45 @@ impl PlaceConfig {
         }
         let demands = demands.ok_or_else(|| Error::load(usage))?;
         Ok(PlaceConfig { demands, current, recording, json, explain })
+    }
+}
+
+/// What `stoker doctor` was told.
+#[derive(Clone, Debug)]
+pub struct DoctorConfig {
+    pub serve: Config,
+    /// What would be served; empty when that was not said.
+    pub sources: Vec<SourceUri>,
+    pub json: bool,
+}
+
+impl DoctorConfig {
+    pub const HELP: &str = "Looks at the way from here to a model, piece by piece, and says which is at fault and what to do: this\n\
+        container's limits, ports and cache, its devices, names, connections, certificates, credentials, the model's files.\n\n\
+        Usage: stoker doctor [--json] [FLAGS of stoker serve]\n\n\
+        Run it where the server runs, with its environment and flags (kubectl exec POD -- /usr/bin/stoker doctor ...), or\n\
+        anywhere with --storage_uri URI and the variables that name the store: AWS_ENDPOINT_URL, MLFLOW_TRACKING_URI, ...";
+
+    /// Resolves the arguments after `stoker doctor`: those of `stoker serve`, of which none has to be there.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<DoctorConfig> {
+        const SOURCES: [&str; 4] = ["storage_uri", "storage_uris", "model_dir", "model_repository"];
+        let (json, mut flags): (Vec<String>, Vec<String>) = args.iter().cloned().partition(|arg| arg == "--json");
+        let typed = flags::read(&flags, env);
+        let is_said = SOURCES.iter().any(|name| !typed.get(name).text.is_empty());
+        if !is_said {
+            flags.push("--model_dir=/".to_owned());
+        }
+        let serve = Config::parse(&flags, env)?;
+        let sources = match (&serve.repository, &serve.model.source) {
+            _ if !is_said => Vec::new(),
+            (Some(repository), _) => vec![SourceUri::Local(repository.directory.clone())],
+            (None, SourceUri::Several(parts)) => parts.iter().map(|part| part.uri.clone()).collect(),
+            (None, source) => vec![source.clone()],
+        };
+        Ok(DoctorConfig { serve, sources, json: !json.is_empty() })
     }
 }
 

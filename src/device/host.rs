@@ -101,6 +101,11 @@ pub fn open_fds() -> Option<usize> {
     Some(Path::new("/proc/self/fd").read_dir().ok()?.count())
 }
 
+/// How many there may be.
+pub fn max_open_fds() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 /// The kernel's `USER_HZ`, which is 100 on every architecture Linux supports today.
 const TICKS_PER_SECOND: f64 = 100.0;
 

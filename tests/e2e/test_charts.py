@@ -65,7 +65,7 @@ def test_manifests_are_what_the_chart_makes(name):
         ("image.digest=latest", "at '/image/digest': 'latest' does not match pattern"),
         ("teams={Fraud Team}", "at '/teams/0'"),
         ("cache.sizeLimit=lots", "at '/cache/sizeLimit'"),
-        ("otlp.endpoint=collector:4317", "at '/otlp/endpoint'"),
+        ("mlflow.trackingUri=mlflow:5000", "at '/mlflow/trackingUri'"),
     ],
 )
 def test_wrong_values_are_named(setting, message):

@@ -1,6 +1,6 @@
 //! ONNX models on ONNX Runtime, through the `ort` crate with the library loaded at run time.
 
-mod library;
+pub mod library;
 mod operators;
 mod values;
 

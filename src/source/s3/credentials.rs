@@ -18,6 +18,17 @@ pub enum Credentials {
     Lent(Lender),
 }
 
+impl std::fmt::Display for Credentials {
+    /// Whose they are, without what is secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Credentials::Anonymous => f.write_str("none, requests are not signed"),
+            Credentials::Known(keys) => write!(f, "the access key {}", keys.access_key_id),
+            Credentials::Lent(lender) => write!(f, "{lender}"),
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     pub access_key_id: String,

@@ -26,6 +26,33 @@ const OF_KEYS: [&str; 4] = ["InvalidAccessKeyId", "ExpiredToken", "InvalidToken"
 /// Errors are this long; a page that is no error may be longer.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
+/// The layer that a refusal is of, beside the message, which says it to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtFault(pub &'static str);
+
+impl AtFault {
+    fn of(code: &str, status: u16) -> AtFault {
+        AtFault(match (code, status) {
+            ("NoSuchBucket", _) => "bucket",
+            ("SignatureDoesNotMatch", _) => "credentials",
+            (code, _) if OF_KEYS.contains(&code) => "credentials",
+            ("RequestTimeTooSkewed", _) => "clock",
+            ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
+            | (_, 301) => "region",
+            ("AccessDenied", _) | (_, 401 | 403) => "permission",
+            _ => "store",
+        })
+    }
+}
+
+impl std::fmt::Display for AtFault {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
+impl std::error::Error for AtFault {}
+
 impl Operation<'_> {
     /// There was no answer.
     pub fn failed(&self, failure: &Failure) -> Trouble {
@@ -46,7 +73,8 @@ impl Operation<'_> {
         let retry = retry.or_else(|| self.signer.filter(|_| is_of_keys)?.refused());
         let lender = self.signer.and_then(Signer::lender).filter(|_| matches!(status, 400 | 401 | 403));
         let lender = lender.map(|lender| format!(" ({lender})")).unwrap_or_default();
-        self.trouble(&format!("{meaning}{lender}{}", response.through), retry)
+        let Trouble { error, retry } = self.trouble(&format!("{meaning}{lender}{}", response.through), retry);
+        Trouble { error: error.with_source(AtFault::of(&said.code, status)), retry }
     }
 
     /// The answer is not of the object as it was listed.
@@ -159,6 +187,9 @@ mod tests {
             let text = operation().service(code, "", status, None);
             assert!(text.contains(part), "{text}");
         }
+        let layers = cases.map(|(code, status, _)| AtFault::of(code, status).0);
+        assert_eq!(layers[..6], ["bucket", "credentials", "credentials", "permission", "permission", "store"]);
+        assert_eq!(layers[6..], ["region", "store", "store"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Why not AWS's SDK: it cannot read into a buffer of ours, and brings 80 crates; signing is as many lines.
 
 mod credentials;
-mod explain;
+pub mod explain;
 pub mod handover;
 mod lender;
 mod profile;
