@@ -59,6 +59,18 @@ class Cluster:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
         return json.loads(self.kubectl("create", "-f-", "-ojson", text=json.dumps(pod)).stdout)
 
+    def knows_kinds(self):
+        """Waits until all kinds that were defined can be used."""
+
+        def conditions(definition):
+            return [(each["type"], each["status"]) for each in definition.get("status", {}).get("conditions") or []]
+
+        def all_can():
+            definitions = json.loads(self.kubectl("get", "crd", "-ojson").stdout)["items"]
+            return all(("Established", "True") in conditions(each) for each in definitions)
+
+        eventually(all_can, "the kinds")
+
     def namespace(self, name):
         """Makes one with the account that pods have by default, which a controller would make. Pods must be as harmless as
         Kubernetes' strictest standard wants them."""
@@ -154,7 +166,7 @@ def kserve(cluster, *options):
     cluster.namespace("kserve")
     for chart in ["kserve-crd", "kserve-localmodel-crd"]:
         cluster.apply(*rendered(charts / chart))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={PATIENCE}s")
+    cluster.knows_kinds()
     hooks = cluster.folder / "k8s-webhook-server/serving-certs"
     hooks.mkdir(parents=True)
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
