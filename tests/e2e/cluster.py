@@ -18,6 +18,7 @@ MODULES = ROOT / "target/tools/cluster/modules"
 VERSION = "v1.34.4"
 # Below MODULES.
 CUSTOM_RESOURCES = [
+    "argo-workflows/manifests/base/crds/full",
     "cilium/pkg/k8s/apis/cilium.io/client/crds/v2",
     "gateway-api/config/crd/standard",
     "keda/config/crd/bases",
@@ -157,6 +158,19 @@ def rendered(chart, *options, name="kserve", namespace="kserve"):
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def documents(path):
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def credentials(cluster, minio, namespace):
+    """The secret of runtimes/inferenceservices, for this store."""
+    secret, _ = documents(ROOT / "runtimes/inferenceservices/credentials.yaml")
+    secret["metadata"]["namespace"] = namespace
+    secret["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] = minio.endpoint.removeprefix("http://")
+    secret["stringData"] = {"AWS_ACCESS_KEY_ID": minio.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": minio.SECRET_KEY}
+    cluster.apply(secret)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from functools import cache
 import pytest
 
 import servers
+from cluster import MODULES, api_server, custom_resources, kserve, rendered
 from models import MODELS, THREADS
-from servers import Process
+from servers import ROOT, Process
 from tracking import BUCKET, log, mlflow, s3_env
 
 # The developer's proxy has no way to the loopback interface, where everything here is. Some clients read only one.
@@ -115,3 +116,24 @@ def pytest_runtest_makereport():
         logs = [(process.name, process.log()[process.old_log :]) for process in Process.started]
         report.sections += [(f"log of {name}", log[-10_000:]) for name, log in logs if log]
     return report
+
+
+@pytest.fixture(scope="session")
+def kserve_cluster(tmp_path_factory):
+    """KServe without Knative by default, as its own charts install it, and what charts/README.md and runtimes/README.md say."""
+    with api_server(tmp_path_factory.mktemp("cluster")) as server:
+        custom_resources(server)
+        with kserve(server, "--set=kserve.controller.deploymentMode=Standard") as controller:
+            server.controller = controller
+            for namespace in ["stoker", "models", "knative-models", "knative-serving"]:
+                server.namespace(namespace)
+            server.kubectl("apply", "--server-side", f"-f={MODULES / 'serving/config/core/configmaps/autoscaler.yaml'}")
+            server.apply(*rendered(MODULES / "kserve/charts/kserve-runtime-configs", "--set=kserve.servingruntime.enabled=true"))
+            options = ["--set=serviceAccount.namespaces={models,knative-models},networkPolicy.namespaces={models}"]
+            server.apply(*rendered(ROOT / "charts/stoker", *options, name="stoker", namespace="stoker"))
+            server.kubectl("patch", "clusterstoragecontainer", "default", "--type=merge", "-p", '{"disabled": true}')
+            # Where Knative is used instead, its pods have one port.
+            knative = ["--set=deploymentMode=Knative,teams={knative-models}"]
+            runtimes = rendered(ROOT / "charts/stoker", *knative, name="stoker", namespace="stoker")
+            server.apply(*(each for each in runtimes if each["kind"] == "ServingRuntime"))
+            yield server

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from forward import pump
 from servers import PATIENCE, ROOT, Answer, Process, eventually
@@ -139,13 +140,21 @@ class Server:
     def request(self, method, path, body=None, port=None):
         port = port or self.container["ports"][0]["containerPort"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        connection.sock = self.network.enter(lambda: socket.create_connection(("127.0.0.1", port), PATIENCE))
+        connection.sock = self.network.connection(port)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
         finally:
             connection.close()
+
+
+    @contextmanager
+    def exposed(self):
+        """An address outside that leads to its first port."""
+        port = self.container["ports"][0]["containerPort"]
+        with forwarded(socket.create_server(("127.0.0.1", 0)), lambda: self.network.connection(port)) as listener:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 class Network(Process):
@@ -175,33 +184,42 @@ class Network(Process):
             finally:
                 go(home)
 
-    def forward(self, port):
-        """Has connections to this port inside go on outside; gives who listens."""
-        inside = self.enter(lambda: socket.create_server(("127.0.0.1", port)))
-
-        def connect(connection):
-            with connection, socket.create_connection(("127.0.0.1", port)) as outside:
-                back = threading.Thread(target=pump, args=(outside, connection), daemon=True)
-                back.start()
-                pump(connection, outside)
-                back.join()
-
-        def listen():
-            with suppress(OSError):
-                while True:
-                    threading.Thread(target=connect, args=inside.accept()[:1], daemon=True).start()
-
-        threading.Thread(target=listen, daemon=True).start()
-        return inside
+    def connection(self, port):
+        """One to a port inside."""
+        return self.enter(lambda: socket.create_connection(("127.0.0.1", port), PATIENCE))
 
 
 @contextmanager
 def network(reaches):
+    """One of a pod's own, whose ports of these numbers lead to ours."""
     with ExitStack() as stack:
         own = Network()
         stack.callback(own.kill)
         for port in reaches:
-            inside = own.forward(port)
-            stack.callback(inside.close)
-            stack.callback(inside.shutdown, socket.SHUT_RDWR)
+            inside = own.enter(partial(socket.create_server, ("127.0.0.1", port)))
+            stack.enter_context(forwarded(inside, partial(socket.create_connection, ("127.0.0.1", port))))
         yield own
+
+
+@contextmanager
+def forwarded(listener, connect):
+    """Has what connects to a listener go on to what another connection leads to."""
+
+    def go_on(connection):
+        with connection, connect() as other:
+            back = threading.Thread(target=pump, args=(other, connection), daemon=True)
+            back.start()
+            pump(connection, other)
+            back.join()
+
+    def listen():
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=go_on, args=listener.accept()[:1], daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield listener
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()

@@ -6,42 +6,20 @@ import json
 import subprocess
 
 import pytest
-import yaml
 
 import servers
-from cluster import MODULES, api_server, custom_resources, kserve, rendered
+from cluster import credentials, documents
 from pods import Node
 from servers import ROOT, eventually
 from tracking import PYTHON
 
 EXAMPLES = sorted((ROOT / "runtimes/inferenceservices").glob("*.yaml"))
-STOKER = ROOT / "charts/stoker"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.9, 3.1, 5.4, 2.1]]
 
 
-def documents(path):
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """KServe without Knative by default, as its own charts install it, and what charts/README.md and runtimes/README.md say."""
-    with api_server(tmp_path_factory.mktemp("cluster")) as server:
-        custom_resources(server)
-        with kserve(server, "--set=kserve.controller.deploymentMode=Standard") as controller:
-            server.controller = controller
-            for namespace in ["stoker", "models", "knative-models", "knative-serving"]:
-                server.namespace(namespace)
-            server.kubectl("apply", "--server-side", f"-f={MODULES / 'serving/config/core/configmaps/autoscaler.yaml'}")
-            server.apply(*rendered(MODULES / "kserve/charts/kserve-runtime-configs", "--set=kserve.servingruntime.enabled=true"))
-            options = ["--set=serviceAccount.namespaces={models,knative-models},networkPolicy.namespaces={models}"]
-            server.apply(*rendered(STOKER, *options, name="stoker", namespace="stoker"))
-            server.kubectl("patch", "clusterstoragecontainer", "default", "--type=merge", "-p", '{"disabled": true}')
-            # Where Knative is used instead, its pods have one port.
-            knative = ["--set=deploymentMode=Knative,teams={knative-models}"]
-            runtimes = rendered(STOKER, *knative, name="stoker", namespace="stoker")
-            server.apply(*(each for each in runtimes if each["kind"] == "ServingRuntime"))
-            yield server
+def cluster(kserve_cluster):
+    return kserve_cluster
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +33,7 @@ def platform(cluster, tmp_path_factory):
             servers.fill(minio.client(), bucket, {str(path.relative_to(folder / bucket)): path.read_bytes() for path in paths})
         onnx = (ROOT / "tests/models/iris/model.onnx").read_bytes()
         minio.client().put_object(Bucket="kserve-models", Key="iris-onnx/model.onnx", Body=onnx)
-        secret, _ = documents(ROOT / "runtimes/inferenceservices/credentials.yaml")
-        secret["metadata"]["namespace"] = "models"
-        secret["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] = minio.endpoint.removeprefix("http://")
-        secret["stringData"] = {"AWS_ACCESS_KEY_ID": minio.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": minio.SECRET_KEY}
-        cluster.apply(secret)
+        credentials(cluster, minio, "models")
         minio.answers = {"iris-onnx": [0, 1, 2]} | json.loads((folder / "answers.json").read_text())
         yield minio
 
