@@ -5,7 +5,7 @@ use std::error::Error as _;
 use super::Finding;
 use super::network::{connect, is_well, reach};
 use crate::error::{Error, Result};
-use crate::source::http::{Proxies, Trust, Url, named_bundle};
+use crate::source::http::{Proxies, Trust, Url};
 use crate::source::s3::explain::AtFault;
 use crate::source::s3::settings;
 use crate::source::uri::SourceUri;
@@ -56,18 +56,10 @@ fn mlflow(env: Env<'_>) -> Vec<Finding> {
         return vec![Finding::skipped("dns", "MLflow", "MLFLOW_TRACKING_URI is not set")];
     };
     match Url::parse(&address) {
-        Ok(url) => reach("MLflow", &url.below("health", &[]), &trust(&url, env), &Proxies::from_env(env)),
+        Ok(url) => reach("MLflow", &url.below("health", &[]), &Trust::from_env(env), &Proxies::from_env(env)),
         Err(error) => {
             vec![Finding::failed("dns", "MLflow", error.message(), "set MLFLOW_TRACKING_URI to http://HOST:PORT")]
         }
-    }
-}
-
-fn trust(url: &Url, env: Env<'_>) -> Trust {
-    match named_bundle(env) {
-        _ if !url.origin().https => Trust::Nobody,
-        Some((variable, path)) => Trust::Bundle { variable, path },
-        None => Trust::System,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -63,10 +62,8 @@ impl Site {
     /// # Errors
     /// When the CA bundle cannot be read.
     pub fn new(name: String, secrets: Secrets, meaning: Meaning, env: Env<'_>) -> Result<Site> {
-        let set = |name: &str| env(name).filter(|value| !value.is_empty());
-        let named = |(variable, path): (&'static str, PathBuf)| Trust::Bundle { variable, path };
         // A server without TLS may lead to one with it.
-        let trust = http::named_bundle(set).map_or(Trust::System, named);
+        let trust = Trust::from_env(env);
         Ok(Site {
             client: Client::new(http::tls_config(&trust)?, PATIENCE, Proxies::from_env(env)),
             name,

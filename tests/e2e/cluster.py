@@ -188,15 +188,15 @@ def kserve(cluster, *options):
     openssl("req", "-x509", *key, "-out", "tls.crt", "-days", 2, *subject, folder=hooks)
     ca, port, probes = base64.b64encode((hooks / "tls.crt").read_bytes()).decode(), free_port(), free_port()
     elsewhere = {"Deployment", "Certificate", "Issuer"}
-    documents = [each for each in rendered(charts / "kserve-resources", *options) if each["kind"] not in elsewhere]
-    webhooks = [each for each in documents if each["kind"].endswith("WebhookConfiguration")]
-    cluster.apply(*(each for each in documents if each not in webhooks))
+    manifests = [each for each in rendered(charts / "kserve-resources", *options) if each["kind"] not in elsewhere]
+    webhooks = [each for each in manifests if each["kind"].endswith("WebhookConfiguration")]
+    cluster.apply(*(each for each in manifests if each not in webhooks))
     command = [BIN / "kserve-controller", f"--webhook-port={port}", f"--health-probe-addr=127.0.0.1:{probes}", "--metrics-addr=0"]
     env = {"TMPDIR": cluster.folder, "KUBECONFIG": cluster.kubeconfig, "POD_NAMESPACE": "kserve", "HOME": cluster.folder}
     controller = Process([*command, f"--kubeconfig={cluster.kubeconfig}"], env)
     try:
-        for document in webhooks:
-            for webhook in document["webhooks"]:
+        for configuration in webhooks:
+            for webhook in configuration["webhooks"]:
                 path = webhook["clientConfig"]["service"]["path"]
                 webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}{path}", "caBundle": ca}
         eventually(lambda: "Starting the Cmd" in controller.log() or controller.ended(), "KServe's controller")

@@ -3,14 +3,13 @@
 import os
 import random
 import socket
-import subprocess
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 
 import pytest
 
 import servers
-from cluster import MODULES, api_server, custom_resources, kserve, rendered
+from cluster import MODULES, api_server, custom_resources, kserve, openssl, rendered
 from models import MODELS, THREADS
 from servers import ROOT, Process
 from tracking import BUCKET, log, mlflow, s3_env
@@ -72,16 +71,13 @@ def certificates(tmp_path_factory):
     """A folder as MinIO wants it, with a certificate for 127.0.0.1, and the CA that nobody else knows."""
     folder = tmp_path_factory.mktemp("certs")
 
-    def openssl(*args):
-        command = ["openssl", *map(str, args)]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=servers.PATIENCE)
-
+    make = partial(openssl, folder=folder)
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=stoker test CA", "-days", 2)
-    openssl("req", *key, "-keyout", "private.key", "-out", "request", "-subj", "/CN=minio")
+    make("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=stoker test CA", "-days", 2)
+    make("req", *key, "-keyout", "private.key", "-out", "request", "-subj", "/CN=minio")
     signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions", "-days", 2]
-    openssl("x509", "-req", "-in", "request", "-out", "public.crt", *signing)
+    make("x509", "-req", "-in", "request", "-out", "public.crt", *signing)
     return folder
 
 

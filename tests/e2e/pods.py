@@ -148,7 +148,6 @@ class Server:
         finally:
             connection.close()
 
-
     @contextmanager
     def exposed(self):
         """An address outside that leads to its first port."""

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::{Error, Result};
+use crate::source::Env;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -34,6 +35,14 @@ pub fn named_bundle(get: impl Fn(&str) -> Option<String>) -> Option<(&'static st
         Some((variable, folder.join("cabundle.crt")))
     };
     named("AWS_CA_BUNDLE").or_else(mounted).or_else(|| named("REQUESTS_CA_BUNDLE"))
+}
+
+impl Trust {
+    /// Whom the environment says: the roots that it names, else the system's.
+    pub fn from_env(env: Env<'_>) -> Trust {
+        let set = |name: &str| env(name).filter(|value| !value.is_empty());
+        named_bundle(set).map_or(Trust::System, |(variable, path)| Trust::Bundle { variable, path })
+    }
 }
 
 /// # Errors
